@@ -1,0 +1,34 @@
+"""Fixed classifier prototypes: n unit vectors in R^d, spread as well as anyone knows how."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import ProtogenError
+    from .methods import resolve
+    from .pipeline import generate
+    from .prototypes import Prototypes
+    from .solution import Run
+    from .spec import Spec
+    from .store import ensure, load
+
+__all__ = ["ProtogenError", "Prototypes", "Run", "Spec", "ensure", "generate", "load", "resolve"]
+
+_HOMES = {
+    "ProtogenError": "errors",
+    "Prototypes": "prototypes",
+    "Run": "solution",
+    "Spec": "spec",
+    "ensure": "store",
+    "generate": "pipeline",
+    "load": "store",
+    "resolve": "methods",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,232 @@
+"""The command line: options in, results on stdout, messages on stderr, an exit code."""
+
+import inspect
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import report
+from .bounds import coherence_bound
+from .errors import ProtogenError, Unmet
+from .methods import METHODS, Method
+from .methods.method import check_between, check_whole
+from .solution import Run, Status
+from .store import Store, ensure_path, store_root
+
+INTERRUPTED = 130
+
+File = Annotated[Path, typer.Argument(help="A safetensors file.", show_default=False)]
+StoreOption = Annotated[
+    Path | None,
+    typer.Option("--store", help="Directory of the artifacts; else PROTOGEN_STORE, else ./prototypes."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print the path alone.")]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:<index>.")]
+Tile = Annotated[int | None, typer.Option("--tile", help="Edge of a Gram tile in rows; else chosen for the device.")]
+
+app = typer.Typer(
+    name="protogen",
+    help="Make, measure and keep fixed classifier prototypes.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Run the command line; an error that a user can cause is one line on stderr and an exit code."""
+    try:
+        code = app(standalone_mode=False) or 0
+    except (ProtogenError, typer.TyperException) as error:
+        message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
+        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    if code == INTERRUPTED:
+        print("interrupted", file=sys.stderr)
+    sys.exit(code)
+
+
+def _generate(
+    method: type[Method],
+    d: int,
+    n: int,
+    seed: int,
+    options: dict[str, Any],
+    run: Run,
+    store: Path | None,
+    json: bool,
+    quiet: bool,
+    force: bool,
+    strict: bool,
+) -> None:
+    """Answer a method's command: from the store, or made and stored."""
+    from .display import Display
+
+    asked = method(**options)
+    spec = asked.resolve(d, n, seed)
+    with Display(coherence_bound(d, n).value, quiet) as display:
+        how = Run(run.device, run.tile, run.time_limit, display.step, display.measuring)
+        path = ensure_path(spec, how, store=store, force=force)
+    record = report.record_of(path)
+    _print(record, report.artifact_lines, json, quiet)
+    status, target = record["provenance"]["status"], asked.target()
+    if "ended" in record["spec"]["params"]:
+        print(
+            f"{status}: this is the best so far, not what was asked for; run the command again for the whole of it",
+            file=sys.stderr,
+        )
+        if status == Status.INTERRUPTED:
+            raise typer.Exit(INTERRUPTED)
+    if target is not None and (miss := _missed(record, target)):
+        if strict:
+            raise Unmet(miss)
+        print(f"note: {miss}", file=sys.stderr)
+
+
+def _missed(record: dict[str, Any], target: float) -> str | None:
+    measured = record["stats"]["coherence"]["value"] if record["stats"] else None
+    if measured is not None and measured <= target + 1e-6:
+        return None
+    best = "is not measured" if measured is None else f"is {measured:.6f}"
+    return (
+        f"coherence {best}, asked for was at most {target}; {record['provenance']['status']}: "
+        "allow more steps, another seed or start, or a larger alpha"
+    )
+
+
+def _command(method: type[Method]) -> Callable[..., None]:
+    """A method's command: its options are the fields of its dataclass, and those that all share."""
+    own = [f.name for f in fields(method)]
+
+    def command(**given: Any) -> None:
+        _check_tile(given["tile"])
+        if given["time_limit"] is not None:
+            check_between("time-limit", given["time_limit"], 0, float("inf"))
+        run = Run(given.pop("device"), given.pop("tile"), given.pop("time_limit"))
+        options = {name: given.pop(name) for name in own}
+        _generate(method, options=options, run=run, **given)
+
+    vars(command)["__signature__"] = inspect.Signature(
+        [
+            _parameter("d", int, help="Dimension, at least 2."),
+            _parameter("n", int, help="Number of prototypes, at least 2."),
+            *(_parameter(f.name, f.type, f.default, f.metadata["help"]) for f in fields(method)),
+            _parameter("seed", int, 0, "Seed of the random start."),
+            _parameter("device", Device, "cpu"),
+            _parameter("tile", Tile, None),
+            _parameter("time_limit", float | None, None, "Seconds a descent may take; the best so far is saved."),
+            _parameter("store", StoreOption, None),
+            _parameter("json", Json, False),
+            _parameter("quiet", Quiet, False),
+            _parameter("force", bool, False, "Generate again though the store has it."),
+            _parameter("strict", bool, False, "Exit with 1 where what was asked for is missed."),
+        ]
+    )
+    return command
+
+
+def _parameter(
+    name: str, kind: Any, default: Any = inspect.Parameter.empty, help: str | None = None
+) -> inspect.Parameter:
+    """One option of a command; `kind` is a type, or an option shared by commands."""
+    if help is not None:
+        kind = Annotated[kind, typer.Option(f"--{name.replace('_', '-')}", help=help)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+
+
+for _method in METHODS.values():
+    app.command(_method.name, help=inspect.getdoc(_method))(_command(_method))
+
+
+@app.command()
+def show(file: File, json: Json = False) -> None:
+    """Say what a file says of itself; reads its header alone."""
+    _print(report.record_of(file), report.artifact_lines, json)
+
+
+@app.command()
+def stats(
+    file: File,
+    tensor: Annotated[str | None, typer.Option(help="Which tensor; else prototypes, or the only matrix.")] = None,
+    device: Device = "cpu",
+    tile: Tile = None,
+    json: Json = False,
+) -> None:
+    """Measure the rows of any safetensors file over all pairs, scaled to length one."""
+    from .display import Display
+    from .matrix import read_matrix
+    from .measure import measure
+    from .solution import InMemory
+
+    _check_tile(tile)
+    rows = read_matrix(file, tensor)
+    with Display(0.0, False) as display:
+        measured = measure(InMemory(rows), device, tile, display.measuring).to_dict()
+    n, d = rows.shape
+    document = {
+        "path": str(file),
+        "d": d,
+        "n": n,
+        "stats": measured,
+        "bounds": report.compare(d, n, measured),
+    }
+    _print(
+        document,
+        lambda shown: [f"{file}  d {d}  n {n}", *report.stats_lines(measured, shown["bounds"])],
+        json,
+    )
+
+
+@app.command()
+def verify(file: File, device: Device = "cpu", tile: Tile = None, json: Json = False) -> None:
+    """Check a file's digests, measure it again and compare with what it says; exit 1 where they differ."""
+    from .display import Display
+    from .measure import measure
+    from .prototypes import read
+
+    _check_tile(tile)
+    prototypes = read(file)
+    with Display(0.0, False) as display:
+        measured = measure(prototypes.source, device, tile, display.measuring)
+    differences = report.differences(prototypes.stats, measured, prototypes.facts)
+    document = {"path": str(file), "differences": differences, "stats": measured.to_dict()}
+    _print(
+        document,
+        lambda _: [] if differences else [f"{file}: is what it says, coherence {measured.coherence.value:.6f}"],
+        json,
+    )
+    if differences:
+        raise Unmet(f"{file}: {'; '.join(differences)}; do not trust it, generate it again")
+
+
+@app.command("list")
+def list_(store: StoreOption = None, json: Json = False) -> None:
+    """List the artifacts of a store."""
+    rows = [report.entry_of(entry) for entry in Store(store_root(store)).entries()]
+    _print({"store": str(store_root(store)), "artifacts": rows}, lambda _: report.entry_lines(rows), json)
+
+
+def _check_tile(tile: int | None) -> None:
+    if tile is not None:
+        check_whole("tile", tile, 1)
+
+
+def _print(
+    document: dict[str, Any], lines: Callable[[dict[str, Any]], list[str]], as_json: bool, quiet: bool = False
+) -> None:
+    """Print a result on stdout: as JSON, the path alone, or in lines."""
+    if as_json:
+        print(json.dumps(document, allow_nan=False))
+    elif quiet:
+        print(document["path"])
+    else:
+        for line in lines(document):
+            print(line)

@@ -1,0 +1,66 @@
+"""Progress on stderr: a live line on a terminal, a plain line every ten seconds elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from .solution import Progress
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+PLAIN_EVERY_S = 10.0
+LIVE_EVERY_S = 0.1
+
+
+class Display:
+    """Show the steps of a descent and the share of the statistics that is done."""
+
+    def __init__(self, bound: float, quiet: bool) -> None:
+        self._bound, self._quiet = bound, quiet
+        self._terminal = sys.stderr.isatty()
+        self._live: Live | None = None
+        self._shown = self._began = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def step(self, at: Progress) -> None:
+        """Show one step: the coherence now, the best, the target, the bound, steps and time left."""
+        left = at.seconds / at.step * (at.steps - at.step)
+        self._show(
+            f"coherence {at.value:.6f}  best {at.best:.6f}  target {at.target:.6f}  bound {self._bound:.6f}  "
+            f"step {at.step}/{at.steps}  at most {_clock(left)} left"
+        )
+
+    def measuring(self, share: float) -> None:
+        """Show how much of the statistics is done."""
+        self._show(f"statistics over all pairs  {share:.0%}")
+
+    def _show(self, text: str) -> None:
+        now = time.monotonic()
+        if self._quiet or now - self._shown < (LIVE_EVERY_S if self._terminal else PLAIN_EVERY_S):
+            return
+        self._shown = now
+        if not self._terminal:
+            print(f"[{_clock(now - self._began)}] {text}", file=sys.stderr, flush=True)
+            return
+        if self._live is None:
+            from rich.console import Console
+            from rich.live import Live
+
+            self._live = Live(console=Console(stderr=True), transient=True)
+            self._live.start()
+        self._live.update(text, refresh=True)
+
+
+def _clock(seconds: float) -> str:
+    minutes, second = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{second:02}"

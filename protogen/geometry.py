@@ -1,0 +1,64 @@
+"""Plain functions on unit rows: random starts, tiles of the Gram matrix, angles."""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from .errors import BadRequest
+
+CPU_TILE = 1024
+ACCELERATOR_TILE = 4096
+
+
+def random_rows(n: int, d: int, seed: int) -> Tensor:
+    """Draw n rows (n, d) uniformly from the unit sphere, float32, on the CPU.
+
+    The same seed gives the same rows on every device; the global generator is not touched.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return normalize(torch.randn(n, d, generator=generator), dim=1)
+
+
+def pick_device(name: str) -> torch.device:
+    """The torch device of a name: cpu, cuda or cuda:<index>. Raises BadRequest on any other."""
+    there = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    if name not in there and not (name == "cuda" and len(there) > 1):
+        raise BadRequest(f"device is {name!r}; this machine has {', '.join(there)}")
+    return torch.device(name)
+
+
+def tile_edge(device: torch.device, tile: int | None) -> int:
+    """The edge of a Gram tile in rows: as asked, else the largest that suits the device's cache."""
+    return tile or (CPU_TILE if device.type == "cpu" else ACCELERATOR_TILE)
+
+
+def blocks(n: int, edge: int) -> list[tuple[int, int]]:
+    """Cut n rows into blocks (start, stop) of at most `edge` rows."""
+    return [(start, min(start + edge, n)) for start in range(0, n, edge)]
+
+
+def upper_tiles(n: int, edge: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield the tiles (i0, i1, j0, j1), j0 >= i0, that cover every pair of n rows once."""
+    cuts = blocks(n, edge)
+    for index, (i0, i1) in enumerate(cuts):
+        for j0, j1 in cuts[index:]:
+            yield i0, i1, j0, j1
+
+
+def gram_tile(left: Tensor, right: Tensor, buffer: Tensor) -> Tensor:
+    """Compute left @ right.T, (b, d) and (c, d) to (b, c), into a flat buffer of at least b c numbers."""
+    out = buffer[: left.shape[0] * right.shape[0]].view(left.shape[0], right.shape[0])
+    return torch.mm(left, right.T, out=out)
+
+
+def angle_deg(u: Tensor, v: Tensor) -> float:
+    """The angle between two vectors (d,) in degrees, 0 to 180.
+
+    2 atan2(|u - v|, |u + v|) on unit vectors, which keeps its digits near 0 and near 180
+    (Kahan 2006, How futile are mindless assessments of roundoff).
+    """
+    u, v = normalize(u.double(), dim=0), normalize(v.double(), dim=0)
+    return math.degrees(2 * math.atan2(torch.linalg.norm(u - v).item(), torch.linalg.norm(u + v).item()))

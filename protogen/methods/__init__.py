@@ -1,0 +1,35 @@
+"""The methods by name: a new one is one new file and one word here."""
+
+from typing import Any
+
+from ..errors import BadRequest
+from ..spec import Spec, Value
+from .ebv import EBV
+from .method import Method
+
+__all__ = ["METHODS", "Method", "method_of", "resolve"]
+
+METHODS: dict[str, type[Method]] = {method.name: method for method in (EBV,)}
+
+
+def resolve(method: str, *, d: int, n: int, seed: int = 0, **params: Value) -> Spec:
+    """Turn a request into its Spec: `resolve("ebv", d=100, n=1000, alpha=0.14)`.
+
+    Raises BadRequest on an unknown method or parameter, or a value that is not allowed.
+    """
+    if method not in METHODS:
+        raise BadRequest(f"unknown method {method!r}; the methods are {', '.join(METHODS)}")
+    known = METHODS[method].__dataclass_fields__
+    if unknown := sorted(set(params) - set(known)):
+        raise BadRequest(f"{method} has no parameter {unknown[0]!r}; its parameters are {', '.join(known)}")
+    options: dict[str, Any] = params
+    return METHODS[method](**options).resolve(d, n, seed)
+
+
+def method_of(spec: Spec) -> Method:
+    """The method that a Spec names. Raises BadRequest where this version of protogen has it not."""
+    known = METHODS.get(spec.method)
+    if known is None or known.version != spec.version:
+        has = ", ".join(f"{name} {method.version}" for name, method in METHODS.items())
+        raise BadRequest(f"no method {spec.method} of version {spec.version} here; there are {has}")
+    return known.of(spec)

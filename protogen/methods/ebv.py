@@ -1,0 +1,235 @@
+"""Equiangular basis vectors: n lines in R^d whose |cos| stays under a threshold.
+
+Shen, Sun and Wei 2023, Equiangular Basis Vectors: Section 3.3, Eq. 4 and Algorithm 1.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from .. import catalog
+from ..bounds import coherence_bound
+from ..errors import BadRequest
+from ..solution import InMemory, Run, Solution, Status
+from ..spec import Spec, Value
+from .method import Method, check_between, check_whole, check_word, option
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..descent import Evaluation
+
+TOLERANCE = 1e-6  # the paper's o(alpha)
+CLOSED_FORM = "closed-form"
+STARTS = ("auto", "random", CLOSED_FORM)
+UPDATES = ("lbfgs", "paper")
+PAPER_RATE = 1e-3
+# L-BFGS keeps so many steps of n d numbers twice: fewer for sets that fill the memory.
+HISTORY, SHORT_HISTORY, LONG_SET = 10, 3, 2**24
+
+
+@dataclass(frozen=True)
+class EBV(Method):
+    """Options of `protogen ebv`."""
+
+    name: ClassVar[str] = "ebv"
+    version: ClassVar[int] = 1
+
+    alpha: float | None = option(None, "Stop at this coherence, 0 < alpha < 1; left out: as low as it can.")
+    start: str = option("auto", "auto (whichever promises less), random (the paper) or closed-form.")
+    steps: int = option(5000, "The most passes over all pairs that a descent may take.")
+    update: str = option("lbfgs", "lbfgs (squared threshold) or paper (Algorithm 1: plain sum, plain steps).")
+    rate: float | None = option(None, f"Learning rate of --update paper; left out: {PAPER_RATE:g}.")
+
+    def _resolve(self, d: int, n: int, seed: int) -> Spec:
+        self._check(d, n)
+        form = catalog.choose(d, n) if self.start != "random" else None
+        if form is None and self.start == CLOSED_FORM:
+            raise BadRequest(f"no closed form reaches d={d}, n={n}; use --start random or auto, or a larger d")
+        if form and (self.start == CLOSED_FORM or n <= d or self._suffices(form.coherence, d, n)):
+            start = f"{CLOSED_FORM}:{catalog.label(form)}"
+            return Spec.of(self.name, self.version, d=d, n=n, seed=0, params={"start": start})
+        params: dict[str, Value] = {
+            "alpha": None if self.alpha is None else float(self.alpha),
+            "start": "random",
+            "steps": self.steps,
+            "update": self.update,
+        }
+        if self.update == "paper":
+            params["rate"] = PAPER_RATE if self.rate is None else float(self.rate)
+        return Spec.of(self.name, self.version, d=d, n=n, seed=seed, params=params)
+
+    def _check(self, d: int, n: int) -> None:
+        check_word("start", self.start, STARTS)
+        check_word("update", self.update, UPDATES)
+        check_whole("steps", self.steps, 1)
+        if self.rate is not None:
+            check_between("rate", self.rate, 0, math.inf)
+            if self.update != "paper":
+                raise BadRequest(f"rate is {self.rate!r} with --update {self.update}; it belongs to --update paper")
+        if self.alpha is not None:
+            check_between("alpha", self.alpha, 0, 1)
+            bound = coherence_bound(d, n)
+            if self.alpha < bound.value - TOLERANCE:
+                raise BadRequest(
+                    f"alpha is {self.alpha!r}, under the lower bound {bound.value:.6f} ({bound.name}) for d={d}, n={n}; "
+                    f"allowed is {bound.value:.6f} or more: raise alpha or d, or lower n"
+                )
+
+    def _suffices(self, coherence: float, d: int, n: int) -> bool:
+        """Whether a closed form answers the request, or promises less than a descent would."""
+        met = self.alpha is not None and coherence <= self.alpha + TOLERANCE
+        return met or coherence <= descent_promise(d, n)
+
+    def solve(self, d: int, n: int, seed: int, run: Run) -> Solution:
+        """Build the closed form that the Spec names, or descend from seeded random rows."""
+        if self.start != "random":
+            form = catalog.from_label(self.start.removeprefix(f"{CLOSED_FORM}:"))
+            facts = {"closed_form": catalog.label(form), "guaranteed_coherence": form.coherence}
+            return Solution(catalog.Padded(form, n, d), Status.FORMULA, "exact", facts=facts)
+
+        from ..descent import LBFGS, GradientDescent, descend
+        from ..geometry import random_rows
+
+        threshold = PaperThreshold() if self.update == "paper" else SquaredThreshold()
+        if self.update == "paper":
+            stepper: GradientDescent | LBFGS = GradientDescent(PAPER_RATE if self.rate is None else self.rate)
+        else:
+            stepper = LBFGS(_history(d, n), first=0.5)
+        promise = descent_promise(d, n)
+        if self.alpha is None:
+            goal: FixedAlpha | AsLowAsItCan = AsLowAsItCan(threshold, promise)
+        else:
+            margin = 0.0 if self.update == "paper" else min(0.05, 0.1 * (1 - promise / self.alpha))
+            goal = FixedAlpha(threshold, self.alpha, max(0.0, margin))
+        found = descend(random_rows(n, d, seed), threshold, goal, stepper, self.steps, run)
+        return Solution(InMemory(found.rows), found.status, "statistical", steps=found.steps)
+
+    def peak_bytes(self, d: int, n: int) -> int:
+        matrices = 1 if self.start != "random" else 8 + (2 * _history(d, n) if self.update == "lbfgs" else 0)
+        return 4 * n * d * matrices + 2**28
+
+    def target(self) -> float | None:
+        return self.alpha
+
+    @classmethod
+    def rank(cls, stats: Mapping[str, Any], facts: Mapping[str, Any]) -> float:
+        """Coherence, as measured; as guaranteed where nothing was measured."""
+        return float(stats["coherence"]["value"] if stats else facts.get("guaranteed_coherence", math.inf))
+
+    @classmethod
+    def admits(
+        cls, spec: Spec, stats: Mapping[str, Any], facts: Mapping[str, Any], wanted: Mapping[str, Value]
+    ) -> bool:
+        """As asked; `alpha` admits every set of that coherence or less, `start` also a closed form by kind."""
+        alpha, start = wanted.get("alpha"), wanted.get("start")
+        rest = {name: value for name, value in wanted.items() if name not in ("alpha", "start")}
+        return (
+            (alpha is None or cls.rank(stats, facts) <= float(alpha) + TOLERANCE)
+            and (start is None or start in (spec.options["start"], str(spec.options["start"]).split(":")[0]))
+            and super().admits(spec, stats, facts, rest)
+        )
+
+
+def _history(d: int, n: int) -> int:
+    return HISTORY if n * d <= LONG_SET else SHORT_HISTORY
+
+
+def descent_promise(d: int, n: int) -> float:
+    """The coherence that a descent from random rows gets to, as a rule of thumb.
+
+    z / sqrt(d) with 2 Q(z) = 2 d / n, Q the normal tail: each of the n d degrees of freedom pulls in
+    about one pair; never below the lower bound.
+    """
+    tail = NormalDist().inv_cdf(1 - min(0.5, d / n)) / math.sqrt(d)
+    return max(tail, coherence_bound(d, n).value)
+
+
+class SquaredThreshold:
+    """sum over pairs of 1/2 max(|cos| - threshold, 0)^2: Eq. 4 squared.
+
+    Where violations are few, a step of 1/2 along its gradient mends each of them at once.
+    """
+
+    diagonal = 0.0
+    threshold = 0.0
+
+    def weigh(self, cosines: "Tensor") -> "tuple[Tensor, Tensor]":
+        from torch.nn.functional import softshrink
+
+        excess = softshrink(cosines, self.threshold)
+        return excess.square().sum() / 2, excess
+
+
+class PaperThreshold:
+    """The loss of Algorithm 1: sum over ordered pairs of max(|cos| - threshold, 0).
+
+    The paper sums the whole matrix, hence each pair twice; its diagonal, |cos| - 1, adds nothing.
+    """
+
+    diagonal = 0.0
+    threshold = 0.0
+
+    def weigh(self, cosines: "Tensor") -> "tuple[Tensor, Tensor]":
+        from torch.nn.functional import softshrink
+
+        excess = softshrink(cosines, self.threshold)
+        return 2 * excess.abs().sum(), 2 * excess.sign()
+
+
+class FixedAlpha:
+    """Stop at a given coherence; the threshold lies under it by a share, the margin."""
+
+    def __init__(self, objective: SquaredThreshold | PaperThreshold, alpha: float, margin: float) -> None:
+        self.target = alpha
+        objective.threshold = alpha * (1 - margin)
+
+    def reached(self, best: float) -> bool:
+        # Half the tolerance is left for what float32 adds to the float64 figure.
+        return best <= self.target + TOLERANCE / 2
+
+    def watched(self, at: "Evaluation", best: float) -> float:
+        return at.loss
+
+    def moved(self, at: "Evaluation", best: float) -> bool:
+        return False
+
+
+class AsLowAsItCan:
+    """Lower the target as far as it goes.
+
+    The threshold starts under what can be reached, which spreads the excess over many pairs; each
+    time the best stands still, the gap between best and threshold narrows, until it closes.
+    """
+
+    FIRST = 0.85  # of the promise
+    NARROW = 0.9
+    PATIENCE, PATIENCE_SHARE, GAIN = 8, 1 / 25, 1e-3
+    SMALLEST = 1e-4
+
+    def __init__(self, objective: SquaredThreshold | PaperThreshold, promise: float) -> None:
+        self._objective = objective
+        self._steps = 0
+        self._gap = 1.0
+        self._since: list[float] = []
+        self.target = self._objective.threshold = promise * self.FIRST
+
+    def reached(self, best: float) -> bool:
+        return False
+
+    def watched(self, at: "Evaluation", best: float) -> float:
+        return best
+
+    def moved(self, at: "Evaluation", best: float) -> bool:
+        self._steps += 1
+        self._since.append(best)
+        patience = max(self.PATIENCE, int(self._steps * self.PATIENCE_SHARE))
+        if best > self.target:
+            if len(self._since) <= patience or best <= self._since[-1 - patience] * (1 - self.GAIN):
+                return False
+            self._gap = max(self.SMALLEST, min(self._gap, 1 - self.target / best) * self.NARROW)
+        self._since.clear()
+        self.target = self._objective.threshold = best * (1 - self._gap)
+        return True

@@ -1,0 +1,94 @@
+"""From a Spec to Prototypes: the only orchestration of solving, measuring and recording."""
+
+import dataclasses
+import platform
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import psutil
+
+from .errors import BadRequest
+from .methods import method_of
+from .prototypes import Prototypes, Provenance
+from .solution import InMemory, Run, Solution, Status
+from .spec import Spec, Value
+
+if TYPE_CHECKING:
+    import torch
+
+ENDED_EARLY = (Status.TIME_LIMIT, Status.INTERRUPTED)
+
+
+def generate(spec: Spec, run: Run | None = None) -> Prototypes:
+    """Make and measure the set that a Spec asks for, in memory.
+
+    A run that was ended by time or by hand comes back under a Spec that says so. An interruption
+    of the statistics keeps a set that no formula gives, unmeasured. Raises BadRequest where the
+    device is unknown or the memory too small.
+    """
+    import torch
+
+    from .geometry import pick_device
+    from .measure import measure
+
+    run = run or Run()
+    method = method_of(spec)
+    device = pick_device(run.device)
+    check_memory(spec, device)
+    began = time.monotonic()
+    solution = method.solve(spec.d, spec.n, spec.seed, run)
+    source, status = InMemory(solution.source.rows(0, spec.n)), solution.status
+    try:
+        stats = measure(source, run.device, run.tile, run.measuring)
+    except KeyboardInterrupt:
+        if solution.reproducible == "exact":
+            raise
+        stats, status = None, Status.INTERRUPTED
+    provenance = Provenance(
+        protogen=version("protogen-codes"),
+        torch=torch.__version__,
+        python=platform.python_version(),
+        device=run.device,
+        threads=torch.get_num_threads(),
+        steps=solution.steps,
+        seconds=time.monotonic() - began,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        status=status.value,
+        reproducible=solution.reproducible,
+    )
+    return Prototypes(
+        spec=_ended(spec, solution, status) if status in ENDED_EARLY else spec,
+        source=source,
+        stats=stats,
+        provenance=provenance,
+        facts=solution.facts,
+        tensors=solution.tensors,
+    )
+
+
+def check_memory(spec: Spec, device: "torch.device") -> None:
+    """Raise BadRequest where a set cannot be made in the memory that is free."""
+    needed = method_of(spec).peak_bytes(spec.d, spec.n)
+    free = psutil.virtual_memory().available
+    if device.type == "cuda":
+        import torch
+
+        free = min(free, torch.cuda.mem_get_info(device)[0])
+    if needed > free:
+        raise BadRequest(
+            f"d={spec.d}, n={spec.n} needs about {gigabytes(needed)} of memory, free are {gigabytes(free)}; "
+            "ask for fewer or shorter vectors, or use a larger machine"
+        )
+
+
+def gigabytes(size: int) -> str:
+    """Write a size in bytes as GB."""
+    return f"{size / 1e9:,.1f} GB"
+
+
+def _ended(spec: Spec, solution: Solution, status: Status) -> Spec:
+    ended: Mapping[str, Value] = {**spec.options, "ended": f"{status.value} at step {solution.steps}"}
+    return dataclasses.replace(spec, params=tuple(sorted(ended.items())))

@@ -1,0 +1,171 @@
+"""What is said of an artifact: one record for machines, the same in lines for people."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .bounds import Bound, line_bounds, point_bounds
+from .header import Header, parse_name, read_header
+from .stats import AngleStats
+from .store import Entry
+
+
+def record_of(path: Path) -> dict[str, Any]:
+    """Everything that a file's header says, and how far its set is from the bounds of today."""
+    return record(path, read_header(path))
+
+
+def record(path: Path, header: Header) -> dict[str, Any]:
+    """As `record_of`, from a header that was read already."""
+    named, spec, meta = parse_name(path.name), header.spec, header.meta
+    return {
+        "path": str(path),
+        "version": named[0] if named else None,
+        "key": spec.key,
+        "digest": header.digest,
+        "bytes": header.data_start + header.data_bytes,
+        "spec": meta["spec"],
+        "facts": meta["facts"],
+        "stats": meta["stats"],
+        "provenance": meta["provenance"],
+        "bounds": compare(spec.d, spec.n, meta["stats"]),
+    }
+
+
+def compare(d: int, n: int, stats: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The lower bounds that apply to (d, n), best first, and what was measured beside the best of each kind.
+
+    `ratio` is measured over bound, null where the bound is not positive; `gap_deg` is the bound's
+    angle minus the smallest measured one.
+    """
+    lines, points = line_bounds(d, n), point_bounds(d, n)
+    return {
+        "lines": _compared(lines, stats, "coherence", "min_angle_lines_deg"),
+        "points": _compared(points, stats, "max_cos", "min_angle_points_deg"),
+    }
+
+
+def _compared(bounds: list[Bound], stats: Mapping[str, Any] | None, cosine: str, angle_deg: str) -> dict[str, Any]:
+    best = bounds[0].value
+    return {
+        "ratio": stats[cosine]["value"] / best if stats and best > 0 else None,
+        "gap_deg": math.degrees(math.acos(best)) - stats[angle_deg] if stats else None,
+        "lower": [{"name": bound.name, "value": bound.value, "validity": bound.validity} for bound in bounds],
+    }
+
+
+def artifact_lines(record: Mapping[str, Any]) -> list[str]:
+    """An artifact in lines: what it is, what was measured, how far from the bound, where it came from."""
+    spec, facts, made = record["spec"], record["facts"], record["provenance"]
+    options = ", ".join(f"{name} {value}" for name, value in spec["params"].items() if value is not None)
+    lines = [
+        f"{spec['method']}  d {spec['d']}  n {spec['n']}  seed {spec['seed']}  {options}",
+        f"  status      {made['status']}, {made['steps']} steps, {made['seconds']:.1f} s on {made['device']}, "
+        f"{made['created']}, {made['reproducible']}",
+    ]
+    if "guaranteed_coherence" in facts:
+        lines.append(f"  guaranteed  coherence {facts['guaranteed_coherence']:.6f} by {facts['closed_form']}")
+    lines += stats_lines(record["stats"], record["bounds"])
+    return [
+        *lines,
+        f"  file        {record['path']}  {record['bytes'] / 1e6:,.1f} MB  digest {record['digest'][:12]}",
+    ]
+
+
+def stats_lines(stats: Mapping[str, Any] | None, bounds: Mapping[str, Any]) -> list[str]:
+    """Statistics in lines, with the bounds beside them."""
+    if stats is None:
+        return ["  measured    nothing yet: run `protogen stats FILE`"]
+    high, low, both = stats["max_cos"], stats["min_cos"], stats["coherence"]
+    return [
+        f"  coherence   {both['value']:.6f} at ({both['i']}, {both['j']}) over all {stats['pairs']:,} pairs"
+        f"{_beside(bounds['lines'])}",
+        f"  cosines     largest {high['value']:.6f} at ({high['i']}, {high['j']})"
+        f"{_beside(bounds['points'])}, smallest {low['value']:.6f} at ({low['i']}, {low['j']})",
+        f"  angles      smallest {stats['min_angle_lines_deg']:.4f} deg between lines, "
+        f"{stats['min_angle_points_deg']:.4f} deg between points; mean deviation from 90 deg "
+        f"{stats['mean_deviation_deg']:.4f}",
+        f"  spread      mean cos {stats['mean_cos']:.3e}, std {stats['std_cos']:.6f}; nearest neighbour "
+        f"{stats['mean_nearest_cos_lines']:.6f} (lines), {stats['mean_nearest_cos_points']:.6f} (points)",
+        f"  potential   frame {stats['frame_potential']:,.2f} of at least {stats['frame_potential_min']:,.2f}; "
+        f"uniformity_t2 {stats['uniformity_t2']:.6f}",
+        f"  twins       {stats['duplicate_pairs']} duplicate, {stats['antipodal_pairs']} antipodal pairs; "
+        f"float32 leaves {stats['error_bound']:.1e} open",
+    ]
+
+
+def _beside(bound: Mapping[str, Any]) -> str:
+    best = bound["lower"][0]
+    ratio = f"{bound['ratio']:.3f} times" if bound["ratio"] is not None else f"{bound['gap_deg']:.4f} deg from"
+    return f", {ratio} the lower bound {best['value']:.6f} ({best['name']})"
+
+
+# How far a figure may lie from the recorded one: another device adds up in another order.
+_TOLERANCES = {
+    "mean_deviation_deg": 1e-3,
+    "mean_cos": 1e-6,
+    "std_cos": 1e-6,
+    "mean_nearest_cos_points": 1e-6,
+    "mean_nearest_cos_lines": 1e-6,
+    "uniformity_t2": 1e-5,
+}
+_EXTREME_TOLERANCE = 1e-7
+
+
+def differences(recorded: AngleStats | None, measured: AngleStats, facts: Mapping[str, Any]) -> list[str]:
+    """Say in what a set is not what its file says: recorded against measured, measured against guaranteed."""
+    found = []
+    if recorded is not None:
+        for name in ("coherence", "max_cos", "min_cos"):
+            was, now = getattr(recorded, name).value, getattr(measured, name).value
+            if abs(was - now) > _EXTREME_TOLERANCE + max(recorded.error_bound, measured.error_bound):
+                found.append(f"{name} recorded {was:.9f}, measured {now:.9f}")
+        for name, tolerance in _TOLERANCES.items():
+            was, now = getattr(recorded, name), getattr(measured, name)
+            if abs(was - now) > tolerance:
+                found.append(f"{name} recorded {was:.9g}, measured {now:.9g}")
+    guaranteed = facts.get("guaranteed_coherence")
+    if guaranteed is not None and measured.coherence.value > guaranteed + 1e-6:
+        found.append(f"coherence guaranteed {guaranteed:.9f}, measured {measured.coherence.value:.9f}")
+    return found
+
+
+def entry_of(entry: Entry) -> dict[str, Any]:
+    """One artifact of a store as a row of its listing."""
+    name = entry.name
+    row = {
+        "path": str(entry.path),
+        "method": name.method,
+        "d": name.d,
+        "n": name.n,
+        "version": name.version,
+        "key": name.key,
+    }
+    if entry.error is not None:
+        return {**row, "error": entry.error}
+    coherence = entry.stats["coherence"]["value"] if entry.stats else None
+    return {
+        **row,
+        "coherence": coherence,
+        "ratio": compare(name.d, name.n, entry.stats)["lines"]["ratio"],
+        "status": entry.provenance["status"],
+        "created": entry.provenance["created"],
+    }
+
+
+def entry_lines(rows: list[dict[str, Any]]) -> list[str]:
+    """A store's listing in lines; `ratio` is coherence over the best lower bound."""
+    if not rows:
+        return ["no artifacts"]
+    lines = [f"{'method':<11}{'d':>6}{'n':>10}  {'version':<17}{'coherence':>10}{'ratio':>7}  {'created':<26}status"]
+    for row in rows:
+        version = f"v{row['version']}-{row['key']}"
+        start = f"{row['method']:<11}{row['d']:>6}{row['n']:>10}  {version:<17}"
+        if "error" in row:
+            lines.append(f"{start}damaged: {row['error']}")
+            continue
+        coherence = "-" if row["coherence"] is None else f"{row['coherence']:.6f}"
+        ratio = "-" if row["ratio"] is None else f"{row['ratio']:.3f}"
+        lines.append(f"{start}{coherence:>10}{ratio:>7}  {row['created']:<26}{row['status']}")
+    return lines

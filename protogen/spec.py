@@ -1,0 +1,71 @@
+"""What was asked for: the Spec, its canonical JSON and its key."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Value = None | bool | int | float | str
+
+
+def canonical_json(value: Any) -> str:
+    """Write JSON in the one form that is hashed: keys sorted, no spaces, ASCII.
+
+    Raises ValueError on NaN and infinities, which JSON does not have.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Name one set of prototypes: n unit vectors in R^d by a method with all its parameters.
+
+    Every parameter stands in it with its default already resolved, so that the same Spec has
+    the same key for ever. How it is computed (device, tile, threads, time limit) is no part of it.
+    """
+
+    method: str
+    version: int
+    d: int
+    n: int
+    seed: int
+    params: tuple[tuple[str, Value], ...]
+
+    @classmethod
+    def of(cls, method: str, version: int, *, d: int, n: int, seed: int, params: Mapping[str, Value]) -> "Spec":
+        """Build a Spec from a mapping of parameters."""
+        return cls(method, version, d, n, seed, tuple(sorted(params.items())))
+
+    @property
+    def options(self) -> dict[str, Value]:
+        """The parameters as a dict."""
+        return dict(self.params)
+
+    @property
+    def key(self) -> str:
+        """The first 12 hex digits of the sha256 over the canonical JSON."""
+        return hashlib.sha256(canonical_json(self.to_dict()).encode()).hexdigest()[:12]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The Spec as plain JSON values."""
+        return {
+            "method": self.method,
+            "version": self.version,
+            "d": self.d,
+            "n": self.n,
+            "seed": self.seed,
+            "params": self.options,
+        }
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "Spec":
+        """Read what `to_dict` wrote. Raises KeyError or TypeError where it is something else."""
+        return cls.of(
+            fields["method"],
+            fields["version"],
+            d=fields["d"],
+            n=fields["n"],
+            seed=fields["seed"],
+            params=fields["params"],
+        )
