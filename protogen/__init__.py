@@ -4,13 +4,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .access import ensure, load
     from .errors import ProtogenError
     from .methods import resolve
     from .pipeline import generate
     from .prototypes import Prototypes
     from .solution import Run
     from .spec import Spec
-    from .store import ensure, load
 
 __all__ = ["ProtogenError", "Prototypes", "Run", "Spec", "ensure", "generate", "load", "resolve"]
 
@@ -19,9 +19,9 @@ _HOMES = {
     "Prototypes": "prototypes",
     "Run": "solution",
     "Spec": "spec",
-    "ensure": "store",
+    "ensure": "access",
     "generate": "pipeline",
-    "load": "store",
+    "load": "access",
     "resolve": "methods",
 }
 

@@ -11,14 +11,30 @@ from typing import Annotated, Any
 import typer
 
 from . import report
+from .access import ensure_path
 from .bounds import coherence_bound
 from .errors import ProtogenError, Unmet
 from .methods import METHODS, Method
 from .methods.method import check_between, check_whole
 from .solution import Run, Status
-from .store import Store, ensure_path, store_root
+from .store import Store, store_root
 
 INTERRUPTED = 130
+
+
+def _whole(text: str | int) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a whole number; write one like 1000") from None
+
+
+def _number(text: str | float) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a number; write one like 0.05") from None
+
 
 File = Annotated[Path, typer.Argument(help="A safetensors file.", show_default=False)]
 StoreOption = Annotated[
@@ -28,7 +44,11 @@ StoreOption = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print the path alone.")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:<index>.")]
-Tile = Annotated[int | None, typer.Option("--tile", help="Edge of a Gram tile in rows; else chosen for the device.")]
+Tile = Annotated[
+    int | None,
+    typer.Option("--tile", help="Edge of a Gram tile in rows; else chosen for the device.", parser=_whole),
+]
+
 
 app = typer.Typer(
     name="protogen",
@@ -138,7 +158,9 @@ def _parameter(
 ) -> inspect.Parameter:
     """One option of a command; `kind` is a type, or an option shared by commands."""
     if help is not None:
-        kind = Annotated[kind, typer.Option(f"--{name.replace('_', '-')}", help=help)]
+        number = {int: _whole, float: _number, float | None: _number}.get(kind)
+        option = typer.Option(f"--{name.replace('_', '-')}", help=help, parser=number)
+        kind = Annotated[kind, option]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
 

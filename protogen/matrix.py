@@ -49,6 +49,7 @@ def _pick(path: Path, shapes: dict[str, list[int]], name: str | None) -> str:
         name = "prototypes" if "prototypes" in matrices else matrices[0] if len(matrices) == 1 else None
     if name not in matrices:
         raise BadRequest(
-            f"{path}: tensor {name!r} is no matrix of it; name with --tensor one of {', '.join(sorted(matrices)) or 'none'}"
+            f"{path}: tensor {name!r} is no matrix of it; its matrices are {', '.join(sorted(matrices)) or 'none'}, "
+            "name one with --tensor"
         )
     return name

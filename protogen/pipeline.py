@@ -40,7 +40,7 @@ def generate(spec: Spec, run: Run | None = None) -> Prototypes:
     check_memory(spec, device)
     began = time.monotonic()
     solution = method.solve(spec.d, spec.n, spec.seed, run)
-    source, status = InMemory(solution.source.rows(0, spec.n)), solution.status
+    source, status = InMemory.of(solution.source), solution.status
     try:
         stats = measure(source, run.device, run.tile, run.measuring)
     except KeyboardInterrupt:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 if TYPE_CHECKING:
     import torch
 
+FILL_ROWS = 4096
+
 Reproducible = Literal["exact", "statistical"]
 
 
@@ -42,6 +44,19 @@ class InMemory:
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self.tensor.shape)
+
+    @classmethod
+    def of(cls, source: Rows) -> "InMemory":
+        """Build all rows of a source, block by block, so that no block's work lies beside another's."""
+        import torch
+
+        if isinstance(source, cls):
+            return source
+        tensor = torch.empty(source.shape)
+        for start in range(0, len(tensor), FILL_ROWS):
+            stop = min(start + FILL_ROWS, len(tensor))
+            tensor[start:stop] = source.rows(start, stop)
+        return cls(tensor)
 
     def rows(self, start: int, stop: int) -> "torch.Tensor":
         return self.tensor[start:stop]

@@ -284,7 +284,7 @@ def test_nan_cannot_be_encoded() -> None:
 
 def test_floors_below_prototypes_load_no_torch() -> None:
     code = (
-        "import sys, protogen.header, protogen.prototypes, protogen.store\n"
+        "import sys, protogen.header, protogen.prototypes, protogen.store, protogen.access\n"
         "print([m for m in ('torch', 'numpy', 'scipy', 'safetensors') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

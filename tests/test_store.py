@@ -16,13 +16,14 @@ import pytest
 import torch
 
 from protogen import methods, store
+from protogen.access import ensure, load
 from protogen.errors import BadRequest, DiskError, IntegrityError, NotFound
 from protogen.header import artifact_path, read_header
 from protogen.measure import measure
 from protogen.prototypes import Prototypes, Provenance, read
 from protogen.solution import InMemory, Run
 from protogen.spec import Spec
-from protogen.store import Store, ensure, load, store_root
+from protogen.store import Store, store_root
 
 MADE = Provenance("0", "2", "3", "cpu", 1, 0, 0.0, "2000-01-01T00:00:00Z", "step limit", "statistical")
 FORK = multiprocessing.get_context("fork")

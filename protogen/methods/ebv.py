@@ -32,7 +32,7 @@ HISTORY, SHORT_HISTORY, LONG_SET = 10, 3, 2**24
 
 @dataclass(frozen=True)
 class EBV(Method):
-    """Options of `protogen ebv`."""
+    """Make n lines in R^d whose largest |cos| is as low as asked for, or as low as it goes."""
 
     name: ClassVar[str] = "ebv"
     version: ClassVar[int] = 1
@@ -74,8 +74,8 @@ class EBV(Method):
             bound = coherence_bound(d, n)
             if self.alpha < bound.value - TOLERANCE:
                 raise BadRequest(
-                    f"alpha is {self.alpha!r}, under the lower bound {bound.value:.6f} ({bound.name}) for d={d}, n={n}; "
-                    f"allowed is {bound.value:.6f} or more: raise alpha or d, or lower n"
+                    f"alpha is {self.alpha!r}, the lower bound ({bound.name}) for d={d}, n={n} is {bound.value:.6f}; "
+                    "no set can be better: raise alpha or d, or lower n"
                 )
 
     def _suffices(self, coherence: float, d: int, n: int) -> bool:

@@ -51,6 +51,10 @@ class Method:
         """The memory that `solve` needs at its peak, estimated, beside the interpreter."""
         raise NotImplementedError
 
+    def file_bytes(self, d: int, n: int) -> int:
+        """The size of the tensors in the file."""
+        return 4 * n * d
+
     def target(self) -> float | None:
         """The coherence that was asked for, or None."""
         return None

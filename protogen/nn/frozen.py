@@ -95,7 +95,7 @@ def exclude_from_ddp(model: nn.Module) -> None:
 def _rows(source: Tensor | Prototypes | str | Path) -> Tensor:
     """Return the prototypes (n, d) that `source` stands for, or raise BadRequest."""
     if isinstance(source, (str, Path)):
-        from ..store import load
+        from ..access import load
 
         return _checked(load(Path(source)).tensor)
     if isinstance(source, Prototypes):
