@@ -6,16 +6,19 @@ from ..errors import BadRequest
 from .family import ClosedForm, Padded, label
 from .mub import ComplexMUB
 from .orthonormal import Orthonormal
+from .simplices import Simplices
 
-__all__ = ["FAMILIES", "ClosedForm", "Padded", "choose", "from_label", "label"]
+__all__ = ["FAMILIES", "LINES", "POINTS", "ClosedForm", "Padded", "choose", "from_label", "label"]
 
-FAMILIES: dict[str, type[ClosedForm]] = {f.family: f for f in (Orthonormal, ComplexMUB)}
+LINES: tuple[type[ClosedForm], ...] = (Orthonormal, ComplexMUB)
+POINTS: tuple[type[ClosedForm], ...] = (Simplices,)
+FAMILIES = {family.family: family for family in LINES + POINTS}
 
 
-def choose(d: int, n: int) -> ClosedForm | None:
-    """The closed form of n lines in R^d with the lowest guaranteed coherence, or None."""
-    forms = [form for family in FAMILIES.values() if (form := family.reach(d, n))]
-    return min(forms, key=lambda form: form.coherence, default=None)
+def choose(families: tuple[type[ClosedForm], ...], d: int, n: int) -> ClosedForm | None:
+    """Of LINES or POINTS, the closed form of n vectors in R^d with the lowest guaranteed cosine, or None."""
+    forms = [form for family in families if (form := family.reach(d, n))]
+    return min(forms, key=lambda form: form.cosine, default=None)
 
 
 def from_label(text: str) -> ClosedForm:

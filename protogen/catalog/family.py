@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 class ClosedForm(Protocol):
-    """One member of a family of line sets: a frozen dataclass of whole numbers.
+    """One member of a family of lines or of points: a frozen dataclass of whole numbers.
 
     It answers its size and guarantee without building anything, then yields rows for any range.
     """
@@ -17,7 +17,7 @@ class ClosedForm(Protocol):
 
     @classmethod
     def reach(cls, d: int, n: int) -> Self | None:
-        """The member with the lowest coherence that has n vectors in R^d, or None."""
+        """The member with the lowest cosine that has n vectors in R^d, or None."""
         ...
 
     @property
@@ -27,8 +27,8 @@ class ClosedForm(Protocol):
     def own_n(self) -> int: ...
 
     @property
-    def coherence(self) -> float:
-        """The largest |cos| that the construction guarantees."""
+    def cosine(self) -> float:
+        """What the construction guarantees: of lines the largest |cos|, of points the largest cos."""
         ...
 
     def rows(self, start: int, stop: int) -> "torch.Tensor":

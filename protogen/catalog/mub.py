@@ -35,7 +35,7 @@ class ComplexMUB:
         return 2 * self.p * (self.p + 1)
 
     @property
-    def coherence(self) -> float:
+    def cosine(self) -> float:
         return 1 / math.sqrt(self.p)
 
     def rows(self, start: int, stop: int) -> "torch.Tensor":

@@ -28,7 +28,7 @@ class Orthonormal:
         return self.k
 
     @property
-    def coherence(self) -> float:
+    def cosine(self) -> float:
         return 0.0
 
     def rows(self, start: int, stop: int) -> "torch.Tensor":

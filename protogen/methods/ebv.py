@@ -45,10 +45,10 @@ class EBV(Method):
 
     def _resolve(self, d: int, n: int, seed: int) -> Spec:
         self._check(d, n)
-        form = catalog.choose(d, n) if self.start != "random" else None
+        form = catalog.choose(catalog.LINES, d, n) if self.start != "random" else None
         if form is None and self.start == CLOSED_FORM:
             raise BadRequest(f"no closed form reaches d={d}, n={n}; use --start random or auto, or a larger d")
-        if form and (self.start == CLOSED_FORM or n <= d or self._suffices(form.coherence, d, n)):
+        if form and (self.start == CLOSED_FORM or n <= d or self._suffices(form.cosine, d, n)):
             start = f"{CLOSED_FORM}:{catalog.label(form)}"
             return Spec.of(self.name, self.version, d=d, n=n, seed=0, params={"start": start})
         params: dict[str, Value] = {
@@ -87,7 +87,7 @@ class EBV(Method):
         """Build the closed form that the Spec names, or descend from seeded random rows."""
         if self.start != "random":
             form = catalog.from_label(self.start.removeprefix(f"{CLOSED_FORM}:"))
-            facts = {"closed_form": catalog.label(form), "guaranteed_coherence": form.coherence}
+            facts = {"closed_form": catalog.label(form), "guaranteed_coherence": form.cosine}
             return Solution(catalog.Padded(form, n, d), Status.FORMULA, "exact", facts=facts)
 
         from ..descent import LBFGS, GradientDescent, descend
