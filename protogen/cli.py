@@ -2,22 +2,26 @@
 
 import inspect
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from . import report
 from .access import ensure_path
-from .bounds import coherence_bound
-from .errors import ProtogenError, Unmet
+from .bounds import LARGEST, coherence_bound
+from .errors import DiskError, ProtogenError, Unmet
 from .methods import METHODS, Method
 from .methods.method import check_between, check_whole
-from .solution import Run, Status
+from .solution import Rows, Run, Status
 from .store import Store, store_root
+
+if TYPE_CHECKING:
+    from .stats import AngleStats
 
 INTERRUPTED = 130
 
@@ -63,15 +67,38 @@ def main() -> None:
     """Run the command line; an error that a user can cause is one line on stderr and an exit code."""
     try:
         code = app(standalone_mode=False) or 0
+        sys.stdout.flush()
     except (ProtogenError, typer.TyperException) as error:
         message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
-        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        if message:  # without a command there is none, the help is all
+            _complain(message)
         code = error.exit_code
+    except BrokenPipeError:  # the reader has what it wants
+        code = 1
+        _drop_output()
+    except OSError as error:
+        _complain(f"{error}; make room, or write to another place")
+        code = DiskError.exit_code
+        _drop_output()
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "allocate" not in str(error):
+            raise
+        _complain("out of memory; ask for fewer or shorter vectors or a smaller --tile, or use a larger machine")
+        code = ProtogenError.exit_code
     except KeyboardInterrupt:
         code = INTERRUPTED
     if code == INTERRUPTED:
         print("interrupted", file=sys.stderr)
     sys.exit(code)
+
+
+def _complain(message: str) -> None:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+
+
+def _drop_output() -> None:
+    """Let what could not be written go nowhere, so that the interpreter does not try again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _generate(
@@ -90,6 +117,8 @@ def _generate(
     """Answer a method's command: from the store, or made and stored."""
     from .display import Display
 
+    check_whole("d", d, 2, LARGEST)
+    check_whole("n", n, 2, LARGEST)
     asked = method(**options)
     spec = asked.resolve(d, n, seed)
     with Display(coherence_bound(d, n).value, quiet) as display:
@@ -183,15 +212,12 @@ def stats(
     json: Json = False,
 ) -> None:
     """Measure the rows of any safetensors file over all pairs, scaled to length one."""
-    from .display import Display
     from .matrix import read_matrix
-    from .measure import measure
     from .solution import InMemory
 
     _check_tile(tile)
     rows = read_matrix(file, tensor)
-    with Display(0.0, False) as display:
-        measured = measure(InMemory(rows), device, tile, display.measuring).to_dict()
+    measured = _measure(InMemory(rows), device, tile).to_dict()
     n, d = rows.shape
     document = {
         "path": str(file),
@@ -210,14 +236,11 @@ def stats(
 @app.command()
 def verify(file: File, device: Device = "cpu", tile: Tile = None, json: Json = False) -> None:
     """Check a file's digests, measure it again and compare with what it says; exit 1 where they differ."""
-    from .display import Display
-    from .measure import measure
     from .prototypes import read
 
     _check_tile(tile)
     prototypes = read(file)
-    with Display(0.0, False) as display:
-        measured = measure(prototypes.source, device, tile, display.measuring)
+    measured = _measure(prototypes.source, device, tile)
     differences = report.differences(prototypes.stats, measured, prototypes.facts)
     document = {"path": str(file), "differences": differences, "stats": measured.to_dict()}
     _print(
@@ -234,6 +257,19 @@ def list_(store: StoreOption = None, json: Json = False) -> None:
     """List the artifacts of a store."""
     rows = [report.entry_of(entry) for entry in Store(store_root(store)).entries()]
     _print({"store": str(store_root(store)), "artifacts": rows}, lambda _: report.entry_lines(rows), json)
+
+
+def _measure(source: Rows, device: str, tile: int | None) -> "AngleStats":
+    """Measure rows and show how far it is. Raises BadRequest where the device is unknown or too small."""
+    from .display import Display
+    from .geometry import pick_device
+    from .measure import measure
+    from .pipeline import check_memory, tile_bytes
+
+    where, n = pick_device(device), source.shape[0]
+    check_memory(f"n={n} with this --tile", tile_bytes(n, where, tile), where)
+    with Display(0.0, False) as display:
+        return measure(source, device, tile, display.measuring)
 
 
 def _check_tile(tile: int | None) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,63 +17,98 @@ from .solution import Progress, Run, Status
 # d = 1000: equal at 8%); for short rows the conversion alone costs as much as the product.
 SPARSE_SHARE = 0.05
 SPARSE_MIN_D = 128
-# "No further improvement": less than this share over the last tenth of the steps, at least 20.
-STALL_SHARE = 1e-3
+# So few numbers are worked on in float64: symmetric optima are then met to ten digits.
+SMALL = 2**16
+# "No further improvement" is judged over the last tenth of the steps, at least 20.
 STALL_STEPS = 20
 
 
 class Objective(Protocol):
-    """A loss that is a sum over pairs of a function of their cosine."""
+    """A loss made of a sum over pairs of a function of their cosine."""
 
     diagonal: float
     """What a vector's cosine with itself is set to, so that it weighs nothing."""
 
     def weigh(self, cosines: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss summed over a tile of cosines, 0-dim, and its derivatives by them."""
+        """Return a tile's part of the sum, (...,) for cosines (..., b, c), and its derivatives by them."""
+        ...
+
+    def close(self, total: Tensor, gradient: Tensor) -> Tensor:
+        """Turn the sums over all pairs (...,) into losses, and their gradient (..., n, d), in place, likewise."""
+        ...
+
+    def settled(self, at: "Evaluation") -> bool:
+        """Whether the evaluation holds; if not, the objective has adapted and wants another."""
         ...
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A set's loss, its largest |cos| over all pairs, and the gradient (n, d) by its rows."""
+    """One or more sets at once: losses (...,), largest cos and |cos| over all pairs, gradient (..., n, d).
+
+    `loss` is the sum over the sets; the three figures by set are on the device.
+    """
 
     loss: float
-    coherence: float
+    losses: Tensor
+    max_cos: Tensor
+    coherence: Tensor
     gradient: Tensor
 
 
+Evaluator = Callable[[Tensor], Evaluation]
+
+
 def evaluate(objective: Objective, rows: Tensor, edge: int) -> Evaluation:
-    """Sum loss and gradient over all pairs of unit rows (n, d), by tiles of the upper triangle.
+    """Sum loss and gradient over all pairs of unit rows (..., n, d), by tiles of the upper triangle.
 
     The gradient is that of the loss by free rows, not projected. The host waits once, at the end;
     on a CPU also at each tile, to count its weights. Memory: one tile beside the gradient.
     """
-    edge = min(edge, len(rows))
+    sets, (n, d) = rows.shape[:-2], rows.shape[-2:]
+    edge = min(edge, n)
     gradient = torch.zeros_like(rows)
-    loss = torch.zeros((), dtype=torch.float64, device=rows.device)
-    peak = torch.zeros((), dtype=rows.dtype, device=rows.device)
-    buffer = torch.empty(edge * edge, dtype=rows.dtype, device=rows.device)
-    may_be_sparse = rows.device.type == "cpu" and rows.shape[1] >= SPARSE_MIN_D
-    for i0, i1, j0, j1 in upper_tiles(len(rows), edge):
-        left, right = rows[i0:i1], rows[j0:j1]
+    total = rows.new_zeros(sets, dtype=torch.float64)
+    low, high = rows.new_full(sets, math.inf), rows.new_full(sets, -math.inf)
+    buffer = rows.new_empty(rows[..., 0, 0].numel() * edge * edge)
+    may_be_sparse = rows.device.type == "cpu" and rows.dim() == 2 and d >= SPARSE_MIN_D
+    for i0, i1, j0, j1 in upper_tiles(n, edge):
+        left, right = rows[..., i0:i1, :], rows[..., j0:j1, :]
         tile = gram_tile(left, right, buffer)
         on_diagonal = i0 == j0
         if on_diagonal:
             # Symmetric: each pair stands in it twice, so one product carries both halves.
-            low, high = tile.fill_diagonal_(0).aminmax()
-            tile.fill_diagonal_(objective.diagonal)
+            diagonal = tile.diagonal(dim1=-2, dim2=-1)
+            diagonal.fill_(math.inf)
+            low = torch.minimum(low, tile.amin((-2, -1)))
+            diagonal.fill_(-math.inf)
+            high = torch.maximum(high, tile.amax((-2, -1)))
+            diagonal.fill_(objective.diagonal)
         else:
-            low, high = tile.aminmax()
-        peak = torch.maximum(peak, torch.maximum(high, -low))
-        tile_loss, weights = objective.weigh(tile)
-        loss += tile_loss * (0.5 if on_diagonal else 1.0)
+            low = torch.minimum(low, tile.amin((-2, -1)))
+            high = torch.maximum(high, tile.amax((-2, -1)))
+        part, weights = objective.weigh(tile)
+        total += part * (0.5 if on_diagonal else 1.0)
         if may_be_sparse and weights.count_nonzero() < SPARSE_SHARE * weights.numel():
             weights = weights.to_sparse()
-        gradient[i0:i1] += weights @ right
+        gradient[..., i0:i1, :] += weights @ right
         if not on_diagonal:
-            gradient[j0:j1] += weights.T @ left
-    total, coherence = torch.stack((loss, peak.double())).tolist()
-    return Evaluation(total, coherence, gradient)
+            gradient[..., j0:j1, :] += weights.mT @ left
+    losses = objective.close(total, gradient)
+    return Evaluation(float(losses.sum()), losses, high, torch.maximum(high, -low), gradient)
+
+
+def sliced(objective: Objective, run: Run) -> Evaluator:
+    """The evaluator of an objective by tiles, as large as the run asks or the device likes."""
+    edge = tile_edge(torch.device(run.device), run.tile)
+
+    def settled(rows: Tensor) -> Evaluation:
+        while True:
+            at = evaluate(objective, rows, edge)
+            if objective.settled(at):
+                return at
+
+    return settled
 
 
 class Stepper(Protocol):
@@ -94,7 +130,7 @@ class GradientDescent:
     rate: float
 
     def next(self, rows: Tensor, at: Evaluation) -> Tensor | None:
-        return normalize(rows - self.rate * at.gradient, dim=1)
+        return normalize(rows - self.rate * at.gradient, dim=-1)
 
     def restart(self) -> None:
         pass
@@ -121,7 +157,7 @@ class LBFGS:
             if not at.loss <= loss + 1e-4 * self._length * self._slope:
                 self._length /= 2
                 if self._length > 1e-3:
-                    return normalize(base + self._length * self._direction, dim=1)
+                    return normalize(base + self._length * self._direction, dim=-1)
                 return self._depart(*self._base) if self._forget() else None
             self._remember(rows - base, _tangent(rows, at.gradient) - tangent)
         return self._depart(rows, at.loss, _tangent(rows, at.gradient))
@@ -132,7 +168,7 @@ class LBFGS:
         self._slope = (self._direction * tangent).sum().item()
         self._length = 1.0
         if self._slope < 0:
-            return normalize(rows + self._direction, dim=1)
+            return normalize(rows + self._direction, dim=-1)
         return self._depart(rows, loss, tangent) if self._forget() else None
 
     def _forget(self) -> bool:
@@ -150,7 +186,7 @@ class LBFGS:
     def _descent_direction(self, tangent: Tensor) -> Tensor:
         direction = -tangent
         if not self._pairs:
-            longest = float(direction.norm(dim=1).max())
+            longest = float(direction.norm(dim=-1).max())
             return direction * min(self._first, self._reach / max(longest, 1e-30))
         factors = []
         for step, change, inverse in reversed(self._pairs):
@@ -165,20 +201,28 @@ class LBFGS:
 
 
 def _tangent(rows: Tensor, vectors: Tensor) -> Tensor:
-    return vectors - (vectors * rows).sum(1, keepdim=True) * rows
+    return vectors - (vectors * rows).sum(-1, keepdim=True) * rows
 
 
 class Goal(Protocol):
-    """What a descent is after: it says when it is done and may move its target on the way."""
+    """What a descent is after: the figure it lowers, when it is done, and where it moves its target."""
 
     target: float
 
+    def figure(self, at: Evaluation) -> Tensor:
+        """The figure of each set (...,), of which the lowest is kept."""
+        ...
+
     def reached(self, best: float) -> bool:
-        """Whether the best coherence so far is what was asked for."""
+        """Whether the best figure so far is what was asked for."""
         ...
 
     def watched(self, at: Evaluation, best: float) -> float:
-        """The figure that must go on falling for the descent to go on."""
+        """The number that must go on falling for the descent to go on."""
+        ...
+
+    def stands(self, before: float, now: float) -> bool:
+        """Whether the watched number has fallen too little to count."""
         ...
 
     def moved(self, at: Evaluation, best: float) -> bool:
@@ -188,40 +232,50 @@ class Goal(Protocol):
 
 @dataclass(frozen=True)
 class Descent:
-    """The best set seen (n, d), its coherence, the steps taken (evaluations), and why it ended."""
+    """The best set seen (n, d), float32, its figure, the steps taken (evaluations), and why it ended."""
 
     rows: Tensor
-    coherence: float
+    best: float
     steps: int
     status: Status
 
 
-def descend(rows: Tensor, objective: Objective, goal: Goal, stepper: Stepper, steps: int, run: Run) -> Descent:
-    """Lower the objective from unit rows (n, d) until the goal, a stall or a limit; keep the best.
+def descend(
+    rows: Tensor, evaluator: Evaluator, goal: Goal, make_stepper: Callable[[], Stepper], steps: int, run: Run
+) -> Descent:
+    """Lower what is evaluated from unit rows until the goal, a stall or a limit; keep the best.
 
-    A KeyboardInterrupt ends it like a limit. The rows come back on the CPU.
+    Rows (n, d), or (k, n, d): k sets that descend at once, of which the best goes on alone when they
+    stand still. It comes back on the CPU. Small sets are worked on in float64. A KeyboardInterrupt
+    ends it like a limit.
     """
     began = time.monotonic()
     device = torch.device(run.device)
-    rows = rows.to(device)
-    edge = tile_edge(device, run.tile)
-    best, best_rows, watched = math.inf, rows, []
+    rows = rows.to(device, torch.float64 if rows.shape[-2] * rows.shape[-1] <= SMALL else torch.float32)
+    stepper = make_stepper()
+    best, best_rows, watched = math.inf, rows.view(-1, *rows.shape[-2:])[0], []
     status, step = Status.STEP_LIMIT, 0
     try:
         for step in range(1, steps + 1):
-            at = evaluate(objective, rows, edge)
-            if at.coherence < best:
-                best, best_rows = at.coherence, rows
+            at = evaluator(rows)
+            figures = goal.figure(at).view(-1)
+            lowest, index = (value.item() for value in figures.min(0))
+            if lowest < best:
+                best, best_rows = lowest, rows.view(-1, *rows.shape[-2:])[int(index)]
             seconds = time.monotonic() - began
             if run.report:
-                run.report(Progress(step, steps, at.coherence, best, goal.target, seconds))
+                run.report(Progress(step, steps, lowest, best, goal.target, seconds))
             watched.append(goal.watched(at, best))
             if goal.reached(best):
                 status = Status.REACHED
                 break
-            if _stalled(watched):
-                status = Status.CONVERGED
-                break
+            if _stalled(watched, goal):
+                if rows.dim() == 2:
+                    status = Status.CONVERGED
+                    break
+                rows, stepper = best_rows, make_stepper()
+                watched.clear()
+                continue
             if run.time_limit is not None and seconds >= run.time_limit:
                 status = Status.TIME_LIMIT
                 break
@@ -235,9 +289,9 @@ def descend(rows: Tensor, objective: Objective, goal: Goal, stepper: Stepper, st
             rows = following
     except KeyboardInterrupt:
         status = Status.INTERRUPTED
-    return Descent(best_rows.cpu(), best, step, status)
+    return Descent(best_rows.float().cpu(), best, step, status)
 
 
-def _stalled(watched: list[float]) -> bool:
+def _stalled(watched: list[float], goal: Goal) -> bool:
     window = max(STALL_STEPS, len(watched) // 10)
-    return len(watched) > window and watched[-1] > (1 - STALL_SHARE) * watched[-1 - window]
+    return len(watched) > window and goal.stands(watched[-1 - window], watched[-1])

@@ -13,13 +13,15 @@ CPU_TILE = 1024
 ACCELERATOR_TILE = 4096
 
 
-def random_rows(n: int, d: int, seed: int) -> Tensor:
-    """Draw n rows (n, d) uniformly from the unit sphere, float32, on the CPU.
+def random_rows(sets: int, n: int, d: int, seed: int) -> Tensor:
+    """Draw rows uniformly from the unit sphere, float32, on the CPU: (n, d), or (sets, n, d) for several.
 
-    The same seed gives the same rows on every device; the global generator is not touched.
+    The same seed gives the same rows on every device, one set or the first of several; the global
+    generator is not touched.
     """
     generator = torch.Generator().manual_seed(seed)
-    return normalize(torch.randn(n, d, generator=generator), dim=1)
+    drawn = [torch.randn(n, d, generator=generator) for _ in range(sets)]
+    return normalize(torch.stack(drawn) if sets > 1 else drawn[0], dim=-1)
 
 
 def pick_device(name: str) -> torch.device:
@@ -49,9 +51,9 @@ def upper_tiles(n: int, edge: int) -> Iterator[tuple[int, int, int, int]]:
 
 
 def gram_tile(left: Tensor, right: Tensor, buffer: Tensor) -> Tensor:
-    """Compute left @ right.T, (b, d) and (c, d) to (b, c), into a flat buffer of at least b c numbers."""
-    out = buffer[: left.shape[0] * right.shape[0]].view(left.shape[0], right.shape[0])
-    return torch.mm(left, right.T, out=out)
+    """Compute left @ right.T, (..., b, d) and (..., c, d) to (..., b, c), into a flat buffer that is large enough."""
+    shape = (*left.shape[:-1], right.shape[-2])
+    return torch.matmul(left, right.mT, out=buffer[: math.prod(shape)].view(shape))
 
 
 def angle_deg(u: Tensor, v: Tensor) -> float:

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import BadRequest, IntegrityError, NotFound
+from .errors import BadRequest, DiskError, IntegrityError, NotFound
 from .header import disk_error
+from .solution import FILL_ROWS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,11 +17,13 @@ def read_matrix(path: Path, name: str | None = None) -> "Tensor":
     Leading dimensions are flattened. The tensor is the one named, else `prototypes`, else the only
     one of two dimensions or more. Raises NotFound, IntegrityError and BadRequest.
     """
+    import torch
     from safetensors import SafetensorError, safe_open
-    from torch.nn.functional import normalize
 
     if not path.exists():
         raise NotFound(f"{path}: no such file; `protogen list` shows those of a store")
+    if not path.is_file():
+        raise DiskError(f"{path}: is a directory or a device, needed is a file; name a .safetensors file")
     try:
         with safe_open(path, "pt") as file:
             names = file.keys()
@@ -35,12 +38,18 @@ def read_matrix(path: Path, name: str | None = None) -> "Tensor":
         raise BadRequest(
             f"{path}: the tensor is {tensor.dtype} {tuple(tensor.shape)}; allowed are floats (n, d) of 2 x 2 or more"
         )
-    rows = rows.double()
-    norms = rows.norm(dim=1)
-    if not (norms.isfinite() & (norms > 0)).all():
-        row = int((~(norms.isfinite() & (norms > 0))).nonzero()[0])
-        raise BadRequest(f"{path}: row {row} has norm {norms[row].item()}; an angle needs a finite one above 0")
-    return normalize(rows, dim=1).float()
+    unit = torch.empty(rows.shape)
+    for start in range(0, len(rows), FILL_ROWS):
+        block = rows[start : start + FILL_ROWS].double()
+        norms = block.norm(dim=1, keepdim=True)
+        sound = norms.isfinite() & (norms > 0)
+        if not sound.all():
+            row = int((~sound).nonzero()[0, 0])
+            raise BadRequest(
+                f"{path}: row {start + row} has norm {norms[row].item()}; an angle needs a finite one above 0"
+            )
+        unit[start : start + FILL_ROWS] = block / norms  # not `normalize`, which takes a norm under 1e-12 for one
+    return unit
 
 
 def _pick(path: Path, shapes: dict[str, list[int]], name: str | None) -> str:

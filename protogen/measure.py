@@ -1,7 +1,8 @@
 """Exact angle statistics over all pairs of a set, in one pass over the tiles of its Gram matrix."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -16,6 +17,21 @@ CANDIDATES = 1024
 TWIN_COS = 1 - 1e-6
 
 
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Keep out TF32 and bfloat16, which this process may use for its other products."""
+    kinds = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
+    lowered = [(kind, kind.fp32_precision) for kind in kinds if kind.fp32_precision not in ("none", "ieee")]
+    for kind, _ in lowered:
+        kind.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for kind, precision in lowered:
+            kind.fp32_precision = precision
+
+
+@_full_precision()
 def measure(
     source: Rows,
     device: str = "cpu",
@@ -71,6 +87,7 @@ class _Sums:
 
     def __init__(self, where: torch.device, edge: int) -> None:
         self._work = torch.empty(edge * edge, device=where)
+        self._double = torch.empty(edge * edge, dtype=torch.float64, device=where)
         self._bins = torch.empty(edge * edge, dtype=torch.int64, device=where)
         self._one = torch.ones((), dtype=torch.int64, device=where)
         self.histogram = torch.zeros(BINS + 1, dtype=torch.int64, device=where)
@@ -80,11 +97,14 @@ class _Sums:
 
     def add(self, cosines: Tensor) -> None:
         """Take in one tile's cosines (pairs,)."""
-        work, bins = self._work[: cosines.numel()], self._bins[: cosines.numel()]
+        pairs = cosines.numel()
+        work, double, bins = self._work[:pairs], self._double[:pairs], self._bins[:pairs]
         self.twins[0] += (cosines >= TWIN_COS).sum()
         self.twins[1] += (cosines <= -TWIN_COS).sum()
-        self.totals[0] += cosines.sum(dtype=torch.float64)
-        self.totals[1] += torch.mul(cosines, cosines, out=work).sum(dtype=torch.float64)
+        # Squares rounded to float32 would give equal cosines a deviation.
+        double.copy_(cosines)
+        self.totals[0] += double.sum()
+        self.totals[1] += double.dot(double)
         self.totals[2] += torch.sub(cosines, 1, out=work).mul_(4).exp_().sum(dtype=torch.float64)
         # Rounding may carry a cosine past 1, where acos has no value.
         torch.clamp(cosines, -1, 1, out=work).acos_().mul_(BINS / math.pi)
@@ -121,11 +141,12 @@ class _Extremes:
             rows = (ids[ids % len(self._cuts) == tile] // len(self._cuts)).tolist()
             left = torch.cat([self._source.rows(row, row + 1) for row in rows])
             cosines = self._sign * (_unit64(left, self._where) @ _unit64(self._source.rows(j0, j1), self._where).T)
-            own = torch.arange(j0, j1, device=self._where) <= torch.tensor(rows, device=self._where)[:, None]
+            own = torch.arange(j0, j1, device=self._where) == torch.tensor(rows, device=self._where)[:, None]
             cosines[own] = -math.inf
             if (value := cosines.max().item()) > best:
                 row, column = (cosines == value).nonzero()[0].tolist()
-                best, i, j = value, rows[row], j0 + column
+                # In a tile on the diagonal the peak of a row may lie before it.
+                best, (i, j) = value, sorted((rows[row], j0 + column))
         d = self._source.shape[1]
         # A float32 sum of d products of unit vectors errs by less than d 2^-24 (Higham 2002, Section 3.1),
         # and the rows' own rounding adds a little.

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 ENDED_EARLY = (Status.TIME_LIMIT, Status.INTERRUPTED)
+TILE_NUMBER_BYTES = 32  # of each cosine of a tile: itself, copies, its bin and its float64 in 8 bytes each
 
 
 def generate(spec: Spec, run: Run | None = None) -> Prototypes:
@@ -37,7 +38,8 @@ def generate(spec: Spec, run: Run | None = None) -> Prototypes:
     run = run or Run()
     method = method_of(spec)
     device = pick_device(run.device)
-    check_memory(spec, device)
+    needed = method.peak_bytes(spec.d, spec.n) + tile_bytes(spec.n, device, run.tile)
+    check_memory(f"d={spec.d}, n={spec.n}", needed, device)
     began = time.monotonic()
     solution = method.solve(spec.d, spec.n, spec.seed, run)
     source, status = InMemory.of(solution.source), solution.status
@@ -69,9 +71,15 @@ def generate(spec: Spec, run: Run | None = None) -> Prototypes:
     )
 
 
-def check_memory(spec: Spec, device: "torch.device") -> None:
-    """Raise BadRequest where a set cannot be made in the memory that is free."""
-    needed = method_of(spec).peak_bytes(spec.d, spec.n)
+def tile_bytes(n: int, device: "torch.device", tile: int | None) -> int:
+    """The memory that the Gram tiles of n rows need, of the statistics or a descent."""
+    from .geometry import tile_edge
+
+    return TILE_NUMBER_BYTES * min(tile_edge(device, tile), n) ** 2
+
+
+def check_memory(what: str, needed: int, device: "torch.device") -> None:
+    """Raise BadRequest where the memory that is free is less than `what` needs."""
     free = psutil.virtual_memory().available
     if device.type == "cuda":
         import torch
@@ -79,8 +87,8 @@ def check_memory(spec: Spec, device: "torch.device") -> None:
         free = min(free, torch.cuda.mem_get_info(device)[0])
     if needed > free:
         raise BadRequest(
-            f"d={spec.d}, n={spec.n} needs about {gigabytes(needed)} of memory, free are {gigabytes(free)}; "
-            "ask for fewer or shorter vectors, or use a larger machine"
+            f"{what} needs about {gigabytes(needed)} of memory, free are {gigabytes(free)}; "
+            "ask for fewer or shorter vectors or a smaller --tile, or use a larger machine"
         )
 
 

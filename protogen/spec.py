@@ -60,7 +60,7 @@ class Spec:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Spec":
-        """Read what `to_dict` wrote. Raises KeyError or TypeError where it is something else."""
+        """Read what `to_dict` wrote. Raises KeyError, TypeError or AttributeError where it is something else."""
         return cls.of(
             fields["method"],
             fields["version"],

@@ -1,6 +1,7 @@
 """Closed forms, one family a file, and the choice among them."""
 
 import re
+from contextlib import suppress
 
 from ..errors import BadRequest
 from .family import ClosedForm, Padded, label
@@ -23,8 +24,11 @@ def choose(families: tuple[type[ClosedForm], ...], d: int, n: int) -> ClosedForm
 
 def from_label(text: str) -> ClosedForm:
     """Read what `label` wrote. Raises BadRequest on anything else."""
-    match = re.fullmatch(r"([\w-]+)\(((?:\w+=\d+,?)*)\)", text)
-    if not match or match[1] not in FAMILIES:
-        raise BadRequest(f"unknown closed form {text!r}; the families are {', '.join(FAMILIES)}")
-    parameters = dict(part.split("=") for part in match[2].split(",") if part)
-    return FAMILIES[match[1]](**{name: int(value) for name, value in parameters.items()})
+    match = re.fullmatch(r"([\w-]+)\((\w+=\d+(?:,\w+=\d+)*)\)", text)
+    if match and match[1] in FAMILIES:
+        parameters = dict(part.split("=") for part in match[2].split(","))
+        with suppress(TypeError):  # the parameters of another family
+            form = FAMILIES[match[1]](**{name: int(value) for name, value in parameters.items()})
+            if label(form) == text:
+                return form
+    raise BadRequest(f"unknown closed form {text!r}; the families are {', '.join(FAMILIES)}")

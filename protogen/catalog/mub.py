@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
+from ..errors import BadRequest
+
 if TYPE_CHECKING:
     import torch
 
@@ -19,6 +21,10 @@ class ComplexMUB:
 
     family: ClassVar[str] = "mub"
     p: int
+
+    def __post_init__(self) -> None:
+        if not _is_odd_prime(self.p):
+            raise BadRequest(f"p is {self.p}; allowed is an odd prime")
 
     @classmethod
     def reach(cls, d: int, n: int) -> Self | None:

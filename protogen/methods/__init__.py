@@ -6,10 +6,11 @@ from ..errors import BadRequest
 from ..spec import Spec, Value
 from .ebv import EBV
 from .method import Method
+from .uniform import Uniform
 
 __all__ = ["METHODS", "Method", "method_of", "resolve"]
 
-METHODS: dict[str, type[Method]] = {method.name: method for method in (EBV,)}
+METHODS: dict[str, type[Method]] = {method.name: method for method in (EBV, Uniform)}
 
 
 def resolve(method: str, *, d: int, n: int, seed: int = 0, **params: Value) -> Spec:

@@ -4,8 +4,9 @@ Shen, Sun and Wei 2023, Equiangular Basis Vectors: Section 3.3, Eq. 4 and Algori
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,7 +15,7 @@ from ..bounds import coherence_bound
 from ..errors import BadRequest
 from ..solution import InMemory, Run, Solution, Status
 from ..spec import Spec, Value
-from .method import Method, check_between, check_whole, check_word, option
+from .method import RESTARTS, Method, check_between, check_whole, check_word, descent_bytes, history, option
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,8 +27,7 @@ CLOSED_FORM = "closed-form"
 STARTS = ("auto", "random", CLOSED_FORM)
 UPDATES = ("lbfgs", "paper")
 PAPER_RATE = 1e-3
-# L-BFGS keeps so many steps of n d numbers twice: fewer for sets that fill the memory.
-HISTORY, SHORT_HISTORY, LONG_SET = 10, 3, 2**24
+STALL_SHARE = 1e-3  # a fall by less than this share is no improvement
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class EBV(Method):
     steps: int = option(5000, "The most passes over all pairs that a descent may take.")
     update: str = option("lbfgs", "lbfgs (squared threshold) or paper (Algorithm 1: plain sum, plain steps).")
     rate: float | None = option(None, f"Learning rate of --update paper; left out: {PAPER_RATE:g}.")
+    restarts: int = option(1, RESTARTS)
 
     def _resolve(self, d: int, n: int, seed: int) -> Spec:
         self._check(d, n)
@@ -56,6 +57,7 @@ class EBV(Method):
             "start": "random",
             "steps": self.steps,
             "update": self.update,
+            "restarts": self.restarts,
         }
         if self.update == "paper":
             params["rate"] = PAPER_RATE if self.rate is None else float(self.rate)
@@ -65,6 +67,7 @@ class EBV(Method):
         check_word("start", self.start, STARTS)
         check_word("update", self.update, UPDATES)
         check_whole("steps", self.steps, 1)
+        check_whole("restarts", self.restarts, 1)
         if self.rate is not None:
             check_between("rate", self.rate, 0, math.inf)
             if self.update != "paper":
@@ -90,26 +93,29 @@ class EBV(Method):
             facts = {"closed_form": catalog.label(form), "guaranteed_coherence": form.cosine}
             return Solution(catalog.Padded(form, n, d), Status.FORMULA, "exact", facts=facts)
 
-        from ..descent import LBFGS, GradientDescent, descend
+        from ..descent import LBFGS, GradientDescent, descend, sliced
         from ..geometry import random_rows
 
-        threshold = PaperThreshold() if self.update == "paper" else SquaredThreshold()
+        threshold: Threshold
+        make_stepper: Callable[[], GradientDescent | LBFGS]
         if self.update == "paper":
-            stepper: GradientDescent | LBFGS = GradientDescent(PAPER_RATE if self.rate is None else self.rate)
+            threshold = PaperThreshold()
+            make_stepper = partial(GradientDescent, PAPER_RATE if self.rate is None else self.rate)
         else:
-            stepper = LBFGS(_history(d, n), first=0.5)
+            threshold = SquaredThreshold()
+            make_stepper = partial(LBFGS, history(self.restarts * n * d), first=0.5)
         promise = descent_promise(d, n)
         if self.alpha is None:
             goal: FixedAlpha | AsLowAsItCan = AsLowAsItCan(threshold, promise)
         else:
             margin = 0.0 if self.update == "paper" else min(0.05, 0.1 * (1 - promise / self.alpha))
             goal = FixedAlpha(threshold, self.alpha, max(0.0, margin))
-        found = descend(random_rows(n, d, seed), threshold, goal, stepper, self.steps, run)
+        rows = random_rows(self.restarts, n, d, seed)
+        found = descend(rows, sliced(threshold, run), goal, make_stepper, self.steps, run)
         return Solution(InMemory(found.rows), found.status, "statistical", steps=found.steps)
 
     def peak_bytes(self, d: int, n: int) -> int:
-        matrices = 1 if self.start != "random" else 8 + (2 * _history(d, n) if self.update == "lbfgs" else 0)
-        return 4 * n * d * matrices + 2**28
+        return descent_bytes(self.restarts * n * d) if self.start == "random" else 4 * n * d
 
     def target(self) -> float | None:
         return self.alpha
@@ -133,10 +139,6 @@ class EBV(Method):
         )
 
 
-def _history(d: int, n: int) -> int:
-    return HISTORY if n * d <= LONG_SET else SHORT_HISTORY
-
-
 def descent_promise(d: int, n: int) -> float:
     """The coherence that a descent from random rows gets to, as a rule of thumb.
 
@@ -147,44 +149,56 @@ def descent_promise(d: int, n: int) -> float:
     return max(tail, coherence_bound(d, n).value)
 
 
-class SquaredThreshold:
+class Threshold:
+    """A loss of the excess of |cos| over a threshold, zero below it."""
+
+    diagonal = 0.0
+    threshold = 0.0
+
+    def close(self, total: "Tensor", gradient: "Tensor") -> "Tensor":
+        return total
+
+    def settled(self, at: "Evaluation") -> bool:
+        return True
+
+    def _excess(self, cosines: "Tensor") -> "Tensor":
+        """sign(cos) max(|cos| - threshold, 0)."""
+        from torch.nn.functional import softshrink
+
+        return softshrink(cosines, self.threshold)
+
+
+class SquaredThreshold(Threshold):
     """sum over pairs of 1/2 max(|cos| - threshold, 0)^2: Eq. 4 squared.
 
     Where violations are few, a step of 1/2 along its gradient mends each of them at once.
     """
 
-    diagonal = 0.0
-    threshold = 0.0
-
     def weigh(self, cosines: "Tensor") -> "tuple[Tensor, Tensor]":
-        from torch.nn.functional import softshrink
-
-        excess = softshrink(cosines, self.threshold)
-        return excess.square().sum() / 2, excess
+        excess = self._excess(cosines)
+        return excess.square().sum((-2, -1)) / 2, excess
 
 
-class PaperThreshold:
+class PaperThreshold(Threshold):
     """The loss of Algorithm 1: sum over ordered pairs of max(|cos| - threshold, 0).
 
     The paper sums the whole matrix, hence each pair twice; its diagonal, |cos| - 1, adds nothing.
     """
 
-    diagonal = 0.0
-    threshold = 0.0
-
     def weigh(self, cosines: "Tensor") -> "tuple[Tensor, Tensor]":
-        from torch.nn.functional import softshrink
-
-        excess = softshrink(cosines, self.threshold)
-        return 2 * excess.abs().sum(), 2 * excess.sign()
+        excess = self._excess(cosines)
+        return 2 * excess.abs().sum((-2, -1)), 2 * excess.sign()
 
 
 class FixedAlpha:
     """Stop at a given coherence; the threshold lies under it by a share, the margin."""
 
-    def __init__(self, objective: SquaredThreshold | PaperThreshold, alpha: float, margin: float) -> None:
+    def __init__(self, objective: Threshold, alpha: float, margin: float) -> None:
         self.target = alpha
         objective.threshold = alpha * (1 - margin)
+
+    def figure(self, at: "Evaluation") -> "Tensor":
+        return at.coherence
 
     def reached(self, best: float) -> bool:
         # Half the tolerance is left for what float32 adds to the float64 figure.
@@ -192,6 +206,9 @@ class FixedAlpha:
 
     def watched(self, at: "Evaluation", best: float) -> float:
         return at.loss
+
+    def stands(self, before: float, now: float) -> bool:
+        return now > (1 - STALL_SHARE) * before
 
     def moved(self, at: "Evaluation", best: float) -> bool:
         return False
@@ -209,18 +226,24 @@ class AsLowAsItCan:
     PATIENCE, PATIENCE_SHARE, GAIN = 8, 1 / 25, 1e-3
     SMALLEST = 1e-4
 
-    def __init__(self, objective: SquaredThreshold | PaperThreshold, promise: float) -> None:
+    def __init__(self, objective: Threshold, promise: float) -> None:
         self._objective = objective
         self._steps = 0
         self._gap = 1.0
         self._since: list[float] = []
         self.target = self._objective.threshold = promise * self.FIRST
 
+    def figure(self, at: "Evaluation") -> "Tensor":
+        return at.coherence
+
     def reached(self, best: float) -> bool:
         return False
 
     def watched(self, at: "Evaluation", best: float) -> float:
         return best
+
+    def stands(self, before: float, now: float) -> bool:
+        return now > (1 - STALL_SHARE) * before
 
     def moved(self, at: "Evaluation", best: float) -> bool:
         self._steps += 1

@@ -4,11 +4,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Self
 
+from ..bounds import LARGEST
 from ..errors import BadRequest
 from ..solution import Run, Solution
 from ..spec import Spec, Value
 
 MAX_SEED = 2**63 - 1
+RESTARTS = "So many random starts descend at once; the best is kept."
+# L-BFGS keeps so many steps twice: fewer for sets that fill the memory.
+HISTORY, SHORT_HISTORY, LONG_SET = 10, 3, 2**24
 
 
 def option(default: Value, help: str) -> Any:
@@ -29,8 +33,8 @@ class Method:
 
     def resolve(self, d: int, n: int, seed: int = 0) -> Spec:
         """Check a request and resolve its defaults. Raises BadRequest on what cannot be met."""
-        check_whole("d", d, 2)
-        check_whole("n", n, 2)
+        check_whole("d", d, 2, LARGEST)
+        check_whole("n", n, 2, LARGEST)
         check_whole("seed", seed, 0, MAX_SEED)
         return self._resolve(d, n, seed)
 
@@ -68,8 +72,18 @@ class Method:
     def admits(
         cls, spec: Spec, stats: Mapping[str, Any], facts: Mapping[str, Any], wanted: Mapping[str, Value]
     ) -> bool:
-        """Whether an artifact is one that was asked for by these parameters."""
-        return all(name in spec.options and spec.options[name] == value for name, value in wanted.items())
+        """Whether an artifact is one that was asked for; a parameter that its Spec leaves out did not apply."""
+        return all(spec.options.get(name, value) == value for name, value in wanted.items())
+
+
+def history(numbers: int) -> int:
+    """How many steps L-BFGS remembers for so many numbers."""
+    return HISTORY if numbers <= LONG_SET else SHORT_HISTORY
+
+
+def descent_bytes(numbers: int) -> int:
+    """The memory of a descent on so many numbers: rows, gradients, directions, and the steps remembered."""
+    return 4 * numbers * (8 + 2 * history(numbers)) + 2**28
 
 
 def check_whole(name: str, value: object, least: int, most: int | None = None) -> None:
