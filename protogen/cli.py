@@ -1,11 +1,12 @@
 """The command line: options in, results on stdout, messages on stderr, an exit code."""
 
 import inspect
+import io
 import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,7 @@ import typer
 
 from . import report
 from .access import ensure_path
-from .bounds import LARGEST, coherence_bound
+from .bounds import LARGEST, coherence_bound, line_bounds, point_bounds
 from .errors import DiskError, ProtogenError, Unmet
 from .methods import METHODS, Method
 from .methods.method import check_between, check_whole
@@ -40,6 +41,8 @@ def _number(text: str | float) -> float:
         raise typer.BadParameter(f"{text!r} is not a number; write one like 0.05") from None
 
 
+Dimension = Annotated[int, typer.Option("--d", help="Dimension, at least 2.", parser=_whole)]
+Number = Annotated[int, typer.Option("--n", help="Number of prototypes, at least 2.", parser=_whole)]
 File = Annotated[Path, typer.Argument(help="A safetensors file.", show_default=False)]
 StoreOption = Annotated[
     Path | None,
@@ -65,6 +68,8 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line; an error that a user can cause is one line on stderr and an exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # a path goes out as it came in
     try:
         code = app(standalone_mode=False) or 0
         sys.stdout.flush()
@@ -133,7 +138,7 @@ def _generate(
             file=sys.stderr,
         )
         if status == Status.INTERRUPTED:
-            raise typer.Exit(INTERRUPTED)
+            sys.exit(INTERRUPTED)  # all is said
     if target is not None and (miss := _missed(record, target)):
         if strict:
             raise Unmet(miss)
@@ -165,8 +170,8 @@ def _command(method: type[Method]) -> Callable[..., None]:
 
     vars(command)["__signature__"] = inspect.Signature(
         [
-            _parameter("d", int, help="Dimension, at least 2."),
-            _parameter("n", int, help="Number of prototypes, at least 2."),
+            _parameter("d", Dimension),
+            _parameter("n", Number),
             *(_parameter(f.name, f.type, f.default, f.metadata["help"]) for f in fields(method)),
             _parameter("seed", int, 0, "Seed of the random start."),
             _parameter("device", Device, "cpu"),
@@ -187,7 +192,7 @@ def _parameter(
 ) -> inspect.Parameter:
     """One option of a command; `kind` is a type, or an option shared by commands."""
     if help is not None:
-        number = {int: _whole, float: _number, float | None: _number}.get(kind)
+        number = {int: _whole, int | None: _whole, float: _number, float | None: _number}.get(kind)
         option = typer.Option(f"--{name.replace('_', '-')}", help=help, parser=number)
         kind = Annotated[kind, option]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
@@ -270,6 +275,18 @@ def _measure(source: Rows, device: str, tile: int | None) -> "AngleStats":
     check_memory(f"n={n} with this --tile", tile_bytes(n, where, tile), where)
     with Display(0.0, False) as display:
         return measure(source, device, tile, display.measuring)
+
+
+@app.command()
+def bounds(
+    d: Dimension,
+    n: Number,
+    points: Annotated[bool, typer.Option("--points", help="Of points (largest cos), not of lines (|cos|).")] = False,
+    json: Json = False,
+) -> None:
+    """List the lower bounds that hold for n vectors in R^d, the best first, with their sources."""
+    found = [asdict(bound) for bound in (point_bounds(d, n) if points else line_bounds(d, n))]
+    _print({"d": d, "n": n, "points": points, "bounds": found}, lambda _: report.bound_lines(found), json)
 
 
 def _check_tile(tile: int | None) -> None:

@@ -1,5 +1,6 @@
 """Progress on stderr: a live line on a terminal, a plain line every ten seconds elsewhere."""
 
+import os
 import sys
 import time
 from types import TracebackType
@@ -19,7 +20,7 @@ class Display:
 
     def __init__(self, bound: float, quiet: bool) -> None:
         self._bound, self._quiet = bound, quiet
-        self._terminal = sys.stderr.isatty()
+        self._terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self._live: Live | None = None
         self._shown = self._began = time.monotonic()
 

@@ -95,6 +95,15 @@ def stats_lines(stats: Mapping[str, Any] | None, bounds: Mapping[str, Any]) -> l
     ]
 
 
+def bound_lines(bounds: list[dict[str, Any]]) -> list[str]:
+    """Bounds in lines, the best first and marked."""
+    return [
+        f"{bound['value']:10.7f}  {math.degrees(math.acos(bound['value'])):8.4f} deg  {bound['name']:<16}"
+        f"{bound['validity']:<46}{bound['source']}{'' if index else '  <- best'}"
+        for index, bound in enumerate(bounds)
+    ]
+
+
 def _beside(bound: Mapping[str, Any]) -> str:
     best = bound["lower"][0]
     ratio = f"{bound['ratio']:.3f} times" if bound["ratio"] is not None else f"{bound['gap_deg']:.4f} deg from"

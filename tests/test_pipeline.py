@@ -1,5 +1,6 @@
 """From a Spec to Prototypes: what is recorded, how a run ends, and what is refused before any work."""
 
+import math
 import platform
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -40,9 +41,9 @@ def test_a_closed_form_is_recorded_as_exact() -> None:
     made = generate(EXACT)
     assert made.spec is EXACT
     assert (made.d, made.n) == (6, 24)
-    assert made.facts == {"closed_form": "mub(p=3)", "guaranteed_coherence": 3**-0.5}
+    assert made.facts == {"closed_form": "mub(p=3)", "guaranteed_coherence": 1 / math.sqrt(3)}
     assert made.stats is not None
-    assert made.stats.coherence.value == pytest.approx(3**-0.5, abs=1e-6)
+    assert made.stats.coherence.value == pytest.approx(1 / math.sqrt(3), abs=1e-6)
     assert made.provenance.reproducible == "exact"
     assert made.provenance.status == Status.FORMULA == "built by formula"
     assert made.provenance.steps == 0

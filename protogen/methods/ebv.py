@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from .. import catalog
 from ..bounds import coherence_bound
 from ..errors import BadRequest
-from ..solution import InMemory, Run, Solution, Status
+from ..solution import InMemory, Run, Solution
 from ..spec import Spec, Value
 from .method import RESTARTS, Method, check_between, check_whole, check_word, descent_bytes, history, option
 
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from ..descent import Evaluation
 
 TOLERANCE = 1e-6  # the paper's o(alpha)
-CLOSED_FORM = "closed-form"
-STARTS = ("auto", "random", CLOSED_FORM)
+STARTS = ("auto", "random", catalog.CLOSED_FORM)
 UPDATES = ("lbfgs", "paper")
 PAPER_RATE = 1e-3
 STALL_SHARE = 1e-3  # a fall by less than this share is no improvement
@@ -47,12 +46,12 @@ class EBV(Method):
     def _resolve(self, d: int, n: int, seed: int) -> Spec:
         self._check(d, n)
         form = catalog.choose(catalog.LINES, d, n) if self.start != "random" else None
-        if form is None and self.start == CLOSED_FORM:
+        if form is None and self.start == catalog.CLOSED_FORM:
             raise BadRequest(f"no closed form reaches d={d}, n={n}; use --start random or auto, or a larger d")
-        if form and (self.start == CLOSED_FORM or n <= d or self._suffices(form.cosine, d, n)):
-            start = f"{CLOSED_FORM}:{catalog.label(form)}"
-            return Spec.of(self.name, self.version, d=d, n=n, seed=0, params={"start": start})
-        params: dict[str, Value] = {
+        if form and (self.start == catalog.CLOSED_FORM or n <= d or self._suffices(form.cosine, d, n)):
+            params: dict[str, Value] = {"start": catalog.start_of(form)}
+            return Spec.of(self.name, self.version, d=d, n=n, seed=0, params=params)
+        params = {
             "alpha": None if self.alpha is None else float(self.alpha),
             "start": "random",
             "steps": self.steps,
@@ -89,9 +88,7 @@ class EBV(Method):
     def solve(self, d: int, n: int, seed: int, run: Run) -> Solution:
         """Build the closed form that the Spec names, or descend from seeded random rows."""
         if self.start != "random":
-            form = catalog.from_label(self.start.removeprefix(f"{CLOSED_FORM}:"))
-            facts = {"closed_form": catalog.label(form), "guaranteed_coherence": form.cosine}
-            return Solution(catalog.Padded(form, n, d), Status.FORMULA, "exact", facts=facts)
+            return catalog.build(self.start, n, d)
 
         from ..descent import LBFGS, GradientDescent, descend, sliced
         from ..geometry import random_rows

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import catalog
 from ..errors import BadRequest
-from ..solution import InMemory, Run, Solution, Status
+from ..solution import InMemory, Run, Solution
 from ..spec import Spec, Value
 from .method import RESTARTS, Method, check_between, check_whole, check_word, descent_bytes, history, option
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from ..descent import Evaluation, Evaluator
 
-CLOSED_FORM = "closed-form"
 PAPER_STEPS, PAPER_RATE = 1000, 0.1
 
 
@@ -45,9 +44,9 @@ class Uniform(Method):
         self._check(n)
         form = catalog.choose(catalog.POINTS, d, n) if self.start == "auto" else None
         if form:
-            start = f"{CLOSED_FORM}:{catalog.label(form)}"
-            return Spec.of(self.name, self.version, d=d, n=n, seed=0, params={"start": start})
-        params: dict[str, Value] = {
+            params: dict[str, Value] = {"start": catalog.start_of(form)}
+            return Spec.of(self.name, self.version, d=d, n=n, seed=0, params=params)
+        params = {
             "t": float(self.t),
             "start": "random",
             "steps": self.steps or (PAPER_STEPS if self.update == "paper" else 5000),
@@ -84,9 +83,7 @@ class Uniform(Method):
     def solve(self, d: int, n: int, seed: int, run: Run) -> Solution:
         """Build the closed form that the Spec names, or descend from seeded random rows."""
         if self.start != "random":
-            form = catalog.from_label(self.start.removeprefix(f"{CLOSED_FORM}:"))
-            facts = {"closed_form": catalog.label(form), "guaranteed_max_cos": form.cosine}
-            return Solution(catalog.Padded(form, n, d), Status.FORMULA, "exact", facts=facts)
+            return catalog.build(self.start, n, d)
 
         from ..descent import LBFGS, GradientDescent, descend, sliced
         from ..geometry import random_rows
