@@ -6,23 +6,21 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from . import report
 from .access import ensure_path
-from .bounds import LARGEST, coherence_bound, line_bounds, point_bounds
+from .bounds import coherence_bound, line_bounds, point_bounds
 from .errors import DiskError, ProtogenError, Unmet
 from .methods import METHODS, Method
 from .methods.method import check_between, check_whole
-from .solution import Rows, Run, Status
+from .solution import Rows, Run, Status, has_classes
+from .stats import AngleStats
 from .store import Store, store_root
-
-if TYPE_CHECKING:
-    from .stats import AngleStats
 
 INTERRUPTED = 130
 
@@ -42,6 +40,9 @@ def _number(text: str | float) -> float:
 
 
 Dimension = Annotated[int, typer.Option("--d", help="Dimension, at least 2.", parser=_whole)]
+AnyDimension = Annotated[
+    int | None, typer.Option("--d", help="Dimension; left out: the smallest for n.", parser=_whole)
+]
 Number = Annotated[int, typer.Option("--n", help="Number of prototypes, at least 2.", parser=_whole)]
 File = Annotated[Path, typer.Argument(help="A safetensors file.", show_default=False)]
 StoreOption = Annotated[
@@ -108,26 +109,24 @@ def _drop_output() -> None:
 
 def _generate(
     method: type[Method],
-    d: int,
+    d: int | None,
     n: int,
-    seed: int,
     options: dict[str, Any],
     run: Run,
     store: Path | None,
     json: bool,
     quiet: bool,
     force: bool,
-    strict: bool,
+    seed: int = 0,
+    strict: bool = False,
 ) -> None:
     """Answer a method's command: from the store, or made and stored."""
     from .display import Display
 
-    check_whole("d", d, 2, LARGEST)
-    check_whole("n", n, 2, LARGEST)
     asked = method(**options)
     spec = asked.resolve(d, n, seed)
-    with Display(coherence_bound(d, n).value, quiet) as display:
-        how = Run(run.device, run.tile, run.time_limit, display.step, display.measuring)
+    with Display(coherence_bound(spec.d, spec.n).value, quiet) as display:
+        how = replace(run, report=display.step, measuring=display.measuring, files=asked.files())
         path = ensure_path(spec, how, store=store, force=force)
     record = report.record_of(path)
     _print(record, report.artifact_lines, json, quiet)
@@ -157,31 +156,36 @@ def _missed(record: dict[str, Any], target: float) -> str | None:
 
 
 def _command(method: type[Method]) -> Callable[..., None]:
-    """A method's command: its options are the fields of its dataclass, and those that all share."""
+    """A method's command: its options are the fields of its dataclass, and those that it shares with others."""
     own = [f.name for f in fields(method)]
+    shared = {
+        "seed": _parameter("seed", int, 0, "Seed of the random start."),
+        "time_limit": _parameter(
+            "time_limit", float | None, None, "Seconds a descent may take; the best so far is saved."
+        ),
+        "strict": _parameter("strict", bool, False, "Exit with 1 where what was asked for is missed."),
+    }
 
     def command(**given: Any) -> None:
         _check_tile(given["tile"])
-        if given["time_limit"] is not None:
-            check_between("time-limit", given["time_limit"], 0, float("inf"))
-        run = Run(given.pop("device"), given.pop("tile"), given.pop("time_limit"))
+        run = Run(given.pop("device"), given.pop("tile"), given.pop("time_limit", None))
+        if run.time_limit is not None:
+            check_between("time-limit", run.time_limit, 0, float("inf"))
         options = {name: given.pop(name) for name in own}
         _generate(method, options=options, run=run, **given)
 
     vars(command)["__signature__"] = inspect.Signature(
         [
-            _parameter("d", Dimension),
+            _parameter("d", Dimension) if method.least_d(2) is None else _parameter("d", AnyDimension, None),
             _parameter("n", Number),
             *(_parameter(f.name, f.type, f.default, f.metadata["help"]) for f in fields(method)),
-            _parameter("seed", int, 0, "Seed of the random start."),
+            *(shared[name] for name in method.takes),
             _parameter("device", Device, "cpu"),
             _parameter("tile", Tile, None),
-            _parameter("time_limit", float | None, None, "Seconds a descent may take; the best so far is saved."),
             _parameter("store", StoreOption, None),
             _parameter("json", Json, False),
             _parameter("quiet", Quiet, False),
             _parameter("force", bool, False, "Generate again though the store has it."),
-            _parameter("strict", bool, False, "Exit with 1 where what was asked for is missed."),
         ]
     )
     return command
@@ -198,8 +202,20 @@ def _parameter(
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
 
-for _method in METHODS.values():
-    app.command(_method.name, help=inspect.getdoc(_method))(_command(_method))
+def _add_methods() -> None:
+    """Give each method its command, in its group if it has one."""
+    groups: dict[str, typer.Typer] = {}
+    for method in METHODS.values():
+        place = app
+        if method.group is not None and method.group in groups:
+            place = groups[method.group]
+        elif method.group is not None:
+            place = groups[method.group] = typer.Typer(no_args_is_help=True)
+            app.add_typer(place, name=method.group, help=inspect.getdoc(inspect.getmodule(method)))
+        place.command(method.name, help=inspect.getdoc(method))(_command(method))
+
+
+_add_methods()
 
 
 @app.command()
@@ -247,6 +263,10 @@ def verify(file: File, device: Device = "cpu", tile: Tile = None, json: Json = F
     prototypes = read(file)
     measured = _measure(prototypes.source, device, tile)
     differences = report.differences(prototypes.stats, measured, prototypes.facts)
+    if has_classes(prototypes.source):
+        recorded = AngleStats.from_dict(prototypes.facts["within_class"])
+        within = _measure(prototypes.source, device, tile, within=True)
+        differences += [f"within a class {what}" for what in report.differences(recorded, within, {})]
     document = {"path": str(file), "differences": differences, "stats": measured.to_dict()}
     _print(
         document,
@@ -264,7 +284,7 @@ def list_(store: StoreOption = None, json: Json = False) -> None:
     _print({"store": str(store_root(store)), "artifacts": rows}, lambda _: report.entry_lines(rows), json)
 
 
-def _measure(source: Rows, device: str, tile: int | None) -> "AngleStats":
+def _measure(source: Rows, device: str, tile: int | None, within: bool = False) -> AngleStats:
     """Measure rows and show how far it is. Raises BadRequest where the device is unknown or too small."""
     from .display import Display
     from .geometry import pick_device
@@ -274,7 +294,7 @@ def _measure(source: Rows, device: str, tile: int | None) -> "AngleStats":
     where, n = pick_device(device), source.shape[0]
     check_memory(f"n={n} with this --tile", tile_bytes(n, where, tile), where)
     with Display(0.0, False) as display:
-        return measure(source, device, tile, display.measuring)
+        return measure(source, device, tile, display.measuring, within=within)
 
 
 @app.command()

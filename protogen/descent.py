@@ -265,7 +265,9 @@ def descend(
             seconds = time.monotonic() - began
             if run.report:
                 run.report(Progress(step, steps, lowest, best, goal.target, seconds))
-            watched.append(goal.watched(at, best))
+            now = goal.watched(at, best)
+            # The lowest so far: a trial step that leads up is no standstill.
+            watched.append(min(watched[-1], now) if watched else now)
             if goal.reached(best):
                 status = Status.REACHED
                 break

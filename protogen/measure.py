@@ -9,12 +9,13 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from .geometry import angle_deg, blocks, gram_tile, tile_edge
-from .solution import Rows
+from .solution import InMemory, Rows
 from .stats import AngleStats, Extreme
 
 BINS = 1800
 CANDIDATES = 1024
 TWIN_COS = 1 - 1e-6
+WITHIN_TILE = 128  # pairs within a class lie near the diagonal: larger tiles would be empty for the most part
 
 
 @contextmanager
@@ -37,33 +38,45 @@ def measure(
     device: str = "cpu",
     tile: int | None = None,
     report: Callable[[float], None] | None = None,
+    *,
+    within: bool = False,
 ) -> AngleStats:
     """Measure unit rows (n, d), n >= 2, over all pairs; each pair is visited once.
+
+    Of (n, s, d), s vectors of any length above 0 for each of n classes, the pairs of different classes
+    are measured, on a copy of length one, or with `within` (s >= 2) those of one class; i and j count
+    the n s rows.
 
     Cosines are float32, by tiles; the 1,024 most extreme segments (a row of a tile) of each kind
     are computed again in float64. `report` gets the share done after each block of rows. Memory
     beside the source: a few tiles and two blocks of rows, whatever n.
     """
+    group = math.prod(source.shape[1:-1])
+    if len(source.shape) > 2:
+        source = InMemory(normalize(InMemory.of(source).tensor.flatten(0, -2), dim=1))
     n = source.shape[0]
     where = torch.device(device)
-    cuts = blocks(n, min(tile_edge(where, tile), n))
+    edge = min(tile_edge(where, tile), WITHIN_TILE if within else n)
+    cuts = blocks(n, max(1, edge // group) * group)  # no class lies in two tiles
     sums = _Sums(where, cuts[0][1])
     nearest = torch.full((2, n), -math.inf, device=where)  # of each row: largest cos, largest -cos
-    extremes = [_Extremes(source, cuts, sign, where) for sign in (1, -1)]
+    extremes = [_Extremes(source, cuts, sign, where, group, within) for sign in (1, -1)]
     buffer = torch.empty(cuts[0][1] ** 2, device=where)
 
     for index, (i0, i1) in enumerate(cuts):
         left = source.rows(i0, i1).to(where)
-        peaks = torch.full((2, i1 - i0, len(cuts) - index), -math.inf, device=where)
-        for column, (j0, j1) in enumerate(cuts[index:]):
+        columns = cuts[index : index + 1] if within else cuts[index:]
+        peaks = torch.full((2, i1 - i0, len(columns)), -math.inf, device=where)
+        for column, (j0, j1) in enumerate(columns):
             right = left if column == 0 else source.rows(j0, j1).to(where)
             cosines = gram_tile(left, right, buffer)
             if column == 0:
                 # The diagonal is masked, not zeroed: a simplex has no cosine of 0.
-                above = torch.ones_like(cosines, dtype=torch.bool).triu_(1)
-                sums.add(cosines[above])
-                peaks[0, :, 0] = cosines.fill_diagonal_(-math.inf).amax(1)
-                peaks[1, :, 0] = -cosines.fill_diagonal_(math.inf).amin(1)
+                own = torch.arange(i0, i1, device=where)
+                masked = _masked(own[:, None], own, group, within)
+                sums.add(cosines[(~masked).triu_()])
+                peaks[0, :, 0] = cosines.masked_fill_(masked, -math.inf).amax(1)
+                peaks[1, :, 0] = -cosines.masked_fill_(masked, math.inf).amin(1)
             else:
                 sums.add(cosines.view(-1))
                 peaks[0, :, column] = cosines.amax(1)
@@ -75,7 +88,13 @@ def measure(
         if report:
             report(1 - (n - i1) * (n - i1 - 1) / (n * (n - 1)))
 
-    return _assemble(source, sums, nearest.double().cpu(), *extremes)
+    pairs = n * (group - 1) // 2 if within else n * (n - group) // 2
+    return _assemble(source, pairs, sums, nearest.double().cpu(), *extremes)
+
+
+def _masked(i: Tensor, j: Tensor, group: int, within: bool) -> Tensor:
+    """Where rows i and j make no pair: one row, one class, or with `within` two classes."""
+    return (i == j) | ((i // group == j // group) != within)
 
 
 def _raise_to(maximum: Tensor, values: Tensor) -> None:
@@ -116,8 +135,11 @@ class _Sums:
 class _Extremes:
     """The segments with the largest cosines (sign 1) or the smallest (sign -1), on the device."""
 
-    def __init__(self, source: Rows, cuts: list[tuple[int, int]], sign: int, where: torch.device) -> None:
+    def __init__(
+        self, source: Rows, cuts: list[tuple[int, int]], sign: int, where: torch.device, group: int, within: bool
+    ) -> None:
         self._source, self._cuts, self._sign, self._where = source, cuts, sign, where
+        self._group, self._within = group, within
         self._values = torch.empty(0, device=where)
         self._ids = torch.empty(0, dtype=torch.int64, device=where)
         self._dropped = False
@@ -125,7 +147,7 @@ class _Extremes:
     def offer(self, peaks: Tensor, index: int) -> None:
         """Take in the peaks (rows, tiles) of the block of rows `index`, its tiles from the diagonal on."""
         rows = torch.arange(peaks.shape[0], device=self._where)[:, None] + self._cuts[index][0]
-        tiles = torch.arange(index, len(self._cuts), device=self._where)
+        tiles = torch.arange(index, index + peaks.shape[1], device=self._where)
         values = torch.cat((self._values, peaks.reshape(-1)))
         ids = torch.cat((self._ids, (rows * len(self._cuts) + tiles).view(-1)))
         self._dropped |= len(values) > CANDIDATES
@@ -141,8 +163,9 @@ class _Extremes:
             rows = (ids[ids % len(self._cuts) == tile] // len(self._cuts)).tolist()
             left = torch.cat([self._source.rows(row, row + 1) for row in rows])
             cosines = self._sign * (_unit64(left, self._where) @ _unit64(self._source.rows(j0, j1), self._where).T)
-            own = torch.arange(j0, j1, device=self._where) == torch.tensor(rows, device=self._where)[:, None]
-            cosines[own] = -math.inf
+            left_ids = torch.tensor(rows, device=self._where)[:, None]
+            right_ids = torch.arange(j0, j1, device=self._where)
+            cosines[_masked(left_ids, right_ids, self._group, self._within)] = -math.inf
             if (value := cosines.max().item()) > best:
                 row, column = (cosines == value).nonzero()[0].tolist()
                 # In a tile on the diagonal the peak of a row may lie before it.
@@ -158,9 +181,9 @@ def _unit64(rows: Tensor, where: torch.device) -> Tensor:
     return normalize(rows.to(where, torch.float64), dim=1)
 
 
-def _assemble(source: Rows, sums: _Sums, nearest: Tensor, high: _Extremes, low: _Extremes) -> AngleStats:
+def _assemble(source: Rows, pairs: int, sums: _Sums, nearest: Tensor, high: _Extremes, low: _Extremes) -> AngleStats:
     n, d = source.shape
-    pairs = n * (n - 1) // 2
+    every = pairs == n * (n - 1) // 2
     (max_cos, max_room), (min_cos, min_room) = high.refine(), low.refine()
     coherence = max_cos if max_cos.value >= -min_cos.value else Extreme(-min_cos.value, min_cos.i, min_cos.j)
     closest, widest = (_pair_angle(source, pair) for pair in (max_cos, min_cos))
@@ -179,8 +202,8 @@ def _assemble(source: Rows, sums: _Sums, nearest: Tensor, high: _Extremes, low: 
         std_cos=math.sqrt(max(0.0, squares / pairs - mean**2)),
         mean_nearest_cos_points=nearest[0].mean().item(),
         mean_nearest_cos_lines=nearest.amax(0).mean().item(),
-        frame_potential=n + 2 * squares,
-        frame_potential_min=max(n, n * n / d),
+        frame_potential=n + 2 * squares if every else None,
+        frame_potential_min=max(n, n * n / d) if every else None,
         uniformity_t2=math.log(potential / pairs),
         duplicate_pairs=int(sums.twins[0]),
         antipodal_pairs=int(sums.twins[1]),

@@ -12,8 +12,8 @@ import psutil
 
 from .errors import BadRequest
 from .methods import method_of
-from .prototypes import Prototypes, Provenance
-from .solution import InMemory, Run, Solution, Status
+from .prototypes import Prototypes, Provenance, read
+from .solution import InMemory, Run, Solution, Status, has_classes
 from .spec import Spec, Value
 
 if TYPE_CHECKING:
@@ -27,8 +27,10 @@ def generate(spec: Spec, run: Run | None = None) -> Prototypes:
     """Make and measure the set that a Spec asks for, in memory.
 
     A run that was ended by time or by hand comes back under a Spec that says so. An interruption
-    of the statistics keeps a set that no formula gives, unmeasured. Raises BadRequest where the
-    device is unknown or the memory too small.
+    of the statistics keeps a set that no formula gives, unmeasured. Where a class has several rows,
+    the statistics are of pairs of different classes, and those within one are a fact. Raises
+    BadRequest where the device is unknown, the memory too small, or an artifact that the Spec names
+    is not among the run's files.
     """
     import torch
 
@@ -41,10 +43,13 @@ def generate(spec: Spec, run: Run | None = None) -> Prototypes:
     needed = method.peak_bytes(spec.d, spec.n) + tile_bytes(spec.n, device, run.tile)
     check_memory(f"d={spec.d}, n={spec.n}", needed, device)
     began = time.monotonic()
-    solution = method.solve(spec.d, spec.n, spec.seed, run)
-    source, status = InMemory.of(solution.source), solution.status
+    given = {str(made.digest): made.tensors.get("centers", made.tensor) for made in map(read, run.files)}
+    solution = method.solve(spec.d, spec.n, spec.seed, dataclasses.replace(run, inputs={**run.inputs, **given}))
+    source, status, facts = InMemory.of(solution.source), solution.status, dict(solution.facts)
     try:
         stats = measure(source, run.device, run.tile, run.measuring)
+        if has_classes(source):
+            facts["within_class"] = measure(source, run.device, run.tile, within=True).to_dict()
     except KeyboardInterrupt:
         if solution.reproducible == "exact":
             raise
@@ -66,7 +71,7 @@ def generate(spec: Spec, run: Run | None = None) -> Prototypes:
         source=source,
         stats=stats,
         provenance=provenance,
-        facts=solution.facts,
+        facts=facts,
         tensors=solution.tensors,
     )
 

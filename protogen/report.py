@@ -64,13 +64,38 @@ def artifact_lines(record: Mapping[str, Any]) -> list[str]:
         f"  status      {made['status']}, {made['steps']} steps, {made['seconds']:.1f} s on {made['device']}, "
         f"{made['created']}, {made['reproducible']}",
     ]
-    if "guaranteed_coherence" in facts:
-        lines.append(f"  guaranteed  coherence {facts['guaranteed_coherence']:.6f} by {facts['closed_form']}")
+    lines += [
+        f"  guaranteed  {words} {facts[name]:.6f} by {facts['closed_form']}"
+        for name, (words, _) in _GUARANTEES.items()
+        if name in facts
+    ]
+    if "phi" in facts:
+        code = f"; code: {facts['construction']}" if "construction" in facts else ""
+        lines.append(f"  polytope    own d {facts['own_d']}, phi {facts['phi_deg']:.4f} deg{code}")
     lines += stats_lines(record["stats"], record["bounds"])
+    lines += _class_lines(facts)
     return [
         *lines,
         f"  file        {record['path']}  {record['bytes'] / 1e6:,.1f} MB  digest {record['digest'][:12]}",
     ]
+
+
+def _class_lines(facts: Mapping[str, Any]) -> list[str]:
+    """What is known of the pairs within a class and of norms, where there are any."""
+    lines = []
+    if "within_class" in facts:
+        stats = facts["within_class"]
+        high, low = stats["max_cos"], stats["min_cos"]
+        lines.append(
+            f"  in a class  largest cos {high['value']:.6f} at ({high['i']}, {high['j']}), smallest {low['value']:.6f} "
+            f"at ({low['i']}, {low['j']}), mean {stats['mean_cos']:.6f} over {stats['pairs']:,} pairs"
+        )
+    for name, words in (("center_norms", "centers"), ("subcenter_norms", "sub-centers")):
+        if name in facts:
+            norms = facts[name]
+            low, high, mean = norms["min"], norms["max"], norms["mean"]
+            lines.append(f"  norms       {words} as drawn {low:.4f} to {high:.4f}, mean {mean:.4f}")
+    return lines
 
 
 def stats_lines(stats: Mapping[str, Any] | None, bounds: Mapping[str, Any]) -> list[str]:
@@ -88,11 +113,16 @@ def stats_lines(stats: Mapping[str, Any] | None, bounds: Mapping[str, Any]) -> l
         f"{stats['mean_deviation_deg']:.4f}",
         f"  spread      mean cos {stats['mean_cos']:.3e}, std {stats['std_cos']:.6f}; nearest neighbour "
         f"{stats['mean_nearest_cos_lines']:.6f} (lines), {stats['mean_nearest_cos_points']:.6f} (points)",
-        f"  potential   frame {stats['frame_potential']:,.2f} of at least {stats['frame_potential_min']:,.2f}; "
-        f"uniformity_t2 {stats['uniformity_t2']:.6f}",
+        f"  potential   {_frame(stats)}uniformity_t2 {stats['uniformity_t2']:.6f}",
         f"  twins       {stats['duplicate_pairs']} duplicate, {stats['antipodal_pairs']} antipodal pairs; "
         f"float32 leaves {stats['error_bound']:.1e} open",
     ]
+
+
+def _frame(stats: Mapping[str, Any]) -> str:
+    if stats["frame_potential"] is None:
+        return ""
+    return f"frame {stats['frame_potential']:,.2f} of at least {stats['frame_potential_min']:,.2f}; "
 
 
 def bound_lines(bounds: list[dict[str, Any]]) -> list[str]:
@@ -120,6 +150,11 @@ _TOLERANCES = {
     "uniformity_t2": 1e-5,
 }
 _EXTREME_TOLERANCE = 1e-7
+# What a closed form promises, by its name among the facts: in words, and the figure that is held to it.
+_GUARANTEES = {
+    "guaranteed_coherence": ("coherence", "coherence"),
+    "guaranteed_max_cos": ("largest cosine", "max_cos"),
+}
 
 
 def differences(recorded: AngleStats | None, measured: AngleStats, facts: Mapping[str, Any]) -> list[str]:
@@ -134,9 +169,10 @@ def differences(recorded: AngleStats | None, measured: AngleStats, facts: Mappin
             was, now = getattr(recorded, name), getattr(measured, name)
             if abs(was - now) > tolerance:
                 found.append(f"{name} recorded {was:.9g}, measured {now:.9g}")
-    guaranteed = facts.get("guaranteed_coherence")
-    if guaranteed is not None and measured.coherence.value > guaranteed + 1e-6:
-        found.append(f"coherence guaranteed {guaranteed:.9f}, measured {measured.coherence.value:.9f}")
+    for fact, (words, figure) in _GUARANTEES.items():
+        now = getattr(measured, figure).value
+        if fact in facts and now > facts[fact] + 1e-6:
+            found.append(f"{words} guaranteed {facts[fact]:.9f}, measured {now:.9f}")
     return found
 
 

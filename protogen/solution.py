@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ class Status(StrEnum):
     STEP_LIMIT = "step limit"
     TIME_LIMIT = "time limit"
     INTERRUPTED = "interrupted"
+    DRAWN = "drawn at random"
 
 
 class Rows(Protocol):
@@ -33,6 +35,11 @@ class Rows(Protocol):
     def rows(self, start: int, stop: int) -> "torch.Tensor":
         """Return rows start to stop - 1, (stop - start, ..., d) float32, contiguous, on the CPU."""
         ...
+
+
+def has_classes(source: Rows) -> bool:
+    """Whether each class has several rows, hence pairs of its own."""
+    return len(source.shape) == 3 and source.shape[1] > 1
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,8 @@ class Run:
 
     `tile` is the edge of a Gram tile in rows (None: chosen for the device). `time_limit` is in
     seconds and ends a descent, not the statistics. `report` is called after every step of a
-    descent, `measuring` with the share of the statistics that is done.
+    descent, `measuring` with the share of the statistics that is done. `files` are the artifacts
+    that a Spec names by digest; whoever calls `solve` reads them into `inputs`.
     """
 
     device: str = "cpu"
@@ -88,6 +96,8 @@ class Run:
     time_limit: float | None = None
     report: Callable[[Progress], None] | None = None
     measuring: Callable[[float], None] | None = None
+    files: tuple[Path, ...] = ()
+    inputs: Mapping[str, "torch.Tensor"] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

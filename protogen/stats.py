@@ -16,13 +16,15 @@ class Extreme:
 
 @dataclass(frozen=True)
 class AngleStats:
-    """What was measured over all n(n-1)/2 pairs; angles in degrees.
+    """What was measured over all n(n-1)/2 pairs, or over those of one kind; angles in degrees.
 
     `coherence` is EBV Eq. 3. `mean_deviation_deg` is the average of |angle - 90| (EBV Table 2,
     "Ave. Del. Ang."; the formula printed there has its normalisation upside down). `histogram`
     counts angles in 1,800 bins of 0.1 degrees. `uniformity_t2` is log mean over i != j of
     exp(-2 |u - v|^2). `duplicate_pairs` and `antipodal_pairs` have a cosine within 1e-6 of 1
     and of -1. A pair outside the float64 candidates may exceed an extreme by `error_bound` at most.
+    Where each class has several rows, pairs are those of different classes (i and j count rows) or those
+    within a class, and the frame potential, a sum over all pairs, is None.
     """
 
     pairs: int
@@ -36,8 +38,8 @@ class AngleStats:
     std_cos: float
     mean_nearest_cos_points: float
     mean_nearest_cos_lines: float
-    frame_potential: float
-    frame_potential_min: float
+    frame_potential: float | None
+    frame_potential_min: float | None
     uniformity_t2: float
     duplicate_pairs: int
     antipodal_pairs: int

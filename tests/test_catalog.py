@@ -162,7 +162,7 @@ def test_labels_are_read_back(form: ClosedForm) -> None:
         "mub(p=-5)",
         "mub(p=5.0)",
         "mub(p=05)",
-        "mub(p=٥)",
+        "mub(p=\u0665)",
         "mub(p=5,)",
         "mub(p=5,p=7)",
         "mub(p=5, p=7)",

@@ -16,7 +16,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import psutil
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -29,6 +28,7 @@ from protogen.store import Store
 
 TOO_LARGE = 10**30
 OPTIONS = "d n alpha seed start steps time-limit device tile store json quiet force strict update"
+# Welch for (5, 12) is sqrt(7 / 55) = .356753: in three steps no descent gets to .36.
 RANDOM = ("ebv", "--d", 5, "--n", 12, "--start", "random", "--steps", 3)
 # Welch for (100, 2000) is sqrt(1900 / (100 * 1999)) = .0975, which no descent comes within 3% of.
 ENDLESS = ("ebv", "--d", 100, "--n", 2000, "--start", "random", "--alpha", 0.1, "--steps", 1000000)
@@ -95,7 +95,7 @@ def start(store: Path, children: list[subprocess.Popen[str]]) -> Callable[..., s
     def command(*words: object, first: str | None = None, **how: Any) -> subprocess.Popen[str]:
         python = ["-m", "protogen"] if first is None else ["-c", f"{first}\nfrom protogen.cli import main; main()"]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **how}
-        plain = {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
+        plain = {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb", "OMP_NUM_THREADS": "1"}
         line = [sys.executable, *python, *map(str, words)]
         child = subprocess.Popen(line, text=True, env={**os.environ, **plain}, **pipes)
         children.append(child)
@@ -133,6 +133,15 @@ def flip(path: Path, offset: int) -> None:
     data = bytearray(path.read_bytes())
     data[offset] ^= 1
     path.write_bytes(data)
+
+
+def raiser(error: BaseException) -> Callable[..., None]:
+    """A function that raises, whatever it is called with."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
 
 
 class TestEbv:
@@ -206,18 +215,18 @@ class TestEbv:
         assert run(*RANDOM, "--quiet") == Ran(0, f"{again}\n", "")
 
     def test_a_missed_alpha_is_a_note(self, run: Command, store: Path) -> None:
-        ran = run(*RANDOM, "--alpha", 0.35, "--json")
+        ran = run(*RANDOM, "--alpha", 0.36, "--json")
         best = ran.document["stats"]["coherence"]["value"]
         assert ran.code == 0
-        assert best > 0.35 + 1e-6
+        assert best > 0.36 + 1e-6
         assert re.fullmatch(
-            rf"note: coherence is {best:.6f}, asked for was at most 0\.35; step limit: [^\n]+\n", ran.err
+            rf"note: coherence is {best:.6f}, asked for was at most 0\.36; step limit: [^\n]+\n", ran.err
         )
 
     def test_strict_makes_it_a_failure_but_saves(self, run: Command, store: Path) -> None:
         # Generated, then from the store: the answer is the same.
         for _ in range(2):
-            ran = run(*RANDOM, "--alpha", 0.35, "--strict", "--quiet")
+            ran = run(*RANDOM, "--alpha", 0.36, "--strict", "--quiet")
             assert ran.code == 1
             assert re.fullmatch(r"error: coherence is [^\n]+\n", ran.err)
             assert artifacts(store) == [Path(ran.out.strip())]
@@ -265,19 +274,18 @@ class TestEbv:
 
 
 class TestProgress:
-    WORDS = ("ebv", "--d", 5, "--n", 12, "--start", "random", "--steps", 2, "--alpha", 0.35)
+    WORDS = ("ebv", "--d", 5, "--n", 12, "--start", "random", "--steps", 2, "--alpha", 0.36)
 
     def test_a_plain_line_off_a_terminal(self, run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(display, "PLAIN_EVERY_S", 0.0)
         lines = run(*self.WORDS, "--json").err.splitlines()
-        # Welch: sqrt((12 - 5) / (5 * 11)) = .356753 is above what is asked for, by the other bounds no less; but
-        # the request stands on alpha >= bound, so the bound is that of the line itself.
+        # The bound is Welch's, sqrt((12 - 5) / (5 * 11)) = .356753.
         step = re.compile(
-            r"\[0:00:0\d\] coherence (0\.\d{6})  best (0\.\d{6})  target 0\.350000  bound (0\.\d{6})  "
+            r"\[0:00:0\d\] coherence (0\.\d{6})  best (0\.\d{6})  target 0\.360000  bound 0\.356753  "
             r"step ([12])/2  at most 0:00:0\d left"
         )
         found = [match for line in lines if (match := step.fullmatch(line))]
-        assert [match[4] for match in found] == ["1", "2"]
+        assert [match[3] for match in found] == ["1", "2"]
         assert float(found[1][2]) == min(float(found[0][1]), float(found[1][1]))
         assert any(re.fullmatch(r"\[0:00:0\d\] statistics over all pairs  100%", line) for line in lines)
 
@@ -288,11 +296,16 @@ class TestProgress:
     def test_not_more_often_than_every_ten_seconds(self, run: Command) -> None:
         assert run(*RANDOM).err == ""
 
+    def test_a_plain_line_on_a_terminal_that_cannot_move(self, run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(display, "PLAIN_EVERY_S", 0.0)
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        monkeypatch.setenv("TERM", "dumb")
+        assert "step 1/3" in run(*RANDOM).err
+
     def test_live_on_a_terminal(self, start: Callable[..., subprocess.Popen[str]]) -> None:
         ours, theirs = pty.openpty()
-        child = start(
-            *RANDOM, "--json", first="from protogen import display; display.LIVE_EVERY_S = 0.0", stderr=theirs
-        )
+        first = "import os; os.environ['TERM'] = 'xterm'; from protogen import display; display.LIVE_EVERY_S = 0.0"
+        child = start(*RANDOM, "--json", first=first, stderr=theirs)
         os.close(theirs)
         shown = b""
         while True:
@@ -304,8 +317,9 @@ class TestProgress:
         ran = finish(child)
         assert ran.code == 0
         assert ran.document["provenance"]["steps"] == 3
-        assert b"step 1/3" in shown
-        assert b"statistics over all pairs" in shown
+        plain = re.sub(rb"\x1b\[[\d;?]*[a-zA-Z]", b"", shown)
+        assert b"step 1/3" in plain
+        assert b"statistics over all pairs  100%" in plain
 
 
 class TestShow:
@@ -335,8 +349,8 @@ class TestList:
         assert [row["path"] for row in listed] == [record["path"] for record in made]
         assert [row["coherence"] for row in listed] == [record["stats"]["coherence"]["value"] for record in made]
         assert listed[0]["ratio"] is None  # the bound is 0
-        # Welch for (5, 12): sqrt((12 - 5) / (5 * 11)); other bounds lie above it.
-        assert 1 <= listed[1]["ratio"] <= listed[1]["coherence"] / math.sqrt(7 / 55)
+        # Welch for (5, 12) is sqrt((12 - 5) / (5 * 11)), and no bound that applies is better.
+        assert listed[1]["ratio"] == pytest.approx(listed[1]["coherence"] / math.sqrt(7 / 55))
         ran = run("list")
         assert (ran.code, ran.err) == (0, "")
         assert len(ran.out.splitlines()) == 3
@@ -505,7 +519,15 @@ class TestWrongRequests:
         assert tree(tmp_path) == []
 
     @pytest.mark.parametrize(
-        ("words", "says"), [("ebw", "'ebv'"), ("ebv", "--d"), ("ebv --d 3", "--n"), ("show", "file"), ("list x", "x")]
+        ("words", "says"),
+        [
+            ("ebw", "'ebv'"),
+            ("ebv", "issing"),
+            ("ebv --n 3", "issing"),
+            ("ebv --d 3", "--n"),
+            ("show", "file"),
+            ("list x", "x"),
+        ],
     )
     def test_commands(self, run: Command, tmp_path: Path, words: str, says: str) -> None:
         one_error(run(*words.split()), 2, says)
@@ -526,7 +548,7 @@ class TestWrongRequests:
     def test_more_than_the_memory_holds(self, run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10**15))
         ran = run("ebv", "--d", 1000, "--n", 10**10, "--start", "random")
-        one_error(ran, 2, "d=1000, n=10000000000", f"free are {psutil.virtual_memory().available / 1e9:.0f}"[:-1])
+        one_error(ran, 2, "d=1000, n=10000000000", "of memory, free are")
         needed = re.search(r"needs about ([\d,]+)\.\d GB", ran.err)
         # The rows alone are 4 * 1000 * 10^10 bytes.
         assert needed
@@ -636,7 +658,12 @@ class TestInterrupted:
         saved = ran.document
         assert ran.code == 130
         assert "Traceback" not in ran.err
-        assert "interrupted: this is the best so far, not what was asked for; run the command again" in ran.err
+        # The steps go on until the signal is seen; one line after them says what there is.
+        assert re.fullmatch(
+            r"(?:\[[\d:]+\] [^\n]+\n)*interrupted: this is the best so far, not what was asked for; "
+            r"run the command again for the whole of it\n",
+            ran.err,
+        )
         assert artifacts(store) == [Path(saved["path"])]
         assert saved["provenance"]["status"] == "interrupted"
         assert saved["spec"]["params"]["ended"] == f"interrupted at step {saved['provenance']['steps']}"
@@ -647,22 +674,23 @@ class TestInterrupted:
     def test_a_second_one_stops_at_once(
         self, run: Command, start: Callable[..., subprocess.Popen[str]], store: Path
     ) -> None:
-        # 2000 rows in tiles of 32 are 63 blocks, each of which says how far it is.
-        child = start(*ENDLESS, "--tile", 32, "--json", first=self.PLAIN)
+        # Statistics of 8 blocks of rows, after each of which the process waits long enough to be hit.
+        slow = "import time; display.Display.measuring = lambda *at: (print('block', flush=True), time.sleep(2))"
+        child = start(*ENDLESS, "--tile", 250, "--json", first=f"{self.PLAIN}; {slow}")
         self.wait_for(child, "step 1/")
         child.send_signal(signal.SIGINT)
-        self.wait_for(child, "statistics")
+        assert child.stdout
+        assert child.stdout.readline() == "block\n"
         child.send_signal(signal.SIGINT)
         ran = finish(child)
         assert ran.code == 130
         assert "Traceback" not in ran.err
-        assert "100%" not in ran.err
         # What it had is saved, unmeasured.
         assert artifacts(store) == [Path(ran.document["path"])]
         assert ran.document["stats"] is None
         assert run("verify", ran.document["path"]).code == 0
 
-    def test_while_importing(self, start: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
+    def test_before_any_work(self, start: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
         first = "import os, signal, protogen.pipeline as p\ndef stop(*_): os.kill(os.getpid(), signal.SIGINT)\n"
         ran = finish(start(*RANDOM, first=f"{first}p.generate = stop"))
         assert ran == Ran(130, "", "interrupted\n")
@@ -671,7 +699,7 @@ class TestInterrupted:
     def test_in_the_statistics_of_a_formula_nothing_is_kept(
         self, run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("protogen.measure.measure", interrupt)
+        monkeypatch.setattr("protogen.measure.measure", raiser(KeyboardInterrupt()))
         assert run("ebv", "--d", 3, "--n", 3) == Ran(130, "", "interrupted\n")
         assert tree(tmp_path) == []
 
@@ -679,7 +707,7 @@ class TestInterrupted:
         self, run: Command, store: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with monkeypatch.context() as patched:
-            patched.setattr("protogen.measure.measure", interrupt)
+            patched.setattr("protogen.measure.measure", raiser(KeyboardInterrupt()))
             ran = run(*RANDOM, "--json")
         saved = ran.document
         assert ran.code == 130
@@ -690,13 +718,9 @@ class TestInterrupted:
         assert run(*RANDOM, "--json").document["stats"]
 
     def test_in_publishing_nothing_is_left(self, run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(os, "fsync", interrupt)
+        monkeypatch.setattr(os, "fsync", raiser(KeyboardInterrupt()))
         assert run(*RANDOM) == Ran(130, "", "interrupted\n")
         assert tree(tmp_path) == []
-
-
-def interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 class TestTwoAtOnce:
@@ -786,6 +810,25 @@ sys.argv[1:] = ["list"]
         assert "Usage" in ran.out
 
 
+class TestOutOfMemory:
+    """What the prediction did not see coming."""
+
+    # As torch 2 says it on a CPU and on a GPU.
+    CPU = RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: ...")
+    GPU = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 7.45 GiB. GPU 0 has a total capacity of ...")
+
+    @pytest.mark.parametrize("error", [CPU, GPU, MemoryError()], ids=["cpu", "gpu", "python"])
+    def test_is_one_line(self, run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+        monkeypatch.setattr("protogen.measure.measure", raiser(error))
+        one_error(run("ebv", "--d", 3, "--n", 3), 2, "memory", "--tile")
+        assert tree(tmp_path) == []
+
+    def test_another_fault_is_not_hidden(self, run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("protogen.measure.measure", raiser(RuntimeError("a bug")))
+        with pytest.raises(RuntimeError, match="a bug"):
+            run("ebv", "--d", 3, "--n", 3)
+
+
 class TestStdout:
     def test_closed_by_its_reader(self, start: Callable[..., subprocess.Popen[str]]) -> None:
         reader, writer = os.pipe()
@@ -794,6 +837,15 @@ class TestStdout:
         os.close(writer)
         assert child.communicate(timeout=50)[1] == ""
         assert child.returncode == 1
+
+    def test_that_cannot_be_written(self, start: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
+        file = tmp_path / "file"
+        file.touch()
+        with file.open() as unwritable:
+            child = start("list", stdout=unwritable)
+        _, err = child.communicate(timeout=50)
+        assert child.returncode == 4
+        assert re.fullmatch(r"error: [^\n]+\n", err)
 
     def test_a_path_that_is_no_text(
         self, start: Callable[..., subprocess.Popen[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

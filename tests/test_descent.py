@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -83,7 +84,7 @@ def test_loss_gradient_and_coherence_are_the_plain_ones(case: Case, name: str) -
     rows, threshold = INPUTS[name]
     n = len(rows)
     gram = rows @ rows.T
-    for edge in sorted({1, 2, 7, n // 2 or 1, n - 1, n, n + 1, 10 * n}):
+    for edge in sorted({7, n // 2, n - 1, n, n + 1, 10 * n} | ({1, 2} if n <= 24 else set())):
         at, loss, gradient = case.both(rows, threshold, edge)
         assert at.loss == pytest.approx(loss, rel=1e-12, abs=1e-14)
         assert at.losses.item() == at.loss
@@ -184,7 +185,7 @@ def test_an_objective_that_adapts_is_evaluated_again() -> None:
 
 
 def pair(cosine: float) -> Tensor:
-    return torch.tensor([[1.0, 0.0], [cosine, math.sqrt(1 - cosine**2)]]).double()
+    return torch.tensor([[1.0, 0.0], [cosine, math.sqrt(1 - cosine**2)]], dtype=torch.float64)
 
 
 @dataclass
@@ -288,6 +289,9 @@ def test_it_ends_at_its_steps() -> None:
         # A fall of 0.1% over 20 steps, again and again, goes on to the limit.
         (lambda step: 0.99994**step, 600),
         (lambda step: 0.99996**step, 21),
+        # A step that leads up, among others that lead down, is no standstill.
+        (lambda step: 3.0 if step % 25 == 0 else 0.99**step, 600),
+        (lambda step: math.nan if step == 25 else 0.99**step, 600),
     ],
 )
 def test_no_further_improvement_is_less_than_a_thousandth_over_a_tenth(
@@ -354,7 +358,7 @@ def test_every_step_is_reported() -> None:
     assert [at.value for at in reports] == pytest.approx([0.9, 0.3, 0.6, 0.2], abs=1e-15)
     assert [at.best for at in reports] == pytest.approx([0.9, 0.3, 0.3, 0.2], abs=1e-15)
     assert {(at.steps, at.target) for at in reports} == {(50, 0.25)}
-    assert all(before.seconds <= after.seconds for before, after in zip(reports, reports[1:], strict=False))
+    assert all(before.seconds <= after.seconds for before, after in pairwise(reports))
     assert reports[0].seconds >= 0
 
 
@@ -374,7 +378,7 @@ def test_of_several_sets_the_best_comes_back() -> None:
         steps = iter([torch.stack((pair(0.2), pair(0.7))), torch.stack((pair(0.6), pair(0.3)))])
 
         def next(self, rows: Tensor, at: Evaluation) -> Tensor | None:
-            return next(self.steps)
+            return next(self.steps, rows)
 
         def restart(self) -> None:
             raise AssertionError("the objective has not changed")
@@ -445,8 +449,6 @@ def test_lbfgs_finds_tight_frames(n: int, d: int, sets: int) -> None:
     least = sets * (n**2 / d - n) / 4
     assert losses[0] > 1.05 * least
     assert min(losses) == pytest.approx(least, rel=1e-9)
-    # Plain steps of the length that L-BFGS begins with are not there by then.
-    assert min(lower(rows, lambda: GradientDescent(0.05), 80)) > least * (1 + 1e-7)
 
 
 def test_lbfgs_steps_are_unit_rows_and_end_at_an_optimum() -> None:
@@ -481,7 +483,7 @@ def test_lbfgs_goes_back_from_a_step_that_leads_up() -> None:
         assert ahead is not None
     lengths.append((ahead - rows).norm().item())
     # Half the step each time; normalised, so nearly so.
-    assert [after / before for before, after in zip(lengths, lengths[1:], strict=False)] == pytest.approx([0.5] * 3, rel=0.1)
+    assert [after / before for before, after in pairwise(lengths)] == pytest.approx([0.5] * 3, rel=0.1)
 
 
 def test_plain_steps_are_as_printed() -> None:

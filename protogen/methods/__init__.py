@@ -6,16 +6,21 @@ from ..errors import BadRequest
 from ..spec import Spec, Value
 from .ebv import EBV
 from .method import Method
+from .polytope import Cube, Orthoplex, Simplex
+from .subcenters import Subcenters
 from .uniform import Uniform
 
 __all__ = ["METHODS", "Method", "method_of", "resolve"]
 
-METHODS: dict[str, type[Method]] = {method.name: method for method in (EBV, Uniform)}
+METHODS: dict[str, type[Method]] = {
+    method.name: method for method in (EBV, Uniform, Simplex, Orthoplex, Cube, Subcenters)
+}
 
 
-def resolve(method: str, *, d: int, n: int, seed: int = 0, **params: Value) -> Spec:
+def resolve(method: str, *, d: int | None = None, n: int, seed: int = 0, **params: Value) -> Spec:
     """Turn a request into its Spec: `resolve("ebv", d=100, n=1000, alpha=0.14)`.
 
+    Where d is left out, a method that has a smallest d for n takes it: `resolve("simplex", n=100)`.
     Raises BadRequest on an unknown method or parameter, or a value that is not allowed.
     """
     if method not in METHODS:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from ..bounds import LARGEST
@@ -30,13 +31,25 @@ class Method:
 
     name: ClassVar[str]
     version: ClassVar[int]
+    group: ClassVar[str | None] = None  # the word before its own on the command line
+    takes: ClassVar[tuple[str, ...]] = ("seed", "time_limit", "strict")  # options that it shares with others
 
-    def resolve(self, d: int, n: int, seed: int = 0) -> Spec:
+    def resolve(self, d: int | None, n: int, seed: int = 0) -> Spec:
         """Check a request and resolve its defaults. Raises BadRequest on what cannot be met."""
-        check_whole("d", d, 2, LARGEST)
         check_whole("n", n, 2, LARGEST)
         check_whole("seed", seed, 0, MAX_SEED)
+        least = self.least_d(n)
+        if d is None:
+            if least is None:
+                raise BadRequest(f"d is missing; {self.name} needs the dimension, a whole number, at least 2")
+            d = least
+        check_whole("d" if least is None else f"d for n={n}", d, least or 2, LARGEST)
         return self._resolve(d, n, seed)
+
+    @classmethod
+    def least_d(cls, n: int) -> int | None:
+        """The smallest d that n vectors fit into, taken where d is left out; None: d must be given."""
+        return None
 
     def _resolve(self, d: int, n: int, seed: int) -> Spec:
         return Spec.of(self.name, self.version, d=d, n=n, seed=seed, params=asdict(self))
@@ -58,6 +71,10 @@ class Method:
     def file_bytes(self, d: int, n: int) -> int:
         """The size of the tensors in the file."""
         return 4 * n * d
+
+    def files(self) -> tuple[Path, ...]:
+        """The artifacts that the options name by their paths, and the Spec by their digests."""
+        return ()
 
     def target(self) -> float | None:
         """The coherence that was asked for, or None."""
@@ -97,6 +114,12 @@ def check_between(name: str, value: object, low: float, high: float) -> None:
     """Raise BadRequest unless value is a number strictly between low and high."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not low < value < high:
         raise BadRequest(f"{name} is {value!r}; allowed is a number above {low:g} and below {high:g}")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raise BadRequest unless value is True or False."""
+    if not isinstance(value, bool):
+        raise BadRequest(f"{name} is {value!r}; allowed are True and False")
 
 
 def check_word(name: str, value: object, allowed: tuple[str, ...]) -> None:

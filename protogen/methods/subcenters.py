@@ -1,0 +1,119 @@
+"""Fixed sub-centres: s vectors for each of n classes, drawn around its centre.
+
+Zhang and Gong, The Fixed Sub-Center: A Better Way to Capture Data Complexity: Section 3.2, Eq. 4 and 5.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ..errors import BadRequest
+from ..header import read_header
+from ..solution import InMemory, Run, Solution, Status
+from ..spec import Spec, Value
+from .method import Method, check_between, check_flag, check_whole, option
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Subcenters(Method):
+    """Draw sub-centres in R^d around each of n class centres; they keep the norms that chance gives them.
+
+    Centres are drawn by Kaiming's uniform rule, U(-sqrt(6/d), sqrt(6/d)) in each coordinate (Eq. 4), or
+    taken from an artifact; sub-centres from N(centre, variance) in each coordinate (Eq. 5).
+    """
+
+    name: ClassVar[str] = "subcenters"
+    version: ClassVar[int] = 1
+    takes: ClassVar[tuple[str, ...]] = ("seed",)
+
+    per_class: int = option(4, "Sub-centres of each class.")
+    variance: float = option(1e-3, "Variance of a sub-centre's coordinates around its centre's, above 0.")
+    normalize: bool = option(False, "Scale centres and sub-centres to length one.")
+    centers: str | None = option(None, "Artifact that has the centres, d and n its own; left out: they are drawn.")
+
+    def _resolve(self, d: int, n: int, seed: int) -> Spec:
+        """The artifact of the centres goes into the Spec by its digest, whatever its path."""
+        check_whole("per-class", self.per_class, 1)
+        check_between("variance", self.variance, 0, math.inf)
+        check_flag("normalize", self.normalize)
+        digest = None
+        for path in self.files():
+            header = read_header(path)
+            if (header.spec.d, header.spec.n) != (d, n):
+                raise BadRequest(
+                    f"{path}: has d={header.spec.d}, n={header.spec.n}, asked for are d={d}, n={n}; "
+                    "centers are taken as they are: ask for their d and n"
+                )
+            digest = header.digest
+        params: dict[str, Value] = {
+            "per_class": self.per_class,
+            "variance": float(self.variance),
+            "normalize": self.normalize,
+            "centers": digest,
+        }
+        return Spec.of(self.name, self.version, d=d, n=n, seed=seed, params=params)
+
+    def files(self) -> tuple[Path, ...]:
+        return () if self.centers is None else (Path(self.centers),)
+
+    def solve(self, d: int, n: int, seed: int, run: Run) -> Solution:
+        """Draw `centers` (n, d), unless they are given, then rows (n, s, d), from one seeded generator on the CPU.
+
+        Statistical, since torch promises the same draws on another version or processor to nobody.
+        Raises BadRequest where the artifact of the centres is not among the run's inputs.
+        """
+        import torch
+        from torch.nn.functional import normalize
+
+        generator = torch.Generator().manual_seed(seed)
+        if self.centers is None:
+            centers = torch.empty(n, d)
+            torch.nn.init.kaiming_uniform_(centers, generator=generator)
+        elif self.centers in run.inputs:
+            centers = run.inputs[self.centers]
+        else:
+            raise BadRequest(
+                f"the centers are those of the artifact with digest {self.centers}, which was not given; "
+                "name its file with --centers, or in Python with Run(files=(path,))"
+            )
+        noise = torch.randn(n, self.per_class, d, generator=generator)
+        rows = noise.mul_(math.sqrt(self.variance)).add_(centers[:, None])
+        facts: dict[str, Any] = {"center_norms": _norms(centers), "subcenter_norms": _norms(rows)}
+        if self.normalize:
+            centers, rows = normalize(centers, dim=-1), normalize(rows, dim=-1)
+        else:
+            facts["norms"] = "free"
+        return Solution(InMemory(rows), Status.DRAWN, "statistical", facts=facts, tensors={"centers": centers})
+
+    def peak_bytes(self, d: int, n: int) -> int:
+        # Drawn, scaled and a copy of length one for the statistics.
+        return 3 * self.file_bytes(d, n) + 2**28
+
+    def file_bytes(self, d: int, n: int) -> int:
+        return 4 * n * d * (1 + self.per_class)
+
+    @classmethod
+    def rank(cls, stats: Mapping[str, Any], facts: Mapping[str, Any]) -> float:
+        """The largest cosine of sub-centres of different classes."""
+        return float(stats["max_cos"]["value"]) if stats else math.inf
+
+    @classmethod
+    def admits(
+        cls, spec: Spec, stats: Mapping[str, Any], facts: Mapping[str, Any], wanted: Mapping[str, Value]
+    ) -> bool:
+        """As asked; `centers` is a path and admits what was drawn around the content of that file."""
+        path = wanted.get("centers")
+        named = {} if path is None else {"centers": read_header(str(path)).digest}
+        return super().admits(spec, stats, facts, {**wanted, **named})
+
+
+def _norms(vectors: "Tensor") -> dict[str, float]:
+    import torch
+
+    norms = torch.linalg.vector_norm(vectors, dim=-1, dtype=torch.float64)
+    return {"min": norms.min().item(), "mean": norms.mean().item(), "max": norms.max().item()}
