@@ -96,8 +96,8 @@ def _nothing(
     sizes = list(dict.fromkeys(f"d{e.name.d}-n{e.name.n}" for e in here))
     there = f"{len(here)} of other sizes or parameters ({', '.join(sizes[:5])})" if here else "none at all"
     asked = ", ".join(f"{name}={value}" for name, value in {**where, **params}.items())
-    polytope = method in ("simplex", "orthoplex", "cube")
-    options = {"d": where.get("d", None if polytope else "D"), "n": where.get("n", "N"), **params}
+    rules = METHODS[method]
+    options = {"d": where.get("d", "D" if rules.least_d(2) is None else None), "n": where.get("n", "N"), **params}
     words = [f"--{name.replace('_', '-')} {value}" for name, value in options.items() if value is not None]
-    command = " ".join(["protogen", *(["polytope"] if polytope else []), method, *words])
+    command = " ".join(["protogen", *([rules.group] if rules.group else []), method, *words])
     return f"no {method} with {asked or 'any size'} in {store.root}, there are {there}; make it with `{command}`"

@@ -4,6 +4,7 @@ import inspect
 import io
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
@@ -15,9 +16,10 @@ import typer
 from . import report
 from .access import ensure_path
 from .bounds import coherence_bound, line_bounds, point_bounds
-from .errors import DiskError, ProtogenError, Unmet
+from .errors import BadRequest, DiskError, ProtogenError, Unmet
 from .methods import METHODS, Method
 from .methods.method import check_between, check_whole
+from .plot import save_png, terminal_lines
 from .solution import Rows, Run, Status, has_classes
 from .stats import AngleStats
 from .store import Store, store_root
@@ -202,6 +204,11 @@ def _parameter(
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
 
+def _help(thing: object) -> str:
+    """A docstring for the terminal, which breaks lines by itself."""
+    return "\n\n".join(" ".join(part.split()) for part in (inspect.getdoc(thing) or "").split("\n\n"))
+
+
 def _add_methods() -> None:
     """Give each method its command, in its group if it has one."""
     groups: dict[str, typer.Typer] = {}
@@ -211,17 +218,30 @@ def _add_methods() -> None:
             place = groups[method.group]
         elif method.group is not None:
             place = groups[method.group] = typer.Typer(no_args_is_help=True)
-            app.add_typer(place, name=method.group, help=inspect.getdoc(inspect.getmodule(method)))
-        place.command(method.name, help=inspect.getdoc(method))(_command(method))
+            app.add_typer(place, name=method.group, help=_help(inspect.getmodule(method)))
+        place.command(method.name, help=_help(method))(_command(method))
 
 
 _add_methods()
 
 
 @app.command()
-def show(file: File, json: Json = False) -> None:
+def show(
+    file: File,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw the histogram of angles, with the bounds marked.")] = False,
+    png: Annotated[
+        Path | None, typer.Option("--png", help="Write the histogram as a picture; needs the extra `plot`.")
+    ] = None,
+    json: Json = False,
+) -> None:
     """Say what a file says of itself; reads its header alone."""
-    _print(report.record_of(file), report.artifact_lines, json)
+    if plot and json:
+        raise BadRequest("--plot with --json: one JSON document holds no drawing; it has the histogram under stats")
+    record = report.record_of(file)
+    drawn = terminal_lines(record, shutil.get_terminal_size().columns, sys.stdout.encoding) if plot else []
+    if png is not None:
+        save_png(record, png)
+    _print(record, lambda shown: [*report.artifact_lines(shown), *drawn], json)
 
 
 @app.command()

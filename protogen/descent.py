@@ -125,12 +125,14 @@ class Stepper(Protocol):
 
 @dataclass(frozen=True)
 class GradientDescent:
-    """Plain gradient descent: rows - rate * gradient, then normalised."""
+    """Plain gradient descent: rows - rate * gradient, then normalised; no way down where that is not finite."""
 
     rate: float
 
     def next(self, rows: Tensor, at: Evaluation) -> Tensor | None:
-        return normalize(rows - self.rate * at.gradient, dim=-1)
+        free = rows - self.rate * at.gradient
+        norms = free.norm(dim=-1, keepdim=True)
+        return free / norms if (norms.isfinite() & (norms > 0)).all() else None
 
     def restart(self) -> None:
         pass
@@ -253,7 +255,8 @@ def descend(
     device = torch.device(run.device)
     rows = rows.to(device, torch.float64 if rows.shape[-2] * rows.shape[-1] <= SMALL else torch.float32)
     stepper = make_stepper()
-    best, best_rows, watched = math.inf, rows.view(-1, *rows.shape[-2:])[0], []
+    best, best_rows = math.inf, rows.view(-1, *rows.shape[-2:])[0]
+    watched: list[float] = []
     status, step = Status.STEP_LIMIT, 0
     try:
         for step in range(1, steps + 1):

@@ -36,6 +36,7 @@ def record(path: Path, header: Header) -> dict[str, Any]:
 def compare(d: int, n: int, stats: Mapping[str, Any] | None) -> dict[str, Any]:
     """The lower bounds that apply to (d, n), best first, and what was measured beside the best of each kind.
 
+    Where each class has several rows the bounds are those of n: one row of each class makes a set of n.
     `ratio` is measured over bound, null where the bound is not positive; `gap_deg` is the bound's
     angle minus the smallest measured one.
     """
@@ -103,8 +104,9 @@ def stats_lines(stats: Mapping[str, Any] | None, bounds: Mapping[str, Any]) -> l
     if stats is None:
         return ["  measured    nothing yet: run `protogen stats FILE`"]
     high, low, both = stats["max_cos"], stats["min_cos"], stats["coherence"]
+    kind = "pairs" if stats["frame_potential"] is not None else "pairs of different classes"
     return [
-        f"  coherence   {both['value']:.6f} at ({both['i']}, {both['j']}) over all {stats['pairs']:,} pairs"
+        f"  coherence   {both['value']:.6f} at ({both['i']}, {both['j']}) over all {stats['pairs']:,} {kind}"
         f"{_beside(bounds['lines'])}",
         f"  cosines     largest {high['value']:.6f} at ({high['i']}, {high['j']})"
         f"{_beside(bounds['points'])}, smallest {low['value']:.6f} at ({low['i']}, {low['j']})",

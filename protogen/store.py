@@ -25,7 +25,7 @@ SETTLE_S = 1.0  # how long a file may be empty between its exclusive creation an
 
 def store_root(store: str | Path | None = None) -> Path:
     """Say which directory is the store: `store`, else PROTOGEN_STORE, else ./prototypes."""
-    return Path(store or os.environ.get("PROTOGEN_STORE") or "prototypes").expanduser()
+    return Path(os.path.expanduser(store or os.environ.get("PROTOGEN_STORE") or "prototypes"))
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def reach(d: int, n: int, alpha: float) -> tuple[float, float, int, str]:
 
 def stats() -> None:
     """The statistics pass against the bare products of its tiles."""
-    rows = random_rows(20000, 1000, 0)
+    rows = random_rows(1, 20000, 1000, 0)
     bare_pass(rows[:4000])
     for _ in range(3):
         bare = bare_pass(rows)
@@ -63,7 +63,7 @@ def race() -> None:
         found = {}
         for rate in RATES:
             best, turns, began = 1.0, 0, time.perf_counter()
-            for _, coherence in algorithm1(random_rows(n, d, 0), alpha, rate, slice=512):
+            for _, coherence in algorithm1(random_rows(1, n, d, 0), alpha, rate, slice=512):
                 best, turns = min(best, coherence), turns + 1
                 if time.perf_counter() - began >= RACE_S:
                     break
@@ -79,7 +79,7 @@ def race() -> None:
 
 def large() -> None:
     """(1000, 100000) to 0.1 from a random start, in bare passes."""
-    bare = bare_pass(random_rows(100_000, 1000, 0))
+    bare = bare_pass(random_rows(1, 100_000, 1000, 0))
     print(f"(1000, 100000) bare pass: {bare:.1f} s", flush=True)
     seconds, coherence, steps, status = reach(1000, 100_000, 0.1)
     print(

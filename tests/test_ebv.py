@@ -51,7 +51,7 @@ def normal_rows(n: int, d: int) -> Tensor:
         (50, 8, 0.4, 50, None),
         (50, 8, 0.4, 7, 16),  # neither divides n
         (101, 12, 0.35, 64, 10),
-        (61, 131, 0.12, 13, 30),  # rows long enough for sparse products
+        (61, 131, 0.1, 13, 30),  # rows long enough for sparse products
         (520, 127, 0.15, 512, 300),  # n d > 2^16: worked on in float32
     ],
 )
@@ -130,9 +130,9 @@ def test_small_optima_are_found_from_random(d: int, n: int, optimum: float) -> N
     assert coherence(solve(spec)) == pytest.approx(optimum, abs=1e-3)
 
 
-@pytest.mark.parametrize(("d", "n", "alpha"), [(32, 100, 0.2), (8, 30, 0.4), (16, 40, 0.25), (20, 15, 0.05)])
+@pytest.mark.parametrize(("d", "n", "alpha"), [(32, 100, 0.2), (8, 30, 0.36), (16, 40, 0.25), (20, 15, 0.05)])
 def test_a_target_is_reached(d: int, n: int, alpha: float) -> None:
-    for seed in range(3):
+    for seed in range(8):
         found = solve(resolve("ebv", d=d, n=n, alpha=alpha, start="random", seed=seed))
         assert found.status == Status.REACHED
         assert coherence(found) <= alpha + 1e-6
@@ -178,7 +178,23 @@ def test_the_target_falls_and_then_rises_to_what_can_be_reached() -> None:
     assert found.status == Status.CONVERGED
     assert reports[0].target == pytest.approx(0.85 * descent_promise(5, 15))
     assert all(at.target < at.best for at in reports)
-    assert reports[-1].target > 0.99 * reports[-1].best
+    assert reports[-1].target >= 0.95 * reports[-1].best
+
+
+@pytest.mark.parametrize(
+    ("d", "n", "seed", "early"),
+    [(8, 30, 2, 0.447), (8, 30, 3, 0.447), (10, 60, 4, 0.478), (16, 40, 2, 0.269)],
+)
+def test_it_does_not_end_before_the_threshold_has_come_up(d: int, n: int, seed: int, early: float) -> None:
+    # Here the best does not improve for 20 steps while the threshold still lies far under it; ended there, it would
+    # be at `early`, a fifth to a third over what other seeds reach.
+    assert coherence(solve(resolve("ebv", d=d, n=n, seed=seed, start="random"))) < 0.85 * early
+
+
+def test_the_paper_update_goes_as_low_as_it_can_too() -> None:
+    found = solve(resolve("ebv", d=32, n=100, start="random", update="paper"))
+    assert found.status == Status.CONVERGED
+    assert coherence(found) < 0.2  # .558 at the start, .167 by the default update
 
 
 def test_seeds_are_reproducible_and_differ() -> None:
@@ -201,13 +217,13 @@ def test_the_global_generator_is_neither_used_nor_moved() -> None:
 
 
 def test_starts_are_uniform_on_the_sphere() -> None:
-    rows = start_of(resolve("ebv", d=3, n=20_000, start="random"))
+    rows = start_of(resolve("ebv", d=3, n=3000, start="random"))
     assert (rows.norm(dim=1) - 1).abs().max() < 1e-6
-    # Archimedes: each coordinate is uniform in -1 to 1. Standard errors: .58 / sqrt(20,000) = .004, and .002 of
-    # the quarters' shares.
-    assert rows.mean(0).abs().max() < 0.02
+    # Archimedes: each coordinate is uniform in -1 to 1. Standard errors: .58 / sqrt(3000) = .011 of the means, and
+    # sqrt(3 / 16 / 3000) = .008 of the quarters' shares.
+    assert rows.mean(0).abs().max() < 0.05
     shares = torch.histc(rows[:, 0], bins=4, min=-1, max=1) / len(rows)
-    assert (shares - 0.25).abs().max() < 0.015
+    assert (shares - 0.25).abs().max() < 0.04
 
 
 # What is asked for.
@@ -275,7 +291,7 @@ def test_alpha_under_the_bound_of_the_headline_is_refused_with_both_numbers() ->
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    *(({name: value}, f"{name} is {value!r}") for name in ("d", "n") for value in (0, -1, 1, 1e30, "abc", None, 2.0)),
+    *(({name: value}, f"{name} is {value!r}") for name in ("d", "n") for value in (0, -1, 1, 1e30, "abc", 2.0)),
     *(({name: value}, f"{name} is {value!r}") for name in ("d", "n") for value in (True, 10**30, 10**12 + 1)),
     *(({"alpha": value}, f"alpha is {value!r}") for value in (0, 1, 2, math.nan, math.inf, -0.1, "x", True)),
     *(({"seed": value}, f"seed is {value!r}") for value in (-1, 2**63, 0.0, "x", None)),
@@ -309,7 +325,8 @@ def test_an_unknown_method_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"alpha": 0.5}, {"alpha": 0.5, "update": "paper", "rate": 0.2, "steps": 9}, {"start": "closed-form"}]
+    "options",
+    [{}, {"alpha": 0.5}, {"alpha": 0.5, "update": "paper", "rate": 0.2, "steps": 9}, {"start": "closed-form"}],
 )
 def test_a_spec_gives_its_parameters_back(options: dict[str, Any]) -> None:
     spec = resolve("ebv", d=10, n=60, **options)
@@ -375,21 +392,22 @@ def test_a_set_is_admitted_by_what_it_is(
 @pytest.mark.parametrize(
     "options",
     [
-        'd=65536, n=64, start="random", steps=16',  # all 10 steps that are remembered
-        'd=65536, n=64, start="random", steps=5, update="paper"',
-        'd=900, n=20_000, start="closed-form"',
+        'd=65536, n=40, start="random", steps=16',  # all 10 steps that are remembered
+        'd=65536, n=40, start="random", steps=5, update="paper"',
+        'd=1400, n=8000, start="closed-form"',
     ],
 )
 def test_the_memory_that_is_foretold_is_enough(options: str) -> None:
     code = f"""
 import resource
+import psutil
 from protogen.methods import method_of, resolve
 from protogen.pipeline import generate
 def peak():
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 generate(resolve("ebv", d=4, n=9, start="random", steps=30))  # what is loaded at first use
 spec = resolve("ebv", {options})
-before = peak()
+before = psutil.Process().memory_info().rss
 print(generate(spec).provenance.steps, peak() - before, method_of(spec).peak_bytes(spec.d, spec.n), 4 * spec.d * spec.n)
 """
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=True)

@@ -15,12 +15,12 @@ PACKAGE = Path(protogen.__file__).parent
 FLOORS: list[set[str]] = [
     {"errors", "spec"},
     {"solution", "bounds", "header", "geometry", "stats"},
-    {"measure", "catalog.family"},
-    {"catalog.mub", "catalog.orthonormal", "catalog.simplices"},
+    {"measure", "catalog.family", "catalog.hadamard", "catalog.linear"},
+    {"catalog.cube", "catalog.mub", "catalog.orthonormal", "catalog.simplices"},
     {"catalog"},
     {"descent"},
     {"methods.method"},
-    {"methods.ebv", "methods.uniform"},
+    {"methods.ebv", "methods.polytope", "methods.subcenters", "methods.uniform"},
     {"methods"},
     {"prototypes", "matrix"},
     {"pipeline"},
@@ -29,7 +29,7 @@ FLOORS: list[set[str]] = [
     {"nn.frozen"},
     {"nn.heads"},
     {"nn"},
-    {"report", "display"},
+    {"report", "display", "plot"},
     {"cli"},
     {""},
     {"__main__"},
@@ -73,7 +73,6 @@ def test_every_module_has_a_floor() -> None:
 
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_a_module_imports_from_below(module: str) -> None:
-    # A package's own files may be imported through it by no file of its own: that would be a cycle.
     found = imports_of(module, MODULES[module])
     assert {name: FLOOR[name] for name in found if FLOOR[name] >= FLOOR[module]} == {}
 
@@ -118,8 +117,8 @@ for name, family in catalog.FAMILIES.items():
     loaded(name)
 from protogen.methods import METHODS, method_of, resolve
 for name in METHODS:
-    spec = resolve(name, d=20, n=50)
-    method_of(spec).peak_bytes(20, 50)
+    spec = resolve(name, d=60, n=40)
+    method_of(spec).peak_bytes(60, 40)
     loaded(name)
 protogen.Spec, protogen.Run, protogen.resolve, protogen.load, protogen.ProtogenError
 loaded("names")

@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 
-from protogen import methods, store
+from protogen import access, store
 from protogen.access import ensure, load
 from protogen.errors import BadRequest, DiskError, IntegrityError, NotFound
 from protogen.header import artifact_path, read_header
@@ -74,6 +74,10 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> None:
     @dataclass
     class Rules:
         alpha: float = 0.1
+        group: ClassVar[str | None] = None
+
+        def least_d(self, n: int) -> int | None:
+            return None
 
         def rank(self, stats: Mapping[str, Any], facts: Mapping[str, Any]) -> float:
             value: float = stats["coherence"]["value"]
@@ -86,10 +90,15 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> None:
             return alpha is None or stats["coherence"]["value"] <= alpha + 1e-6
 
     class Equals(Rules):
+        group = "polytope"
+
+        def least_d(self, n: int) -> int | None:
+            return n - 1
+
         def rank(self, stats: Mapping[str, Any], facts: Mapping[str, Any]) -> float:
             return 0.0
 
-    monkeypatch.setattr(methods, "METHODS", {"ebv": Rules(), "simplex": Equals()})
+    monkeypatch.setattr(access, "METHODS", {"ebv": Rules(), "simplex": Equals()})
 
 
 @pytest.fixture

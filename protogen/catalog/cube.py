@@ -64,11 +64,12 @@ class CubeVertices:
 
 @dataclass(frozen=True)
 class HadamardCode:
-    """Codes of Hadamard matrices side by side, cut to d columns or filled with ones; `peak` as above.
+    """Codes of Hadamard matrices side by side, cut to d columns or filled with ones.
 
-    Of a matrix of order m whose first column is made of ones, word i of the piece (m, drop) is row i
-    without the first `drop` columns: drop 0 the rows and their negatives (2m words), 1 the rows
-    (m words), 2 the rows that have a one in the second column (m/2 words).
+    `peak` is the largest inner product of two words. Of a matrix of order m whose first column is
+    made of ones, word i of the piece (m, drop) is row i without the first `drop` columns: drop 0 the
+    rows and their negatives (2m words), 1 the rows (m words), 2 the rows that have a one in the second
+    column (m/2 words).
     """
 
     name: ClassVar[str] = "Hadamard codes"
@@ -136,12 +137,13 @@ def _hadamard_codes(d: int, n: int) -> Iterator[HadamardCode]:
     if not pieces:
         return
     lengths, drops = (torch.tensor(column) for column in zip(*((m - drop, drop) for m, drop in pieces), strict=True))
-    sums = torch.full((d + PUNCTURE + 1,), d + 1)
+    unreached = 2 * (d + PUNCTURE)
+    sums = torch.full((d + PUNCTURE + 1,), unreached)
     sums[0] = 0
     last: list[int | None] = [None]  # of the best way to each length: its last piece, or None for a one
     for length in range(1, d + PUNCTURE + 1):
         before = length - lengths
-        way = torch.where(before >= 0, sums[before.clamp(0)] - drops, d + 1)
+        way = torch.where(before >= 0, sums[before.clamp(0)] - drops, unreached)
         piece, filled = int(way.argmin()), int(sums[length - 1]) + 1
         last.append(piece if int(way[piece]) <= filled else None)
         sums[length] = min(int(way[piece]), filled)

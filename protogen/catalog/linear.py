@@ -125,22 +125,23 @@ def _field(m: int) -> list[int]:
 
 
 def _lexicodes(d: int, k: int) -> Iterator[LinearCode]:
-    """Lexicodes by their parity checks: each column the smallest that is no sum of fewer than distance - 1 before.
+    """Lexicodes of growing distance, by their parity checks, as long as these have enough bits.
 
-    Any distance - 1 columns are independent then (Brualdi and Pless 1993, Greedy codes).
+    Each column of the checks is the smallest that is no sum of fewer than distance - 1 before it, so
+    that any distance - 1 are independent (Brualdi and Pless 1993, Greedy codes).
     """
     for distance in range(2, d + 1):
         checks = _parity_checks(d, d - k, distance)
         if checks is None:
             return
         units = [checks.index(1 << bit) for bit in range(max(checks).bit_length())]
-            free = [index for index in range(d) if index not in units][:k]
-            columns = [0] * d
-            for bit, index in enumerate(free):
-                columns[index] = 1 << bit
-            for unit in units:
-                columns[unit] = sum(1 << bit for bit, index in enumerate(free) if checks[index] & checks[unit])
-            yield LinearCode("lexicode", d - 2 * distance, tuple(columns))
+        free = [index for index in range(d) if index not in units][:k]
+        columns = [0] * d
+        for bit, index in enumerate(free):
+            columns[index] = 1 << bit
+        for unit in units:
+            columns[unit] = sum(1 << bit for bit, index in enumerate(free) if checks[index] & checks[unit])
+        yield LinearCode("lexicode", d - 2 * distance, tuple(columns))
 
 
 def _parity_checks(d: int, bits: int, distance: int) -> list[int] | None:

@@ -112,7 +112,7 @@ class EBV(Method):
         return Solution(InMemory(found.rows), found.status, "statistical", steps=found.steps)
 
     def peak_bytes(self, d: int, n: int) -> int:
-        return descent_bytes(self.restarts * n * d) if self.start == "random" else 4 * n * d
+        return descent_bytes(self.restarts * n * d) if self.start == "random" else 4 * n * d + 2**28
 
     def target(self) -> float | None:
         return self.alpha
@@ -221,7 +221,7 @@ class AsLowAsItCan:
     FIRST = 0.85  # of the promise
     NARROW = 0.9
     PATIENCE, PATIENCE_SHARE, GAIN = 8, 1 / 25, 1e-3
-    SMALLEST = 1e-4
+    CLOSED, SMALLEST = 0.05, 1e-4
 
     def __init__(self, objective: Threshold, promise: float) -> None:
         self._objective = objective
@@ -240,7 +240,8 @@ class AsLowAsItCan:
         return best
 
     def stands(self, before: float, now: float) -> bool:
-        return now > (1 - STALL_SHARE) * before
+        # While the threshold lies far under the best, the excess is still being spread.
+        return self._gap <= self.CLOSED and now > (1 - STALL_SHARE) * before
 
     def moved(self, at: "Evaluation", best: float) -> bool:
         self._steps += 1

@@ -100,7 +100,7 @@ def history(numbers: int) -> int:
 
 def descent_bytes(numbers: int) -> int:
     """The memory of a descent on so many numbers: rows, gradients, directions, and the steps remembered."""
-    return 4 * numbers * (8 + 2 * history(numbers)) + 2**28
+    return 4 * numbers * (12 + 2 * history(numbers)) + 2**28
 
 
 def check_whole(name: str, value: object, least: int, most: int | None = None) -> None:
