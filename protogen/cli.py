@@ -15,7 +15,7 @@ import typer
 
 from . import report
 from .access import ensure_path
-from .bounds import coherence_bound, line_bounds, point_bounds
+from .bounds import coherence_bound, line_bounds, max_cos_bound, point_bounds
 from .errors import BadRequest, DiskError, ProtogenError, Unmet
 from .methods import METHODS, Method
 from .methods.method import check_between, check_whole
@@ -127,7 +127,11 @@ def _generate(
 
     asked = method(**options)
     spec = asked.resolve(d, n, seed)
-    with Display(coherence_bound(spec.d, spec.n).value, quiet) as display:
+    bounds = {
+        "coherence": coherence_bound(spec.d, spec.n).value,
+        "largest cosine": max_cos_bound(spec.d, spec.n).value,
+    }
+    with Display(quiet, bounds) as display:
         how = replace(run, report=display.step, measuring=display.measuring, files=asked.files())
         path = ensure_path(spec, how, store=store, force=force)
     record = report.record_of(path)
@@ -313,7 +317,7 @@ def _measure(source: Rows, device: str, tile: int | None, within: bool = False) 
 
     where, n = pick_device(device), source.shape[0]
     check_memory(f"n={n} with this --tile", tile_bytes(n, where, tile), where)
-    with Display(0.0, False) as display:
+    with Display(quiet=False) as display:
         return measure(source, device, tile, display.measuring, within=within)
 
 

@@ -142,7 +142,7 @@ class LBFGS:
     """Limited-memory BFGS on unit rows (Nocedal and Wright 2006, Algorithm 7.4), Armijo backtracking.
 
     Gradients are projected on the tangent space, steps normalised back. `first` is the step along
-    the gradient as long as nothing is known of the curvature; no row moves further than `reach`.
+    the gradient as long as nothing is known of the curvature; then no row moves further than `reach`.
     """
 
     def __init__(self, memory: int, first: float, reach: float = 0.5) -> None:
@@ -209,7 +209,15 @@ def _tangent(rows: Tensor, vectors: Tensor) -> Tensor:
 class Goal(Protocol):
     """What a descent is after: the figure it lowers, when it is done, and where it moves its target."""
 
-    target: float
+    @property
+    def name(self) -> str:
+        """What the figure is called."""
+        ...
+
+    @property
+    def target(self) -> float | None:
+        """What the figure is to come down to, if that is known."""
+        ...
 
     def figure(self, at: Evaluation) -> Tensor:
         """The figure of each set (...,), of which the lowest is kept."""
@@ -267,31 +275,29 @@ def descend(
                 best, best_rows = lowest, rows.view(-1, *rows.shape[-2:])[int(index)]
             seconds = time.monotonic() - began
             if run.report:
-                run.report(Progress(step, steps, lowest, best, goal.target, seconds))
+                run.report(Progress(step, steps, goal.name, lowest, best, goal.target, seconds))
             now = goal.watched(at, best)
             # The lowest so far: a trial step that leads up is no standstill.
             watched.append(min(watched[-1], now) if watched else now)
             if goal.reached(best):
                 status = Status.REACHED
                 break
-            if _stalled(watched, goal):
-                if rows.dim() == 2:
-                    status = Status.CONVERGED
-                    break
-                rows, stepper = best_rows, make_stepper()
-                watched.clear()
-                continue
             if run.time_limit is not None and seconds >= run.time_limit:
                 status = Status.TIME_LIMIT
                 break
-            if goal.moved(at, best):
-                stepper.restart()
-                continue
-            following = stepper.next(rows, at)
-            if following is None:
+            if not _stalled(watched, goal):
+                if goal.moved(at, best):
+                    stepper.restart()
+                    continue
+                following = stepper.next(rows, at)
+                if following is not None:
+                    rows = following
+                    continue
+            if rows.dim() == 2:
                 status = Status.CONVERGED
                 break
-            rows = following
+            rows, stepper = best_rows, make_stepper()
+            watched.clear()
     except KeyboardInterrupt:
         status = Status.INTERRUPTED
     return Descent(best_rows.float().cpu(), best, step, status)

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -18,8 +19,9 @@ LIVE_EVERY_S = 0.1
 class Display:
     """Show the steps of a descent and the share of the statistics that is done."""
 
-    def __init__(self, bound: float, quiet: bool) -> None:
-        self._bound, self._quiet = bound, quiet
+    def __init__(self, quiet: bool, bounds: Mapping[str, float] | None = None) -> None:
+        """`bounds` are the lower bounds of figures by their names."""
+        self._quiet, self._bounds = quiet, bounds or {}
         self._terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self._live: Live | None = None
         self._shown = self._began = time.monotonic()
@@ -34,12 +36,11 @@ class Display:
             self._live.stop()
 
     def step(self, at: Progress) -> None:
-        """Show one step: the coherence now, the best, the target, the bound, steps and time left."""
+        """Show one step: the figure now, the best, the target and the bound if any, steps and time left."""
         left = at.seconds / at.step * (at.steps - at.step)
-        self._show(
-            f"coherence {at.value:.6f}  best {at.best:.6f}  target {at.target:.6f}  bound {self._bound:.6f}  "
-            f"step {at.step}/{at.steps}  at most {_clock(left)} left"
-        )
+        marks = {"best": at.best, "target": at.target, "bound": self._bounds.get(at.figure)}
+        shown = "  ".join(f"{name} {value:.6f}" for name, value in marks.items() if value is not None)
+        self._show(f"{at.figure} {at.value:.6f}  {shown}  step {at.step}/{at.steps}  at most {_clock(left)} left")
 
     def measuring(self, share: float) -> None:
         """Show how much of the statistics is done."""

@@ -71,13 +71,14 @@ class InMemory:
 
 @dataclass(frozen=True)
 class Progress:
-    """One report from a running descent."""
+    """One report from a running descent: the figure that it lowers, by name, now and at its best."""
 
     step: int
     steps: int
+    figure: str
     value: float
     best: float
-    target: float
+    target: float | None
     seconds: float
 
 

@@ -147,6 +147,14 @@ def test_a_target_at_the_bound_is_reached_within_the_tolerance() -> None:
     assert coherence(found) <= alpha + 1e-6
 
 
+def test_reached_is_a_millionth_over_alpha_at_the_most() -> None:
+    goal = FixedAlpha(PaperThreshold(), 0.3, margin=0.0)
+    # Half of it is left for what the figure is off by.
+    assert goal.reached(0.3)
+    assert goal.reached(0.3 + 4e-7)
+    assert not goal.reached(0.3 + 6e-7)
+
+
 def test_a_missed_target_keeps_the_best() -> None:
     # Ten lines in R^4 have a bound of .40825 (Welch) and no set that is known to come near it.
     spec = resolve("ebv", d=4, n=10, alpha=0.409, start="random")
@@ -392,7 +400,7 @@ def test_a_set_is_admitted_by_what_it_is(
 @pytest.mark.parametrize(
     "options",
     [
-        'd=65536, n=40, start="random", steps=16',  # all 10 steps that are remembered
+        'd=65536, n=40, start="random", steps=13',  # all 10 steps that are remembered
         'd=65536, n=40, start="random", steps=5, update="paper"',
         'd=1400, n=8000, start="closed-form"',
     ],
@@ -412,5 +420,5 @@ print(generate(spec).provenance.steps, peak() - before, method_of(spec).peak_byt
 """
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=True)
     steps, grown, foretold, matrix = map(int, ran.stdout.split())
-    assert steps == (16 if "steps=16" in options else 5 if "paper" in options else 0)
+    assert steps == (13 if "steps=13" in options else 5 if "paper" in options else 0)
     assert matrix <= grown <= foretold

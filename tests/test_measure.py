@@ -244,7 +244,7 @@ def hub(n: int, place: int, best: int) -> Tensor:
 
 
 @pytest.mark.parametrize(("place", "best"), [(0, 900), (0, 1799), (900, 0), (900, 1700), (1799, 0), (1799, 901)])
-@pytest.mark.parametrize("tile", [100, 1800])
+@pytest.mark.parametrize("tile", [450, 1800])
 def test_the_error_bound_is_honest(place: int, best: int, tile: int) -> None:
     # With the hub in the first row and one tile, every other row's peak lies before it: it is its own mirror image.
     n = 1800
@@ -286,6 +286,37 @@ def test_the_tile_changes_rounding_alone(n: int) -> None:
         assert other.mean_deviation_deg == pytest.approx(one.mean_deviation_deg, abs=1e-5)
         moved = torch.tensor(other.histogram).cumsum(0) - torch.tensor(one.histogram).cumsum(0)
         assert moved.abs().max() <= 2  # pairs on the edge of a bin
+
+
+@pytest.mark.parametrize(("n", "s", "d"), [(2, 2, 3), (7, 3, 4), (40, 5, 9)])
+@pytest.mark.parametrize("within", [False, True])
+@pytest.mark.parametrize("tile", [1, 4, 16, None])
+def test_vectors_of_classes_are_measured_between_or_within(
+    n: int, s: int, d: int, within: bool, tile: int | None
+) -> None:
+    generator = torch.Generator().manual_seed(n)
+    free = torch.randn(n, s, d, generator=generator) * torch.rand(n, s, 1, generator=generator).add(0.1)
+    gram = gram64(free.flatten(0, 1))
+    index = torch.arange(n * s)
+    same = index[:, None] // s == index // s
+    chosen = (same if within else ~same) & (index[:, None] != index)
+    cosines = gram[chosen.triu()]
+    found = measure(InMemory(free), tile=tile, within=within)
+
+    # n classes of s (s - 1) / 2 pairs, or n (n - 1) / 2 pairs of classes of s^2 each.
+    assert found.pairs == len(cosines) == (n * s * (s - 1) // 2 if within else n * (n - 1) // 2 * s**2)
+    assert sum(found.histogram) == found.pairs
+    for extreme, value in ((found.max_cos, cosines.max()), (found.min_cos, cosines.min())):
+        assert extreme.value == pytest.approx(value.item(), abs=1e-6)
+        assert attained(extreme, gram) == pytest.approx(extreme.value, abs=1e-6)
+        assert (extreme.i // s == extreme.j // s) == within
+    assert found.mean_cos == pytest.approx(cosines.mean().item(), abs=1e-6)
+    assert found.std_cos == pytest.approx(cosines.std(correction=0).item(), abs=1e-6)
+    nearest = gram.masked_fill(~chosen, -math.inf).amax(1)
+    assert found.mean_nearest_cos_points == pytest.approx(nearest.mean().item(), abs=1e-6)
+    nearest = gram.abs().masked_fill(~chosen, -math.inf).amax(1)
+    assert found.mean_nearest_cos_lines == pytest.approx(nearest.mean().item(), abs=1e-6)
+    assert (found.frame_potential, found.frame_potential_min) == (None, None)
 
 
 @dataclass(frozen=True)

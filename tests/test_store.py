@@ -420,7 +420,7 @@ def test_prepare_leaves_nothing_behind(here: Store) -> None:
 
 
 def test_prepare_asks_for_room(here: Store) -> None:
-    with pytest.raises(BadRequest, match="needs 1,000,000,000"):
+    with pytest.raises(DiskError, match="needs 1,000,000,000"):
         here.prepare(10**18)
     assert not here.root.exists()
 

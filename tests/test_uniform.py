@@ -137,7 +137,7 @@ def test_several_starts_find_what_one_misses() -> None:
 
 
 def test_sharpening_lowers_the_largest_cosine() -> None:
-    plain, sharp = solve(8, 40)[1], solve(8, 40, sharpen=True)[1]
+    plain, sharp = solve(8, 40)[1], solve(8, 40, sharpen=True, steps=500)[1]
     assert sharp.max_cos.value < plain.max_cos.value - 0.01
     # And it is the potential that pays for it.
     assert plain.uniformity_t2 < sharp.uniformity_t2

@@ -108,7 +108,7 @@ def best_code(d: int, n: int) -> LinearCode | HadamardCode:
     """Find the code of n words of length d with the lowest peak; one that meets a bound ends the search."""
     least = max_cos_bound(d, n).value * d + 1e-9
     best: LinearCode | HadamardCode | None = None
-    for code in _codes(d, n):
+    for code in codes(d, n):
         if best is None or code.peak < best.peak:
             best = code
         if best.peak <= least:
@@ -117,7 +117,8 @@ def best_code(d: int, n: int) -> LinearCode | HadamardCode:
     return best
 
 
-def _codes(d: int, n: int) -> Iterator[LinearCode | HadamardCode]:
+def codes(d: int, n: int) -> Iterator[LinearCode | HadamardCode]:
+    """Yield the codes to choose from, of n <= 2^d words of length d."""
     if n <= 2 * (d + PUNCTURE):
         yield from _hadamard_codes(d, n)
     yield from linear_codes(d, (n - 1).bit_length())

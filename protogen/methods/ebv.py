@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ..descent import Evaluation
 
+COHERENCE = "coherence"
 TOLERANCE = 1e-6  # the paper's o(alpha)
 STARTS = ("auto", "random", catalog.CLOSED_FORM)
 UPDATES = ("lbfgs", "paper")
@@ -190,6 +191,8 @@ class PaperThreshold(Threshold):
 class FixedAlpha:
     """Stop at a given coherence; the threshold lies under it by a share, the margin."""
 
+    name = COHERENCE
+
     def __init__(self, objective: Threshold, alpha: float, margin: float) -> None:
         self.target = alpha
         objective.threshold = alpha * (1 - margin)
@@ -218,6 +221,7 @@ class AsLowAsItCan:
     time the best stands still, the gap between best and threshold narrows, until it closes.
     """
 
+    name = COHERENCE
     FIRST = 0.85  # of the promise
     NARROW = 0.9
     PATIENCE, PATIENCE_SHARE, GAIN = 8, 1 / 25, 1e-3

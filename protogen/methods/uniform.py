@@ -30,6 +30,7 @@ class Uniform(Method):
 
     name: ClassVar[str] = "uniform"
     version: ClassVar[int] = 1
+    takes: ClassVar[tuple[str, ...]] = ("seed", "time_limit")
 
     t: float = option(2.0, "Sharpness of the Gaussian potential exp(-t |u - v|^2), above 0.")
     batch: int | None = option(None, "Vectors in each step's random subset (--update paper); left out: all.")
@@ -105,7 +106,7 @@ class Uniform(Method):
         return Solution(InMemory(found.rows), found.status, "statistical", steps=found.steps)
 
     def peak_bytes(self, d: int, n: int) -> int:
-        return descent_bytes(self.restarts * n * d) if self.start == "random" else 4 * n * d
+        return descent_bytes(self.restarts * n * d) if self.start == "random" else 4 * n * d + 2**28
 
     @classmethod
     def rank(cls, stats: Mapping[str, Any], facts: Mapping[str, Any]) -> float:
@@ -191,7 +192,8 @@ def subsets(potential: Potential, size: int, seed: int) -> "Evaluator":
 class LeastLoss:
     """Lower the loss, a logarithm, until it stands still; or to the last step, with no gain to be had."""
 
-    target = -math.inf
+    name = "log potential"
+    target = None
 
     def __init__(self, gain: float) -> None:
         self._gain = gain
@@ -216,12 +218,13 @@ class Sharper:
     """Lower the largest cosine: t grows each time the best stands still, to where it alone counts."""
 
     GROW = 1.3
+    name = "largest cosine"
+    target = None
     PATIENCE, GAIN, STALL = 8, 1e-3, 1e-6
 
     def __init__(self, potential: Potential) -> None:
         self._potential = potential
         self._since: list[float] = []
-        self.target = -1.0
 
     def figure(self, at: "Evaluation") -> "Tensor":
         return at.max_cos
