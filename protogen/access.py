@@ -1,11 +1,13 @@
 """Ask for prototypes: by Spec, from the store or made; by path; or the best that the store has."""
 
 import os
+import tempfile
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import BadRequest, IntegrityError, NotFound
+from .errors import BadRequest, DiskError, IntegrityError, NotFound
 from .methods import METHODS, method_of
 from .solution import Run
 from .spec import Spec, Value
@@ -29,8 +31,23 @@ def ensure_path(spec: Spec, run: Run | None = None, *, store: str | Path | None 
         place.prepare(method_of(spec).file_bytes(spec.d, spec.n))
         made = generate(spec, run)
         # Two runs that were ended early share a Spec and yet differ: neither hides the other.
-        path = place.publish(made, force=force or made.spec != spec)
+        path = _keep(place, made, force=force or made.spec != spec)
     return path
+
+
+def _keep(place: Store, made: "Prototypes", force: bool) -> Path:
+    """Publish; what no formula gives back is lost neither to one interruption nor to a disk that refuses."""
+    try:
+        return place.publish(made, force)
+    except KeyboardInterrupt:
+        if made.provenance.reproducible == "statistical":
+            place.publish(made, force)
+        raise
+    except DiskError as error:
+        if made.provenance.reproducible == "exact":
+            raise
+        path = Store(Path(tempfile.mkdtemp(prefix="protogen-"))).publish(made)
+        raise DiskError(f"{error}; what was made lies in {path}") from error
 
 
 def ensure(spec: Spec, run: Run | None = None, *, store: str | Path | None = None, force: bool = False) -> "Prototypes":
@@ -81,7 +98,7 @@ def _best(store: Store, method: str, where: Mapping[str, Any], params: Mapping[s
     if fitting and not sound:
         raise IntegrityError(fitting[0].error)
     rules = METHODS[method]
-    known = {*rules.__dataclass_fields__, *(name for _, spec in sound for name in spec.options)}
+    known = {*(f.name for f in fields(rules)), *(name for _, spec in sound for name in spec.options)}
     if unknown := sorted(params.keys() - known):
         raise BadRequest(f"{method} has no parameter {unknown[0]!r}; there are {', '.join(sorted(known))}")
     admitted = [e for e, spec in sound if rules.admits(spec, e.stats or {}, e.facts, params)]

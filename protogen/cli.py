@@ -20,7 +20,7 @@ from .errors import BadRequest, DiskError, ProtogenError, Unmet
 from .methods import METHODS, Method
 from .methods.method import check_between, check_whole
 from .plot import save_png, terminal_lines
-from .solution import Rows, Run, Status, has_classes
+from .solution import Rows, Run, Status
 from .stats import AngleStats
 from .store import Store, store_root
 
@@ -155,10 +155,9 @@ def _missed(record: dict[str, Any], target: float) -> str | None:
     if measured is not None and measured <= target + 1e-6:
         return None
     best = "is not measured" if measured is None else f"is {measured:.6f}"
-    return (
-        f"coherence {best}, asked for was at most {target}; {record['provenance']['status']}: "
-        "allow more steps, another seed or start, or a larger alpha"
-    )
+    status = record["provenance"]["status"]
+    remedy = "--start random" if status == Status.FORMULA else "more steps, another seed or start"
+    return f"coherence {best}, asked for was at most {target}; {status}: try {remedy}, or a larger alpha"
 
 
 def _command(method: type[Method]) -> Callable[..., None]:
@@ -287,7 +286,7 @@ def verify(file: File, device: Device = "cpu", tile: Tile = None, json: Json = F
     prototypes = read(file)
     measured = _measure(prototypes.source, device, tile)
     differences = report.differences(prototypes.stats, measured, prototypes.facts)
-    if has_classes(prototypes.source):
+    if "within_class" in prototypes.facts:
         recorded = AngleStats.from_dict(prototypes.facts["within_class"])
         within = _measure(prototypes.source, device, tile, within=True)
         differences += [f"within a class {what}" for what in report.differences(recorded, within, {})]

@@ -66,7 +66,7 @@ def evaluate(objective: Objective, rows: Tensor, edge: int) -> Evaluation:
     on a CPU also at each tile, to count its weights. Memory: one tile beside the gradient.
     """
     sets, (n, d) = rows.shape[:-2], rows.shape[-2:]
-    edge = min(edge, n)
+    edge = min(max(1, int(edge / math.sqrt(math.prod(sets)))), n)  # one buffer's size, however many sets
     gradient = torch.zeros_like(rows)
     total = rows.new_zeros(sets, dtype=torch.float64)
     low, high = rows.new_full(sets, math.inf), rows.new_full(sets, -math.inf)
@@ -256,8 +256,8 @@ def descend(
     """Lower what is evaluated from unit rows until the goal, a stall or a limit; keep the best.
 
     Rows (n, d), or (k, n, d): k sets that descend at once, of which the best goes on alone when they
-    stand still. It comes back on the CPU. Small sets are worked on in float64. A KeyboardInterrupt
-    ends it like a limit.
+    stand still. It comes back on the CPU. Small sets are worked on in float64. A KeyboardInterrupt, or
+    memory that runs out on the way, ends it like a limit.
     """
     began = time.monotonic()
     device = torch.device(run.device)
@@ -300,6 +300,10 @@ def descend(
             watched.clear()
     except KeyboardInterrupt:
         status = Status.INTERRUPTED
+    except (MemoryError, torch.OutOfMemoryError):
+        if best == math.inf:
+            raise
+        status = Status.OUT_OF_MEMORY
     return Descent(best_rows.float().cpu(), best, step, status)
 
 

@@ -1,5 +1,6 @@
 """Progress on stderr: a live line on a terminal, a plain line every ten seconds elsewhere."""
 
+import contextlib
 import os
 import sys
 import time
@@ -52,7 +53,9 @@ class Display:
             return
         self._shown = now
         if not self._terminal:
-            print(f"[{_clock(now - self._began)}] {text}", file=sys.stderr, flush=True)
+            # Whoever read the progress may be gone; the work goes on.
+            with contextlib.suppress(OSError):
+                print(f"[{_clock(now - self._began)}] {text}", file=sys.stderr, flush=True)
             return
         if self._live is None:
             from rich.console import Console

@@ -56,6 +56,8 @@ def measure(
         source = InMemory(normalize(InMemory.of(source).tensor.flatten(0, -2), dim=1))
     n = source.shape[0]
     where = torch.device(device)
+    if isinstance(source, InMemory):
+        source = InMemory(source.tensor.to(where))  # once, not tile by tile
     edge = min(tile_edge(where, tile), WITHIN_TILE if within else n)
     cuts = blocks(n, max(1, edge // group) * group)  # no class lies in two tiles
     sums = _Sums(where, cuts[0][1])

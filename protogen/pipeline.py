@@ -19,7 +19,7 @@ from .spec import Spec, Value
 if TYPE_CHECKING:
     import torch
 
-ENDED_EARLY = (Status.TIME_LIMIT, Status.INTERRUPTED)
+ENDED_EARLY = (Status.TIME_LIMIT, Status.INTERRUPTED, Status.OUT_OF_MEMORY)
 TILE_NUMBER_BYTES = 32  # of each cosine of a tile: itself, copies, its bin and its float64 in 8 bytes each
 
 
@@ -50,10 +50,11 @@ def generate(spec: Spec, run: Run | None = None) -> Prototypes:
         stats = measure(source, run.device, run.tile, run.measuring)
         if has_classes(source):
             facts["within_class"] = measure(source, run.device, run.tile, within=True).to_dict()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, MemoryError, torch.OutOfMemoryError) as error:
         if solution.reproducible == "exact":
             raise
-        stats, status = None, Status.INTERRUPTED
+        stats = None
+        status = Status.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Status.OUT_OF_MEMORY
     provenance = Provenance(
         protogen=version("protogen-codes"),
         torch=torch.__version__,
@@ -89,7 +90,8 @@ def check_memory(what: str, needed: int, device: "torch.device") -> None:
     if device.type == "cuda":
         import torch
 
-        free = min(free, torch.cuda.mem_get_info(device)[0])
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        free = min(free, torch.cuda.mem_get_info(device)[0] + cached)
     if needed > free:
         raise BadRequest(
             f"{what} needs about {gigabytes(needed)} of memory, free are {gigabytes(free)}; "

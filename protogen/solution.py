@@ -23,6 +23,7 @@ class Status(StrEnum):
     STEP_LIMIT = "step limit"
     TIME_LIMIT = "time limit"
     INTERRUPTED = "interrupted"
+    OUT_OF_MEMORY = "out of memory"
     DRAWN = "drawn at random"
 
 

@@ -85,7 +85,7 @@ def test_a_sharp_potential_neither_overflows_nor_vanishes() -> None:
 def test_a_subset_moves_alone_by_eq5s_gradient() -> None:
     n, d, size, t = 12, 4, 5, 2.0
     rows = normalize(random_rows(1, n, d, 0).double(), dim=1)
-    at = subsets(PaperPotential(t, n), size, seed=9)(rows)
+    at = subsets(PaperPotential(t, n), size, 9, Run(tile=3))(rows)
     chosen = torch.randperm(n, generator=torch.Generator().manual_seed(9))[:size]
     loss, gradient = autograd(rows, t, chosen)
     assert at.loss == pytest.approx(loss, rel=1e-12)
@@ -169,6 +169,7 @@ def test_result_is_measured_and_unit() -> None:
         ({"batch": 0}, "batch is 0"),
         ({"batch": 41, "update": "paper"}, "batch is 41"),
         ({"batch": 5}, "belongs to --update paper"),
+        ({"batch": 5, "update": "paper", "restarts": 2}, "restarts is 2"),
         ({"rate": 0.1}, "belongs to --update paper"),
         ({"rate": -0.1, "update": "paper"}, "rate is -0.1"),
         ({"sharpen": True, "update": "paper"}, "belongs to --update lbfgs"),

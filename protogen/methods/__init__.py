@@ -1,5 +1,6 @@
 """The methods by name: a new one is one new file and one word here."""
 
+from dataclasses import fields
 from typing import Any
 
 from ..errors import BadRequest
@@ -25,7 +26,7 @@ def resolve(method: str, *, d: int | None = None, n: int, seed: int = 0, **param
     """
     if method not in METHODS:
         raise BadRequest(f"unknown method {method!r}; the methods are {', '.join(METHODS)}")
-    known = METHODS[method].__dataclass_fields__
+    known = [f.name for f in fields(METHODS[method])]
     if unknown := sorted(set(params) - set(known)):
         raise BadRequest(f"{method} has no parameter {unknown[0]!r}; its parameters are {', '.join(known)}")
     options: dict[str, Any] = params

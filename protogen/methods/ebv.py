@@ -50,6 +50,10 @@ class EBV(Method):
         if form is None and self.start == catalog.CLOSED_FORM:
             raise BadRequest(f"no closed form reaches d={d}, n={n}; use --start random or auto, or a larger d")
         if form and (self.start == catalog.CLOSED_FORM or n <= d or self._suffices(form.cosine, d, n)):
+            if self.update == "paper":
+                raise BadRequest(
+                    f"update is 'paper' where a formula gives the set, {catalog.label(form)}; add --start random"
+                )
             params: dict[str, Value] = {"start": catalog.start_of(form)}
             return Spec.of(self.name, self.version, d=d, n=n, seed=0, params=params)
         params = {

@@ -39,7 +39,7 @@ class Subcenters(Method):
     def _resolve(self, d: int, n: int, seed: int) -> Spec:
         """The artifact of the centres goes into the Spec by its digest, whatever its path."""
         check_whole("per-class", self.per_class, 1)
-        check_between("variance", self.variance, 0, math.inf)
+        check_between("variance", self.variance, 0, 1e30)
         check_flag("normalize", self.normalize)
         digest = None
         for path in self.files():

@@ -14,7 +14,7 @@ from .. import catalog
 from ..errors import BadRequest
 from ..solution import InMemory, Run, Solution
 from ..spec import Spec, Value
-from .method import RESTARTS, Method, check_between, check_whole, check_word, descent_bytes, history, option
+from .method import RESTARTS, Method, check_between, check_flag, check_whole, check_word, descent_bytes, history, option
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +34,7 @@ class Uniform(Method):
 
     t: float = option(2.0, "Sharpness of the Gaussian potential exp(-t |u - v|^2), above 0.")
     batch: int | None = option(None, "Vectors in each step's random subset (--update paper); left out: all.")
-    start: str = option("auto", "auto (exact where the optimum is known, n <= 2d) or random.")
+    start: str = option("auto", "auto (a formula for n <= 2d, of the lowest largest cosine) or random.")
     steps: int | None = option(None, "The most passes over all pairs; left out: 5000, or 1000 for --update paper.")
     update: str = option("lbfgs", "lbfgs, or paper (Section 4.1: plain gradient steps, all of them).")
     rate: float | None = option(None, f"Learning rate of --update paper; left out: {PAPER_RATE:g}.")
@@ -44,6 +44,10 @@ class Uniform(Method):
     def _resolve(self, d: int, n: int, seed: int) -> Spec:
         self._check(n)
         form = catalog.choose(catalog.POINTS, d, n) if self.start == "auto" else None
+        if form and self.update == "paper":
+            raise BadRequest(
+                f"update is 'paper' where a formula gives the set, {catalog.label(form)}; add --start random"
+            )
         if form:
             params: dict[str, Value] = {"start": catalog.start_of(form)}
             return Spec.of(self.name, self.version, d=d, n=n, seed=0, params=params)
@@ -61,7 +65,8 @@ class Uniform(Method):
         return Spec.of(self.name, self.version, d=d, n=n, seed=seed, params=params)
 
     def _check(self, n: int) -> None:
-        check_between("t", self.t, 0, math.inf)
+        check_between("t", self.t, 0, 1e9)
+        check_flag("sharpen", self.sharpen)
         check_word("start", self.start, ("auto", "random"))
         check_word("update", self.update, ("lbfgs", "paper"))
         check_whole("restarts", self.restarts, 1)
@@ -72,6 +77,8 @@ class Uniform(Method):
         if self.batch is not None:
             check_whole("batch", self.batch, 1, n)
         paper = self.update == "paper"
+        if self.batch is not None and self.restarts > 1:
+            raise BadRequest(f"restarts is {self.restarts!r} with a batch, whose losses do not compare; allowed is 1")
         for name, value, fits in (
             ("rate", self.rate, paper),
             ("batch", self.batch, paper),
@@ -94,10 +101,11 @@ class Uniform(Method):
         if self.update == "paper":
             printed = PaperPotential(self.t, n)
             evaluator = sliced(printed, run)
+            goal: LeastLoss | Sharper = LeastLoss(gain=-math.inf)
             if self.batch is not None and self.batch < n:
-                evaluator = subsets(printed, self.batch, seed)
+                evaluator, goal = subsets(printed, self.batch, seed, run), LastLoss()
             make = partial(GradientDescent, PAPER_RATE if self.rate is None else self.rate)
-            found = descend(rows, evaluator, LeastLoss(gain=-math.inf), make, steps, run)
+            found = descend(rows, evaluator, goal, make, steps, run)
         else:
             potential = Potential(self.t)
             make_lbfgs = partial(LBFGS, history(rows.numel()), first=0.5)
@@ -119,7 +127,7 @@ class Potential:
 
     With S that sum, Eq. 5 on all n vectors is log((n + 2 S) / n), its i = j terms being 1: it falls
     where log S falls, but where S is small its gradient is lost in rounding and that of log S is not.
-    Exponents are taken relative to the largest cosine of the evaluation before.
+    Exponents are taken relative to 1, and from when float32 would lose them to the largest cosine.
     """
 
     diagonal = -math.inf
@@ -143,7 +151,7 @@ class Potential:
     def settled(self, at: "Evaluation") -> bool:
         assert self._shift is not None, "settled before it was weighed"
         beyond = 2 * self.t * (at.max_cos[..., None, None] - self._shift).abs().max()
-        if beyond <= self.SPAN:
+        if not beyond > self.SPAN:
             return True
         self._shift = at.max_cos[..., None, None]
         return False
@@ -163,28 +171,38 @@ class PaperPotential(Potential):
         return (doubled / self._n).log1p()
 
 
-def subsets(potential: Potential, size: int, seed: int) -> "Evaluator":
-    """The evaluator of Eq. 5 on a random subset of `size` vectors a step, against all; the others stay put."""
+def subsets(potential: Potential, size: int, seed: int, run: Run) -> "Evaluator":
+    """The evaluator of Eq. 5 on a random subset of `size` rows (n, d) a step, by tiles; the others stay put."""
     import torch
 
     from ..descent import Evaluation
+    from ..geometry import blocks, tile_edge
 
     generator = torch.Generator().manual_seed(seed)
+    edge = tile_edge(torch.device(run.device), run.tile)
 
     def evaluator(rows: "Tensor") -> "Evaluation":
-        n = rows.shape[-2]
+        n = len(rows)
         chosen = torch.randperm(n, generator=generator)[:size].to(rows.device)
-        cosines = rows[..., chosen, :] @ rows.mT
-        cosines[..., torch.arange(size), chosen] = -math.inf
-        weights = (cosines - 1).mul_(2 * potential.t).exp_()
-        total = weights.sum((-2, -1), dtype=torch.float64) + size
         # A pair inside the subset stands twice in the sum, once from each end.
-        inside = torch.ones(n, device=rows.device, dtype=rows.dtype).index_fill_(0, chosen, 2.0)
-        pull = (weights * inside) @ rows * (2 * potential.t / total).to(rows.dtype)[..., None, None]
-        losses = (total / size).log()
-        highest, lowest = cosines.amax((-2, -1)), -torch.where(cosines.isfinite(), cosines, 1).amin((-2, -1))
-        gradient = torch.zeros_like(rows).index_copy_(-2, chosen, pull)
-        return Evaluation(float(losses.sum()), losses, highest, torch.maximum(highest, lowest), gradient)
+        ends = torch.ones_like(rows[:, 0]).index_fill_(0, chosen, 2.0)
+        total = rows.new_full((), size, dtype=torch.float64)  # i = j counts exp(0)
+        low, high = rows.new_full((), math.inf), rows.new_full((), -math.inf)
+        gradient = torch.zeros_like(rows)
+        for i0, i1 in blocks(size, edge):
+            own = chosen[i0:i1]
+            for j0, j1 in blocks(n, edge):
+                cosines = rows[own] @ rows[j0:j1].T
+                itself = own[:, None] == torch.arange(j0, j1, device=rows.device)
+                low = torch.minimum(low, cosines.masked_fill(itself, math.inf).amin())
+                cosines.masked_fill_(itself, -math.inf)
+                high = torch.maximum(high, cosines.amax())
+                weights = cosines.sub_(1).mul_(2 * potential.t).exp_()
+                total += weights.sum()
+                gradient.index_add_(0, own, (weights * ends[j0:j1]) @ rows[j0:j1])
+        gradient *= (2 * potential.t / total).to(rows.dtype)
+        loss = (total / size).log()
+        return Evaluation(float(loss), loss, high, torch.maximum(high, -low), gradient)
 
     return evaluator
 
@@ -214,6 +232,18 @@ class LeastLoss:
         return False
 
 
+class LastLoss(LeastLoss):
+    """Take every step, and the last set: losses of different subsets do not compare."""
+
+    def __init__(self) -> None:
+        super().__init__(gain=-math.inf)
+        self._steps = 0
+
+    def figure(self, at: "Evaluation") -> "Tensor":
+        self._steps += 1
+        return at.losses.new_full(at.losses.shape, -self._steps)
+
+
 class Sharper:
     """Lower the largest cosine: t grows each time the best stands still, to where it alone counts."""
 
@@ -240,10 +270,10 @@ class Sharper:
         return before - now < self.STALL
 
     def moved(self, at: "Evaluation", best: float) -> bool:
-        self._since.append(at.loss)
+        self._since.append(float(at.losses.min()))
         if len(self._since) <= self.PATIENCE:
             return False
-        if self._since[-1 - self.PATIENCE] - at.loss > self.GAIN:
+        if self._since[-1 - self.PATIENCE] - self._since[-1] > self.GAIN:
             return False
         self._since.clear()
         self._potential.t *= self.GROW
