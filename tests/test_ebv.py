@@ -327,6 +327,11 @@ def test_the_largest_sizes_are_resolved_at_once() -> None:
     assert resolve("ebv", d=2, n=10**12, start="random").n == 10**12
 
 
+def test_the_papers_update_is_not_dropped_for_a_formula() -> None:
+    with pytest.raises(BadRequest, match="update is 'paper' where a formula gives the set, orthonormal"):
+        resolve("ebv", d=10, n=5, update="paper")
+
+
 def test_an_unknown_method_is_refused() -> None:
     with pytest.raises(BadRequest, match="unknown method 'evb'; the methods are ebv"):
         resolve("evb", d=3, n=6)
@@ -334,7 +339,12 @@ def test_an_unknown_method_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"alpha": 0.5}, {"alpha": 0.5, "update": "paper", "rate": 0.2, "steps": 9}, {"start": "closed-form"}],
+    [
+        {},
+        {"alpha": 0.5},
+        {"alpha": 0.5, "update": "paper", "rate": 0.2, "steps": 9, "start": "random"},
+        {"start": "closed-form"},
+    ],
 )
 def test_a_spec_gives_its_parameters_back(options: dict[str, Any]) -> None:
     spec = resolve("ebv", d=10, n=60, **options)
