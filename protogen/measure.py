@@ -10,9 +10,8 @@ from torch.nn.functional import normalize
 
 from .geometry import angle_deg, blocks, gram_tile, tile_edge
 from .solution import InMemory, Rows
-from .stats import AngleStats, Extreme
+from .stats import BINS, AngleStats, Extreme
 
-BINS = 1800
 CANDIDATES = 1024
 TWIN_COS = 1 - 1e-6
 WITHIN_TILE = 128  # pairs within a class lie near the diagonal: larger tiles would be empty for the most part
@@ -21,7 +20,7 @@ WITHIN_TILE = 128  # pairs within a class lie near the diagonal: larger tiles wo
 @contextmanager
 def _full_precision() -> Iterator[None]:
     """Keep out TF32 and bfloat16, which this process may use for its other products."""
-    kinds = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
+    kinds = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]  # undeclared
     lowered = [(kind, kind.fp32_precision) for kind in kinds if kind.fp32_precision not in ("none", "ieee")]
     for kind, _ in lowered:
         kind.fp32_precision = "ieee"

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from .errors import BadRequest, DiskError
+from .stats import BINS
 
-BINS = 1800  # of 0.1 degrees, as the statistics count them
 HEIGHT = 8  # lines of a chart in the terminal
 PNG_COLUMNS = 450
 # How full a character is, then the marks of the bounds on lines and on points.

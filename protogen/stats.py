@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+BINS = 1800  # of the histogram, 0.1 degrees each
+
 
 @dataclass(frozen=True)
 class Extreme:

@@ -1,5 +1,6 @@
 """What every method has: options that become a Spec, and a solver."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -22,7 +23,7 @@ def option(default: Value, help: str) -> Any:
 
 
 @dataclass(frozen=True)
-class Method:
+class Method(ABC):
     """The parameters of one generator, as given; `resolve` turns them into a Spec, `solve` works.
 
     A method is a frozen dataclass: its fields are the command's options. `version` goes up when the
@@ -60,13 +61,13 @@ class Method:
         known = {f.name for f in fields(cls)}
         return cls(**{name: value for name, value in spec.params if name in known})
 
+    @abstractmethod
     def solve(self, d: int, n: int, seed: int, run: Run) -> Solution:
         """Make the set of a resolved Spec."""
-        raise NotImplementedError
 
+    @abstractmethod
     def peak_bytes(self, d: int, n: int) -> int:
         """The memory that `solve` needs at its peak, estimated, beside the interpreter."""
-        raise NotImplementedError
 
     def file_bytes(self, d: int, n: int) -> int:
         """The size of the tensors in the file."""
@@ -81,9 +82,9 @@ class Method:
         return None
 
     @classmethod
+    @abstractmethod
     def rank(cls, stats: Mapping[str, Any], facts: Mapping[str, Any]) -> float:
         """The figure by which artifacts of one size compare; lower is better."""
-        raise NotImplementedError
 
     @classmethod
     def admits(

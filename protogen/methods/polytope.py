@@ -4,6 +4,7 @@ Pernici, Bruni, Baecchi and Del Bimbo 2021, Regular Polytope Networks: Eq. 3 to 
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -44,14 +45,14 @@ class Polytope(Method):
         return Solution(Padded(form, n, d), Status.FORMULA, "exact", facts=facts)
 
     @classmethod
+    @abstractmethod
     def vertices(cls, d: int, n: int) -> ClosedForm:
         """The vertices, of which the first n are taken, in as many of d coordinates as they use."""
-        raise NotImplementedError
 
     @classmethod
+    @abstractmethod
     def phi(cls, own_d: int) -> float:
         """The angle in radians from a vertex of the whole polytope in R^own_d to its neighbours (Eq. 10 to 12)."""
-        raise NotImplementedError
 
     def peak_bytes(self, d: int, n: int) -> int:
         # A block of rows is worked out in a few whole numbers of 8 bytes for each entry.
