@@ -20,7 +20,8 @@ WITHIN_TILE = 128  # pairs within a class lie near the diagonal: larger tiles wo
 @contextmanager
 def _full_precision() -> Iterator[None]:
     """Keep out TF32 and bfloat16, which this process may use for its other products."""
-    kinds = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]  # undeclared
+    # torch sets mkldnn.matmul at run time and leaves it out of its types.
+    kinds = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
     lowered = [(kind, kind.fp32_precision) for kind in kinds if kind.fp32_precision not in ("none", "ieee")]
     for kind, _ in lowered:
         kind.fp32_precision = "ieee"

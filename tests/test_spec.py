@@ -84,7 +84,7 @@ def test_what_json_does_not_have_is_refused(value: float) -> None:
 
 def test_a_spec_is_frozen_and_hashable() -> None:
     with pytest.raises(FrozenInstanceError):
-        SPEC.d = 4  # type: ignore[misc]
+        SPEC.d = 4  # type: ignore[misc]  # the assignment is what must fail
     options = SPEC.options
     options["alpha"] = 0.9
     assert SPEC.options == PARAMS
