@@ -5,9 +5,8 @@ from contextlib import suppress
 
 from ..errors import BadRequest
 from ..solution import Solution, Status
-from .family import ClosedForm, Padded, label
-from .mub import ComplexMUB
-from .orthonormal import Orthonormal
+from .family import Blocks, ClosedForm, Padded, label, merit
+from .lines import LINES
 from .simplices import Simplices
 
 __all__ = [
@@ -21,31 +20,49 @@ __all__ = [
     "choose",
     "from_label",
     "label",
+    "reaching",
     "start_of",
 ]
 
 CLOSED_FORM = "closed-form"
-LINES: tuple[type[ClosedForm], ...] = (Orthonormal, ComplexMUB)
 POINTS: tuple[type[ClosedForm], ...] = (Simplices,)
 FAMILIES = {family.family: family for family in LINES + POINTS}
 
 
+def reaching(families: tuple[type[ClosedForm], ...], d: int, n: int) -> list[ClosedForm]:
+    """The best form of n vectors in R^d of each family of LINES or POINTS that has one, the lowest cosine first."""
+    forms = [form for family in families if (form := family.reach(d, n))]
+    return sorted(forms, key=merit)
+
+
 def choose(families: tuple[type[ClosedForm], ...], d: int, n: int) -> ClosedForm | None:
     """Of LINES or POINTS, the closed form of n vectors in R^d with the lowest guaranteed cosine, or None."""
-    forms = [form for family in families if (form := family.reach(d, n))]
-    return min(forms, key=lambda form: form.cosine, default=None)
+    return next(iter(reaching(families, d, n)), None)
 
 
 def from_label(text: str) -> ClosedForm:
     """Read what `label` wrote. Raises BadRequest on anything else."""
-    match = re.fullmatch(r"([\w-]+)\((\w+=\d+(?:,\w+=\d+)*)\)", text)
-    if match and match[1] in FAMILIES:
-        parameters = dict(part.split("=") for part in match[2].split(","))
-        with suppress(TypeError):  # the parameters of another family
-            form = FAMILIES[match[1]](**{name: int(value) for name, value in parameters.items()})
-            if label(form) == text:
-                return form
+    with suppress(KeyError, TypeError, ValueError):  # another family, other parameters, no numbers
+        form = _read(text)
+        if label(form) == text:
+            return form
     raise BadRequest(f"unknown closed form {text!r}; the families are {', '.join(FAMILIES)}")
+
+
+def _read(text: str) -> ClosedForm:
+    match = re.fullmatch(r"([\w-]+)\((.*)\)", text)
+    if match is None:
+        raise ValueError(text)
+    parts = re.findall(r"(\w+)=((?:[^,()]|\(.*\))*)(?:,|$)", match[2])
+    return FAMILIES[match[1]](**{name: _value(part) for name, part in parts})
+
+
+def _value(text: str) -> int | Blocks | ClosedForm:
+    if text.endswith(")"):
+        return _read(text)
+    if text.startswith("["):
+        return tuple(tuple(map(int, block.split("."))) for block in text[1:-1].split(";") if block)
+    return int(text)
 
 
 def start_of(form: ClosedForm) -> str:
@@ -58,4 +75,4 @@ def build(start: str, n: int, d: int) -> Solution:
     form = from_label(start.removeprefix(f"{CLOSED_FORM}:"))
     guarantee = "guaranteed_coherence" if type(form) in LINES else "guaranteed_max_cos"
     facts = {"closed_form": label(form), guarantee: form.cosine}
-    return Solution(Padded(form, n, d), Status.FORMULA, "exact", facts=facts)
+    return Solution(Padded(form, n, d), Status.FORMULA, "exact" if form.exact else "statistical", facts=facts)

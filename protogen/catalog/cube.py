@@ -31,6 +31,7 @@ class CubeVertices:
     """
 
     family: ClassVar[str] = "cube"
+    exact: ClassVar[bool] = True
     d: int
     n: int
 
@@ -56,6 +57,10 @@ class CubeVertices:
     def construction(self) -> str:
         """Which kind of code it is."""
         return best_code(self.d, self.n).name
+
+    @property
+    def held_bytes(self) -> int:
+        return 0
 
     def rows(self, start: int, stop: int) -> "Tensor":
         """Return rows start to stop - 1, (stop - start, d) float32."""

@@ -1,23 +1,29 @@
-"""What every closed form answers, and how it is laid into the space that was asked for."""
+"""What every closed form answers, how it is named, and how it is laid into the space that was asked for."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self, TypeVar
 
 if TYPE_CHECKING:
     import torch
 
+Blocks = tuple[tuple[int, ...], ...]
+
 
 class ClosedForm(Protocol):
-    """One member of a family of lines or of points: a frozen dataclass of whole numbers.
+    """One member of a family of lines or of points: a frozen dataclass of a few parameters.
 
-    It answers its size and guarantee without building anything, then yields rows for any range.
+    A parameter is a whole number, blocks of whole numbers, or another closed form. The member answers
+    its size and guarantee without building anything, then yields rows for any range. Parameters that
+    no member has raise BadRequest.
     """
 
     family: ClassVar[str]
+    exact: ClassVar[bool]  # the same bytes on every machine: no factorisation, no long float sums
 
     @classmethod
     def reach(cls, d: int, n: int) -> Self | None:
-        """The member with the lowest cosine that has n vectors in R^d, or None."""
+        """The member with the lowest cosine that has n vectors in R^d, of equals the one of least own_d; or None."""
         ...
 
     @property
@@ -31,14 +37,59 @@ class ClosedForm(Protocol):
         """What the construction guarantees: of lines the largest |cos|, of points the largest cos."""
         ...
 
+    @property
+    def held_bytes(self) -> int:
+        """The memory of tables that any rows need, beside the rows themselves; 0 if it does not grow with own_n."""
+        ...
+
     def rows(self, start: int, stop: int) -> "torch.Tensor":
         """Return rows start to stop - 1, (stop - start, own_d), float32, unit, on the CPU."""
         ...
 
 
+Form = TypeVar("Form", bound=ClosedForm)
+
+
+class Tight(ClosedForm, Protocol):
+    """A family whose members are tight frames: all own_n rows X have X^T X = (own_n / own_d) I."""
+
+    @classmethod
+    def sized(cls, low: int, high: int) -> Iterator[Self]:
+        """Yield the members with low <= own_d <= high."""
+        ...
+
+
+class Bases(ClosedForm, Protocol):
+    """A family whose rows run in orthonormal bases: rows k own_d to (k + 1) own_d - 1 are one.
+
+    The first `flat` bases have all coordinates 1 / sqrt(own_d) or its negative.
+    """
+
+    @property
+    def flat(self) -> int: ...
+
+
+def merit(form: ClosedForm) -> tuple[float, int, int]:
+    """What forms of one size are ordered by: the lowest guaranteed cosine, then the least tables and dimension."""
+    return form.cosine, form.held_bytes, form.own_d
+
+
+def best(forms: Iterable[Form | None]) -> Form | None:
+    """Of closed forms, the one of most merit."""
+    return min((form for form in forms if form), key=merit, default=None)
+
+
 def label(form: ClosedForm) -> str:
     """Write a form as family(parameter=value, ...), the way a Spec names it."""
-    return f"{form.family}({','.join(f'{name}={value}' for name, value in vars(form).items())})"
+    return f"{form.family}({','.join(f'{name}={_written(value)}' for name, value in vars(form).items())})"
+
+
+def _written(value: "int | Blocks | ClosedForm") -> str:
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, tuple):
+        return f"[{';'.join('.'.join(map(str, block)) for block in value)}]"
+    return label(value)
 
 
 @dataclass(frozen=True)
@@ -55,6 +106,8 @@ class Padded:
 
     def rows(self, start: int, stop: int) -> "torch.Tensor":
         own = self.form.rows(start, stop)
+        if own.shape[1] == self.d:
+            return own
         padded = own.new_zeros(stop - start, self.d)
         padded[:, : self.form.own_d] = own
         return padded

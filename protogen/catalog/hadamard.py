@@ -1,7 +1,8 @@
 """Hadamard matrices of many orders, entry by entry."""
 
-import math
 from typing import TYPE_CHECKING
+
+from .fields import is_prime
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +29,7 @@ def entries(order: int, i: "Tensor", j: "Tensor") -> "Tensor":
 def _core(order: int) -> int | None:
     """The order that is left of a Kronecker product when the Sylvester matrix is taken out of it."""
     while order > 2 and order % 4 == 0:
-        if _is_prime(order - 1) or (order // 2 % 4 == 2 and _is_prime(order // 2 - 1)):
+        if is_prime(order - 1) or (order // 2 % 4 == 2 and is_prime(order // 2 - 1)):
             return order
         order //= 2
     return order if order in (1, 2) else None
@@ -39,7 +40,7 @@ def _paley(order: int, i: "Tensor", j: "Tensor") -> "Tensor":
 
     if order <= 2:
         return 1 - 2 * (i & j)
-    if _is_prime(order - 1):  # I + S, S skew: a first row of ones, a first column of -1, chi(j - i)
+    if is_prime(order - 1):  # I + S, S skew: a first row of ones, a first column of -1, chi(j - i)
         chi = _characters(order - 1)
         inner = torch.where(j == 0, -1, chi[(j - i) % (order - 1)])
         return torch.where((i == j) | (i == 0), 1, inner)
@@ -59,7 +60,3 @@ def _characters(q: int) -> "Tensor":
     chi[torch.arange(q) ** 2 % q] = 1
     chi[0] = 0
     return chi
-
-
-def _is_prime(q: int) -> bool:
-    return q > 1 and all(q % p for p in range(2, math.isqrt(q) + 1))

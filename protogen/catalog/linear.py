@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .fields import field
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -102,26 +104,12 @@ def _extended(columns: Sequence[int], d: int, k: int, closed: bool) -> list[int]
 
 def _dual_bch(m: int, k: int) -> list[int]:
     """Columns (x, x^3, x^5, ...) cut to k - 1 bits, then a one, for all x in GF(2^m): k <= 1 + m t for t powers."""
-    powers = _field(m)
+    powers = field(2**m).powers.tolist()
     columns = [0]
     for exponent in range(len(powers)):
         parts = [powers[exponent * (2 * part + 1) % len(powers)] << m * part for part in range(-(-(k - 1) // m))]
         columns.append(sum(parts))
     return [column % (1 << k - 1) | 1 << k - 1 for column in columns]
-
-
-def _field(m: int) -> list[int]:
-    """The powers x^0, x^1, ... of a generator x of GF(2^m), m >= 2, as polynomials: bit i stands for x^i."""
-    for modulus in range((1 << m) + 1, 2 << m, 2):
-        powers, power = [1], 2
-        while power != 1 and len(powers) < (1 << m) - 1:
-            powers.append(power)
-            power <<= 1
-            if power >> m:
-                power ^= modulus
-        if power == 1 and len(powers) == (1 << m) - 1:
-            return powers
-    raise AssertionError("every field has a generator")
 
 
 def _lexicodes(d: int, k: int) -> Iterator[LinearCode]:

@@ -20,6 +20,7 @@ class ComplexMUB:
     """
 
     family: ClassVar[str] = "mub"
+    exact: ClassVar[bool] = True
     p: int
 
     def __post_init__(self) -> None:
@@ -43,6 +44,10 @@ class ComplexMUB:
     @property
     def cosine(self) -> float:
         return 1 / math.sqrt(self.p)
+
+    @property
+    def held_bytes(self) -> int:
+        return 0
 
     def rows(self, start: int, stop: int) -> "torch.Tensor":
         """Return rows start to stop - 1, (stop - start, 2p) float32, from float64 tables."""

@@ -12,6 +12,7 @@ class Orthonormal:
     """The standard basis of R^k."""
 
     family: ClassVar[str] = "orthonormal"
+    exact: ClassVar[bool] = True
     k: int
 
     @classmethod
@@ -30,6 +31,10 @@ class Orthonormal:
     @property
     def cosine(self) -> float:
         return 0.0
+
+    @property
+    def held_bytes(self) -> int:
+        return 0
 
     def rows(self, start: int, stop: int) -> "torch.Tensor":
         """Return rows of the identity, (stop - start, k) float32."""

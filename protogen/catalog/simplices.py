@@ -20,6 +20,7 @@ class Simplices:
     """
 
     family: ClassVar[str] = "simplices"
+    exact: ClassVar[bool] = True
     n: int
     k: int
 
@@ -39,6 +40,10 @@ class Simplices:
     @property
     def cosine(self) -> float:
         return -1 / (self.n - 1) if self.k == 1 else 0.0
+
+    @property
+    def held_bytes(self) -> int:
+        return 0
 
     def rows(self, start: int, stop: int) -> "torch.Tensor":
         """Return rows start to stop - 1, (stop - start, n - k) float32, by formula."""
