@@ -51,6 +51,7 @@ StoreOption = Annotated[
     Path | None,
     typer.Option("--store", help="Directory of the artifacts; else PROTOGEN_STORE, else ./prototypes."),
 ]
+Points = Annotated[bool, typer.Option("--points", help="Of points (largest cos), not of lines (|cos|).")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print the path alone.")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:<index>.")]
@@ -324,12 +325,23 @@ def _measure(source: Rows, device: str, tile: int | None, within: bool = False) 
 def bounds(
     d: Dimension,
     n: Number,
-    points: Annotated[bool, typer.Option("--points", help="Of points (largest cos), not of lines (|cos|).")] = False,
+    points: Points = False,
     json: Json = False,
 ) -> None:
     """List the lower bounds that hold for n vectors in R^d, the best first, with their sources."""
     found = [asdict(bound) for bound in (point_bounds(d, n) if points else line_bounds(d, n))]
     _print({"d": d, "n": n, "points": points, "bounds": found}, lambda _: report.bound_lines(found), json)
+
+
+@app.command("catalog")
+def catalog_(
+    d: Dimension,
+    n: Number,
+    points: Points = False,
+    json: Json = False,
+) -> None:
+    """List the closed forms that reach n vectors in R^d, the lowest guaranteed cosine first; builds nothing."""
+    _print(report.listing(d, n, points), report.listing_lines, json)
 
 
 def _check_tile(tile: int | None) -> None:

@@ -13,13 +13,12 @@ import psutil
 from .errors import BadRequest
 from .methods import method_of
 from .prototypes import Prototypes, Provenance, read
-from .solution import InMemory, Run, Solution, Status, has_classes
+from .solution import ENDED_EARLY, InMemory, Run, Solution, Status, has_classes
 from .spec import Spec, Value
 
 if TYPE_CHECKING:
     import torch
 
-ENDED_EARLY = (Status.TIME_LIMIT, Status.INTERRUPTED, Status.OUT_OF_MEMORY)
 TILE_NUMBER_BYTES = 32  # of each cosine of a tile: itself, copies, its bin and its float64 in 8 bytes each
 
 

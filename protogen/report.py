@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .bounds import Bound, line_bounds, point_bounds
+from .bounds import Bound, coherence_bound, line_bounds, max_cos_bound, point_bounds
+from .catalog import LINES, POINTS, label, reaching
 from .header import Header, parse_name, read_header
+from .methods.ebv import descent_promise
 from .stats import AngleStats
 from .store import Entry
 
@@ -68,8 +70,10 @@ def artifact_lines(record: Mapping[str, Any]) -> list[str]:
     lines += [
         f"  guaranteed  {words} {facts[name]:.6f} by {facts['closed_form']}"
         for name, (words, _) in _GUARANTEES.items()
-        if name in facts
+        if name in facts and "closed_form" in facts
     ]
+    if "outdone" in facts:
+        lines.append(f"  outdone     coherence {facts['guaranteed_coherence']:.6f}, guaranteed by {facts['outdone']}")
     if "phi" in facts:
         code = f"; code: {facts['construction']}" if "construction" in facts else ""
         lines.append(f"  polytope    own d {facts['own_d']}, phi {facts['phi_deg']:.4f} deg{code}")
@@ -134,6 +138,51 @@ def bound_lines(bounds: list[dict[str, Any]]) -> list[str]:
         f"{bound['validity']:<46}{bound['source']}{'' if index else '  <- best'}"
         for index, bound in enumerate(bounds)
     ]
+
+
+def listing(d: int, n: int, points: bool) -> dict[str, Any]:
+    """The closed forms that reach n vectors in R^d, best first, with what each guarantees, and the lower bound."""
+    bound = max_cos_bound(d, n) if points else coherence_bound(d, n)
+    return {
+        "d": d,
+        "n": n,
+        "points": points,
+        "bound": {"name": bound.name, "value": bound.value},
+        "forms": [
+            {
+                "closed_form": label(form),
+                "guaranteed": form.cosine,
+                "ratio": form.cosine / bound.value if bound.value > 0 else None,
+                "own_d": form.own_d,
+                "own_n": form.own_n,
+                "held_bytes": form.held_bytes,
+                "exact": form.exact,
+            }
+            for form in reaching(POINTS if points else LINES, d, n)
+        ],
+        "descent": None if points else descent_promise(d, n),
+    }
+
+
+def listing_lines(listed: Mapping[str, Any]) -> list[str]:
+    """A listing of closed forms in lines; `ratio` is guaranteed over the best lower bound."""
+    bound, forms, descent = listed["bound"], listed["forms"], listed["descent"]
+    lines = [f"{'guaranteed':>10}{'ratio':>8}{'own d':>8}{'own n':>16}{'tables':>10}  closed form"] if forms else []
+    for form in forms:
+        ratio = "-" if form["ratio"] is None else f"{form['ratio']:.3f}"
+        tables = f"{form['held_bytes'] / 1e6:,.0f} MB" if form["held_bytes"] else "-"
+        sizes = f"{form['own_d']:>8}{form['own_n']:>16,}{tables:>10}"
+        lines.append(f"{form['guaranteed']:10.6f}{ratio:>8}{sizes}  {_shortened(form['closed_form'])}")
+    if not forms:
+        lines.append(f"no closed form reaches n={listed['n']} in d={listed['d']}")
+    method = "uniform" if listed["points"] else "ebv"
+    way = f"protogen {method} --d {listed['d']} --n {listed['n']} --start random"
+    outlook = "goes as low as it can" if descent is None else f"gets to about {descent:.6f}"
+    return [*lines, f"lower bound {bound['value']:.6f} ({bound['name']}); a descent, `{way}`, {outlook}"]
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _beside(bound: Mapping[str, Any]) -> str:

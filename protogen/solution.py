@@ -27,6 +27,9 @@ class Status(StrEnum):
     DRAWN = "drawn at random"
 
 
+ENDED_EARLY = (Status.TIME_LIMIT, Status.INTERRUPTED, Status.OUT_OF_MEMORY)
+
+
 class Rows(Protocol):
     """A source of rows: float32 vectors (n, d), or (n, s, d), given out block by block."""
 

@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 
 from protogen import descent
 from protogen.descent import LBFGS, Descent, Evaluation, GradientDescent, Stepper, descend, evaluate, sliced
-from protogen.methods.ebv import PaperThreshold, SquaredThreshold, Threshold
+from protogen.methods.threshold import PaperThreshold, SquaredThreshold, Threshold
 from protogen.solution import Progress, Run, Status
 
 

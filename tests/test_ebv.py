@@ -13,12 +13,15 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from protogen.bounds import coherence_bound
-from protogen.catalog import LINES, choose
+from protogen.catalog import LINES, choose, label
+from protogen.catalog.kerdock import Kerdock
+from protogen.catalog.mub import ComplexMUB
 from protogen.descent import Evaluation, GradientDescent, descend, sliced
 from protogen.errors import BadRequest
 from protogen.measure import measure
 from protogen.methods import ebv, method_of, resolve
-from protogen.methods.ebv import EBV, FixedAlpha, PaperThreshold, descent_promise
+from protogen.methods.ebv import EBV, descent_promise
+from protogen.methods.threshold import FixedAlpha, PaperThreshold
 from protogen.solution import Progress, Run, Solution, Status
 from protogen.spec import Spec, Value
 
@@ -237,28 +240,65 @@ def test_starts_are_uniform_on_the_sphere() -> None:
 # What is asked for.
 
 
-def test_a_closed_form_is_taken_where_it_promises_less(monkeypatch: pytest.MonkeyPatch) -> None:
-    form = choose(LINES, 64, 1000)
-    assert form is not None
-    for promise, taken in ((form.cosine + 1e-3, True), (form.cosine, True), (form.cosine - 1e-3, False)):
+def test_auto_takes_the_closed_form_a_descent_or_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(d: int = 46, n: int = 1104, **options: Any) -> str:
+        return str(resolve("ebv", d=d, n=n, **options).options["start"]).partition(":")[0]
+
+    form = choose(LINES, 46, 1104)  # all of the MUB in C^23: no coordinate is left free
+    assert form == ComplexMUB(23)
+    for promise, taken in ((2 * form.cosine, "closed-form"), (form.cosine, "closed-form+descent")):
         monkeypatch.setattr(ebv, "descent_promise", lambda d, n, promise=promise: promise)
-        start = resolve("ebv", d=64, n=1000).options["start"]
-        assert str(start).startswith("closed-form:") == taken
-        assert taken or start == "random"
+        assert start() == taken
+        assert start(d=47) == "closed-form+descent"  # a free coordinate
         # Where it is good enough for the alpha that is asked for, there is nothing to search.
-        assert resolve("ebv", d=64, n=1000, alpha=form.cosine).options["start"] != "random"
-        assert resolve("ebv", d=64, n=1000, start="closed-form").options["start"] != "random"
-        assert resolve("ebv", d=64, n=1000, start="random").options["start"] == "random"
+        assert start(alpha=form.cosine) == start(d=47, alpha=form.cosine) == "closed-form"
+        for asked in ("random", "closed-form", "closed-form+descent"):
+            assert start(start=asked) == asked
+    # Too large for a descent on the way: whichever promises less.
+    monkeypatch.setattr(ebv, "AFFORDABLE", 1e6)
+    for promise, taken in ((form.cosine, "closed-form"), (form.cosine - 1e-3, "random")):
+        monkeypatch.setattr(ebv, "descent_promise", lambda d, n, promise=promise: promise)
+        assert start() == taken
+    # Nothing is below the bound.
+    assert start(d=64, n=2112) == start(d=7, n=28) == "closed-form"
+
+
+@pytest.mark.parametrize(("d", "n"), [(47, 500), (50, 400)])
+def test_a_descent_from_a_closed_form_ends_below_it(d: int, n: int) -> None:
+    form = choose(LINES, d, n)
+    assert form is not None
+    spec = resolve("ebv", d=d, n=n)
+    assert spec.options["start"] == f"closed-form+descent:{label(form)}"
+    found = solve(spec)
+    assert coherence(found) < form.cosine - 1e-3
+    assert found.facts == {"outdone": label(form), "guaranteed_coherence": form.cosine}
+    assert found.reproducible == "statistical"
+    assert found.steps > 0
+
+
+def test_what_a_descent_does_not_improve_stays_as_it_was_built() -> None:
+    spec = resolve("ebv", d=64, n=2112, start="closed-form+descent", steps=3)
+    found = solve(spec)
+    assert torch.equal(found.source.rows(0, 2112), Kerdock(3).rows(0, 2112))
+    assert found.facts == {"closed_form": "kerdock(k=3)", "guaranteed_coherence": 0.125}
+    assert found.status == Status.FORMULA
+    assert found.steps == 3
+
+
+def test_a_closed_form_is_at_hand_when_time_runs_out() -> None:
+    found = EBV.of(resolve("ebv", d=47, n=500)).solve(47, 500, 0, Run(time_limit=1e-9))
+    assert found.status == Status.TIME_LIMIT
+    assert coherence(found) <= choose(LINES, 47, 500).cosine + 1e-6
 
 
 def test_the_promises_decide() -> None:
     # (1000, 100000): 1/sqrt(499) = .0448 against z/sqrt(1000) = .0736, z = 2.33 the 99% quantile.
     assert descent_promise(1000, 100_000) == pytest.approx(2.3263479 / math.sqrt(1000), rel=1e-7)
     assert str(resolve("ebv", d=1000, n=100_000).options["start"]).startswith("closed-form:")
-    assert coherence_bound(4, 9).value <= descent_promise(4, 9)
-    assert resolve("ebv", d=4, n=9).options["start"] == "random"
-    # Up to n = 2d the rule of thumb says nothing, and the bound stands for it.
-    assert descent_promise(10, 20) == coherence_bound(10, 20).value
+    # What descents reached (README, tests/bench_table2.py).
+    for d, reached in ((100, 0.1322), (200, 0.0775), (300, 0.0555), (400, 0.0428), (500, 0.0341)):
+        assert descent_promise(d, 1000) == pytest.approx(reached, rel=0.01)
+    assert descent_promise(10, 10) == 0
     # Never below the bound: (2, 1000) would be 2.88/sqrt(2).
     for d, n in ((2, 3), (2, 1000), (3, 6), (7, 28), (100, 101)):
         assert descent_promise(d, n) >= coherence_bound(d, n).value
@@ -310,7 +350,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"start": "closed-form:mub(p=3)"}, "start is"),
     ({"update": "adam"}, "update is 'adam'"),
     ({"momentum": 1}, "no parameter 'momentum'"),
-    ({"d": 4, "n": 5, "start": "closed-form"}, "no closed form reaches d=4, n=5"),
+    *(
+        ({"d": 4, "n": 500, "start": start}, "no closed form reaches d=4, n=500")
+        for start in ("closed-form", "closed-form+descent")
+    ),
 ]
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from protogen.catalog import cube, hadamard, linear
+from protogen.catalog import cube, linear
 from protogen.catalog.cube import CubeVertices, best_code
 from protogen.catalog.linear import LinearCode
 from protogen.errors import BadRequest
@@ -213,18 +213,6 @@ def test_the_search_that_is_too_long_is_left_out(monkeypatch: pytest.MonkeyPatch
         "dual BCH code, repeated",
         "dual BCH code, cut",
     }
-
-
-def test_hadamard_matrices_have_orthogonal_rows() -> None:
-    orders = [order for order in range(1, 200) if hadamard.exists(order)]
-    for order in orders:
-        index = torch.arange(order)
-        matrix = hadamard.entries(order, index[:, None], index).double()
-        assert (matrix.abs() == 1).all()
-        assert torch.equal(matrix @ matrix.T, order * torch.eye(order, dtype=torch.float64)), order
-        assert torch.equal(hadamard.entries(order, index[-1:, None], index[:2]).double(), matrix[-1:, :2])
-    # Paley's matrices over prime fields and their doubles leave these out, up to 200.
-    assert sorted({1, 2, *range(4, 200, 4)} - set(orders)) == [52, 92, 100, 116, 156, 172, 184, 188]
 
 
 def test_the_vertices_are_a_closed_form() -> None:

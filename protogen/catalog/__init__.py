@@ -5,8 +5,10 @@ from contextlib import suppress
 
 from ..errors import BadRequest
 from ..solution import Solution, Status
+from .antipodes import Antipodes
 from .family import Blocks, ClosedForm, Padded, label, merit
 from .lines import LINES
+from .simplexlabels import SimplexLabels
 from .simplices import Simplices
 
 __all__ = [
@@ -25,7 +27,7 @@ __all__ = [
 ]
 
 CLOSED_FORM = "closed-form"
-POINTS: tuple[type[ClosedForm], ...] = (Simplices,)
+POINTS: tuple[type[ClosedForm], ...] = (Simplices, Antipodes, SimplexLabels)
 FAMILIES = {family.family: family for family in LINES + POINTS}
 
 
@@ -65,14 +67,14 @@ def _value(text: str) -> int | Blocks | ClosedForm:
     return int(text)
 
 
-def start_of(form: ClosedForm) -> str:
-    """The start that a Spec names for a closed form: closed-form:family(parameters)."""
-    return f"{CLOSED_FORM}:{label(form)}"
+def start_of(form: ClosedForm, word: str = CLOSED_FORM) -> str:
+    """The start that a Spec names for a closed form, word:family(parameters)."""
+    return f"{word}:{label(form)}"
 
 
-def build(start: str, n: int, d: int) -> Solution:
-    """The first n rows of the closed form that a Spec names, in R^d, with what it guarantees."""
-    form = from_label(start.removeprefix(f"{CLOSED_FORM}:"))
+def build(text: str, n: int, d: int) -> Solution:
+    """The first n rows of the closed form with this label, in R^d, with what it guarantees."""
+    form = from_label(text)
     guarantee = "guaranteed_coherence" if type(form) in LINES else "guaranteed_max_cos"
-    facts = {"closed_form": label(form), guarantee: form.cosine}
+    facts = {"closed_form": text, guarantee: form.cosine}
     return Solution(Padded(form, n, d), Status.FORMULA, "exact" if form.exact else "statistical", facts=facts)

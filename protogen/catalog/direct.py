@@ -1,7 +1,31 @@
 """The families of lines that are built from nothing: a new one is one file and one word here."""
 
+from .bent import Bent
+from .delsarte_goethals import DelsarteGoethals
 from .family import ClosedForm
-from .mub import ComplexMUB
+from .kerdock import Kerdock
+from .kerdock_off_flat import KerdockOffFlat
+from .mub import ComplexMUB, TernaryMUB
 from .orthonormal import Orthonormal
+from .paley import Paley
+from .phases import HigherPhases
+from .simplexlines import SimplexLines
+from .triples import Triples
+from .unitary import Unitary
+from .z4kerdock import Z4Kerdock
 
-DIRECT: tuple[type[ClosedForm], ...] = (Orthonormal, ComplexMUB)
+DIRECT: tuple[type[ClosedForm], ...] = (
+    Orthonormal,
+    SimplexLines,
+    ComplexMUB,
+    TernaryMUB,
+    HigherPhases,
+    Paley,
+    Bent,
+    Unitary,
+    Triples,
+    Kerdock,
+    DelsarteGoethals,
+    Z4Kerdock,
+    KerdockOffFlat,
+)

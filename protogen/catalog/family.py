@@ -19,7 +19,6 @@ class ClosedForm(Protocol):
     """
 
     family: ClassVar[str]
-    exact: ClassVar[bool]  # the same bytes on every machine: no factorisation, no long float sums
 
     @classmethod
     def reach(cls, d: int, n: int) -> Self | None:
@@ -35,6 +34,11 @@ class ClosedForm(Protocol):
     @property
     def cosine(self) -> float:
         """What the construction guarantees: of lines the largest |cos|, of points the largest cos."""
+        ...
+
+    @property
+    def exact(self) -> bool:
+        """Whether the rows have the same bytes on every machine: no factorisation, no long sums of floats."""
         ...
 
     @property

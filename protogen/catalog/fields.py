@@ -132,11 +132,11 @@ def _powers(p: int, h: int) -> list[int]:
 
 def _times_x(element: int, modulus: list[int], p: int, h: int) -> int:
     """x times an element, reduced by x^h = -(modulus[0] + modulus[1] x + ...)."""
-    top, low = divmod(element, p ** (h - 1))
+    top, low = divmod(element, int(p ** (h - 1)))
     if p == 2:
         return low << 1 ^ (sum(bit << digit for digit, bit in enumerate(modulus)) if top else 0)
     product = 0
-    for digit in range(h):
+    for digit in reversed(range(h)):
         before = low // p ** (digit - 1) % p if digit else 0
-        product += (before - top * modulus[digit]) % p * int(p**digit)
+        product = product * p + (before - top * modulus[digit]) % p
     return product

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .fields import field
+from .hadamard import sylvester
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,19 +65,9 @@ def _dots(columns: Sequence[int], k: int) -> "Tensor":
     """The inner products of word 0 with all words of the code with these columns, by two Hadamard transforms."""
     import torch
 
-    left, right = _sylvester(k - k // 2), _sylvester(k // 2)
+    left, right = sylvester(k - k // 2), sylvester(k // 2)
     count = torch.bincount(torch.tensor(columns, dtype=torch.int64), minlength=1 << k).double()
     return left @ count.view(len(left), len(right)) @ right
-
-
-def _sylvester(m: int) -> "Tensor":
-    """The matrix of (-1)^(i . j), i and j of m bits."""
-    import torch
-
-    matrix = torch.ones(1, 1, dtype=torch.float64)
-    for _ in range(m):
-        matrix = torch.cat((torch.cat((matrix, matrix), 1), torch.cat((matrix, -matrix), 1)))
-    return matrix
 
 
 def _extended(columns: Sequence[int], d: int, k: int, closed: bool) -> list[int]:
@@ -87,7 +78,7 @@ def _extended(columns: Sequence[int], d: int, k: int, closed: bool) -> list[int]
     """
     import torch
 
-    left, right = _sylvester(k - k // 2), _sylvester(k // 2)
+    left, right = sylvester(k - k // 2), sylvester(k // 2)
     dots, chosen, top = _dots(columns, k), list(columns), 52 - k
     powers = torch.tensor([2.0 ** (top - lag) for lag in range(top)] + [0.0], dtype=torch.float64)
     while len(chosen) < d:

@@ -1,10 +1,13 @@
-"""Mutually unbiased bases of C^p as real lines: 2p(p+1) vectors in R^(2p), coherence 1/sqrt(p)."""
+"""Mutually unbiased bases of C^q as real lines, whole and by halves."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from ..errors import BadRequest
+from .fields import field, prime_power, prime_powers
+from .roots import as_real, roots
 
 if TYPE_CHECKING:
     import torch
@@ -12,11 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ComplexMUB:
-    """The p + 1 mutually unbiased bases of C^p, p an odd prime (Wootters and Fields 1989).
+    """The p + 1 mutually unbiased bases of C^p, p any odd prime power (Wootters and Fields 1989).
 
-    v_{a,b}(x) = p^(-1/2) exp(2 pi i (a x^2 + b x) / p) for a, b, x in F_p, and the standard basis
-    as the last. Each complex v gives the two real rows (Re v, Im v) and (-Im v, Re v), whose inner
-    products with those of u are the real and imaginary parts of <v, u>. Rows run basis by basis.
+    v_{a,b}(x) = p^(-1/2) w^Tr(a x^2 + b x) for a, b, x in the field F of p elements, w a primitive
+    root of unity of the field's characteristic, to whose prime field Tr goes; and the standard basis
+    as the last. Each complex v gives the two real rows (Re v, Im v) and (-Im v, Re v): 2p(p+1) lines
+    in R^(2p), coherence 1/sqrt(p). Rows run basis by basis.
     """
 
     family: ClassVar[str] = "mub"
@@ -24,14 +28,22 @@ class ComplexMUB:
     p: int
 
     def __post_init__(self) -> None:
-        if not _is_odd_prime(self.p):
-            raise BadRequest(f"p is {self.p}; allowed is an odd prime")
+        if not (self.p % 2 and prime_power(self.p)):
+            raise BadRequest(f"p is {self.p}; allowed is an odd prime power")
 
     @classmethod
     def reach(cls, d: int, n: int) -> Self | None:
         """The largest p with 2p <= d, where its 2p(p+1) vectors are enough."""
-        p = next((p for p in range(d // 2, 2, -1) if _is_odd_prime(p)), None)
-        return cls(p) if p and n <= 2 * p * (p + 1) else None
+        form = next(cls.sized(0, d), None)
+        return form if form and n <= form.own_n else None
+
+    @classmethod
+    def sized(cls, low: int, high: int) -> Iterator[Self]:
+        return (cls(p) for p in prime_powers((low + 1) // 2, high // 2) if p % 2)
+
+    @property
+    def flat(self) -> int:
+        return 0
 
     @property
     def own_d(self) -> int:
@@ -53,20 +65,64 @@ class ComplexMUB:
         """Return rows start to stop - 1, (stop - start, 2p) float32, from float64 tables."""
         import torch
 
-        p = self.p
+        F = field(self.p)
         index = torch.arange(start // 2, (stop + 1) // 2)  # of complex vectors: two rows each
-        a, b = (index // p)[:, None], (index % p)[:, None]
-        x = torch.arange(p)
-        turns = torch.arange(p, dtype=torch.float64) * (2 * math.pi / p)
-        phase = (a * (x * x % p) + b * x) % p
-        real = (turns.cos() / math.sqrt(p)).float()[phase]
-        imaginary = (turns.sin() / math.sqrt(p)).float()[phase]
-        standard = index >= p * p
-        real[standard] = (b[standard] == x).float()
-        imaginary[standard] = 0
-        pairs = torch.stack((torch.cat((real, imaginary), 1), torch.cat((-imaginary, real), 1)), 1)
-        return pairs.view(-1, 2 * p)[start % 2 :][: stop - start].contiguous()
+        a, b, x = (index // F.q % F.q)[:, None], (index % F.q)[:, None], torch.arange(F.q)
+        phase = F.trace[F.multiply(a, F.multiply(x, x))] + F.trace[F.multiply(b, x)]
+        vectors = roots(F.p, F.q)[phase % F.p]
+        standard = index >= F.q**2
+        vectors[standard] = (b[standard] == x).to(vectors.dtype)
+        return as_real(vectors)[start % 2 :][: stop - start]
 
 
-def _is_odd_prime(p: int) -> bool:
-    return p > 2 and all(p % q for q in range(2, math.isqrt(p) + 1))
+@dataclass(frozen=True)
+class TernaryMUB:
+    """Half of the mutually unbiased bases of C^q as real lines, q = 3^m, m odd.
+
+    One real row (Re v, Im v) of each of ComplexMUB's vectors, those of the standard basis times i:
+    q(q+1) lines in R^(2q). Vectors v and u of two bases have <v, u> = w^k i / sqrt(q) or its negative
+    (Gauss: the quadratic sum over F_q is imaginary), w a cube root of unity, whose real part is at
+    most sqrt(3 / (4q)).
+    """
+
+    family: ClassVar[str] = "ternary-mub"
+    exact: ClassVar[bool] = True
+    m: int
+
+    def __post_init__(self) -> None:
+        if self.m < 1 or self.m % 2 == 0:
+            raise BadRequest(f"m is {self.m}; allowed is an odd number")
+
+    @classmethod
+    def reach(cls, d: int, n: int) -> Self | None:
+        """The largest m with 2 * 3^m <= d, where its vectors are enough."""
+        forms = [cls(m) for m in range(1, d.bit_length(), 2) if 2 * 3**m <= d]
+        return forms[-1] if forms and n <= forms[-1].own_n else None
+
+    @property
+    def q(self) -> int:
+        return int(3**self.m)
+
+    @property
+    def own_d(self) -> int:
+        return 2 * self.q
+
+    @property
+    def own_n(self) -> int:
+        return self.q * (self.q + 1)
+
+    @property
+    def cosine(self) -> float:
+        return math.sqrt(3 / (4 * self.q))
+
+    @property
+    def held_bytes(self) -> int:
+        return 0
+
+    def rows(self, start: int, stop: int) -> "torch.Tensor":
+        """Return rows start to stop - 1, (stop - start, 2q) float32: one of each pair of ComplexMUB's."""
+        import torch
+
+        pairs = ComplexMUB(self.q).rows(2 * start, 2 * stop).view(-1, 2, self.own_d)
+        standard = torch.arange(start, stop) >= self.q**2
+        return torch.where(standard[:, None], pairs[:, 1], pairs[:, 0])

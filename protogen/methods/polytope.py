@@ -122,6 +122,7 @@ class Cube(Polytope):
     """
 
     name: ClassVar[str] = "cube"
+    version: ClassVar[int] = 2  # the codes of 1 knew fewer Hadamard matrices
 
     @classmethod
     def least_d(cls, n: int) -> int:

@@ -11,10 +11,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import catalog
+from ..bounds import max_cos_bound
 from ..errors import BadRequest
 from ..solution import InMemory, Run, Solution
 from ..spec import Spec, Value
 from .method import RESTARTS, Method, check_between, check_flag, check_whole, check_word, descent_bytes, history, option
+from .threshold import TOLERANCE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +36,9 @@ class Uniform(Method):
 
     t: float = option(2.0, "Sharpness of the Gaussian potential exp(-t |u - v|^2), above 0.")
     batch: int | None = option(None, "Vectors in each step's random subset (--update paper); left out: all.")
-    start: str = option("auto", "auto (a formula for n <= 2d, of the lowest largest cosine) or random.")
+    start: str = option(
+        "auto", "auto (a formula where it is proven best for the largest cosine), random or closed-form."
+    )
     steps: int | None = option(None, "The most passes over all pairs; left out: 5000, or 1000 for --update paper.")
     update: str = option("lbfgs", "lbfgs, or paper (Section 4.1: plain gradient steps, all of them).")
     rate: float | None = option(None, f"Learning rate of --update paper; left out: {PAPER_RATE:g}.")
@@ -43,7 +47,11 @@ class Uniform(Method):
 
     def _resolve(self, d: int, n: int, seed: int) -> Spec:
         self._check(n)
-        form = catalog.choose(catalog.POINTS, d, n) if self.start == "auto" else None
+        form = catalog.choose(catalog.POINTS, d, n) if self.start != "random" else None
+        if form is None and self.start == catalog.CLOSED_FORM:
+            raise BadRequest(f"no closed form reaches d={d}, n={n}; use --start random or auto, or a larger d")
+        if form and self.start == "auto" and form.cosine > max_cos_bound(d, n).value + TOLERANCE:
+            form = None
         if form and self.update == "paper":
             raise BadRequest(
                 f"update is 'paper' where a formula gives the set, {catalog.label(form)}; add --start random"
@@ -67,7 +75,7 @@ class Uniform(Method):
     def _check(self, n: int) -> None:
         check_between("t", self.t, 0, 1e9)
         check_flag("sharpen", self.sharpen)
-        check_word("start", self.start, ("auto", "random"))
+        check_word("start", self.start, ("auto", "random", catalog.CLOSED_FORM))
         check_word("update", self.update, ("lbfgs", "paper"))
         check_whole("restarts", self.restarts, 1)
         if self.steps is not None:
@@ -90,8 +98,9 @@ class Uniform(Method):
 
     def solve(self, d: int, n: int, seed: int, run: Run) -> Solution:
         """Build the closed form that the Spec names, or descend from seeded random rows."""
-        if self.start != "random":
-            return catalog.build(self.start, n, d)
+        _, _, form = self.start.partition(":")
+        if form:
+            return catalog.build(form, n, d)
 
         from ..descent import LBFGS, GradientDescent, descend, sliced
         from ..geometry import random_rows

@@ -1,0 +1,112 @@
+"""Cyclic packing frames: lines that are the shifts of a few blocks, from a table or by search."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from heapq import nsmallest
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from .blocks import ATTEMPT, Shape, check, develop, fit, lines_on_a_point, pack, read, shifts
+from .family import Blocks
+from .packing import Packing, orders
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MOST = 200  # lines on a point that a search goes up to
+TRIED = 4  # shapes that it tries for each number of lines on a point
+
+
+@dataclass(frozen=True)
+class CyclicPacking(Packing):
+    """Blocks of whole numbers modulo v, all of whose differences are distinct; the lines are their shifts.
+
+    A block has v shifts, or s if it is {0, s, 2s, ...}, s dividing v, which uses the multiples of s.
+    v order vectors in as many dimensions as there are lines, coherence 1/r; r, the lines on a point, is
+    the number of elements of all blocks, one each of the short. Difference families are those that use
+    all differences (Bose 1939, On the construction of balanced incomplete block designs), optical
+    orthogonal codes those whose blocks are of one size (Chung, Salehi and Wei 1989).
+    """
+
+    family: ClassVar[str] = "cyclic"
+    v: int
+    blocks: Blocks
+    order: int
+
+    def __post_init__(self) -> None:
+        check(self.v, self.blocks)
+        super().__post_init__()
+
+    @classmethod
+    def reach(cls, d: int, n: int) -> Self | None:
+        """The member of the table with the most lines on a point, of equals the one of least own_d."""
+        line = next((line for own_d, own_n, line in _table() if own_d <= d and own_n >= n), None)
+        return cls._of(line) if line else None
+
+    @classmethod
+    def sized(cls, low: int, high: int) -> Iterator[Self]:
+        """Yield the members of the table that are tight frames, low <= own_d <= high."""
+        forms = (cls._of(line) for own_d, _, line in _table() if low <= own_d <= high)
+        yield from (form for form in forms if form.tight)
+
+    @classmethod
+    def _of(cls, line: str) -> Self:
+        _, v, order, blocks = line.split(" ")
+        return cls(int(v), read(blocks), int(order))
+
+    @property
+    def tight(self) -> bool:
+        """Whether all lines have as many points, and no column of the Hadamard matrix is taken twice."""
+        return self.order >= self.r and len({len(block) for block in self.blocks}) == 1
+
+    @property
+    def r(self) -> int:
+        return lines_on_a_point(self.v, self.blocks)
+
+    @property
+    def points(self) -> int:
+        return self.v
+
+    @property
+    def own_d(self) -> int:
+        return sum(shifts(self.v, block) for block in self.blocks)
+
+    def lines(self, points: "Tensor") -> "Tensor":
+        return develop(self.v, self.blocks, points)
+
+
+@lru_cache(maxsize=1)
+def _table() -> list[tuple[int, int, str]]:
+    """The own_d, own_n and line of each member in packings.txt, where they stand by falling r, then rising own_d."""
+    members = []
+    for line in (Path(__file__).parent / "packings.txt").read_text("ascii").splitlines():
+        own_d, v, order, _ = line.split(" ")
+        members.append((int(own_d), int(v) * int(order), line))
+    return members
+
+
+def search(d: int, n: int, r: int = 1, nodes: int = 300_000) -> CyclicPacking | None:
+    """Search a member with n vectors in R^d, d < n, and more than r lines on a point: of coherence below 1/r.
+
+    The same call finds the same member. A node is an element placed; 300,000 take about a second. Larger r
+    come first, and of each the shapes that are least full, at first with one round of attempts each.
+    """
+    found, most, rounds = None, min(MOST, math.isqrt(d * (n - 1) // (n - d))), 1  # Welch's bound
+    shapes = [(lines, shape) for lines in range(most, r, -1) for shape in _shapes(d, n, lines)]
+    while shapes and nodes > 0:
+        for lines, shape in shapes:
+            nodes -= rounds * 2 * ATTEMPT
+            if blocks := pack(shape, rounds):
+                found = CyclicPacking(shape.v, blocks, orders(lines)[0])
+                shapes = [(more, shape) for more, shape in shapes if more > lines]
+                break
+        rounds *= 4
+    return found
+
+
+def _shapes(d: int, n: int, r: int) -> list[Shape]:
+    """The least full shapes of packings with n vectors in R^d."""
+    fitting = (fit(v, r, d) for order in orders(r)[:1] for v in range(-(-n // order), n * 6 // (5 * order) + 1))
+    return nsmallest(TRIED, filter(None, fitting))
