@@ -1,11 +1,13 @@
 """Closed forms: sizes, guarantees held over all pairs, rows by any range, and names."""
 
+import random
+
 import pytest
 import torch
 from forms import check
 
 from protogen import solution
-from protogen.catalog import FAMILIES, LINES, ClosedForm, Padded, choose, from_label, label
+from protogen.catalog import FAMILIES, LINES, POINTS, ClosedForm, Padded, choose, from_label, label, reaching
 from protogen.catalog.mub import ComplexMUB
 from protogen.catalog.orthonormal import Orthonormal
 from protogen.errors import BadRequest
@@ -42,6 +44,20 @@ def test_the_choice_is_the_lowest_that_reaches() -> None:
             chosen = choose(LINES, d, n)
             assert (chosen is None) == (not reached)
             assert chosen is None or chosen.cosine == min(form.cosine for form in reached)
+
+
+@pytest.mark.parametrize("families", [LINES, POINTS], ids=["lines", "points"])
+def test_what_is_listed_is_what_is_built(families: tuple[type[ClosedForm], ...]) -> None:
+    drawn = random.Random(5)
+    for _ in range(20):
+        d, n = drawn.randint(2, 80), drawn.randint(2, 500)
+        listed = reaching(families, d, n)
+        assert [form.cosine for form in listed] == sorted(form.cosine for form in listed)
+        for form in listed[:2]:
+            rows = Padded(form, n, d).rows(0, n).double()
+            cosines = (rows @ rows.T).fill_diagonal_(-1 if families is POINTS else 0)
+            figure = cosines.max() if families is POINTS else cosines.abs().max()
+            assert figure <= form.cosine + 1e-6, (d, n, label(form))
 
 
 def test_padding_takes_the_first_rows_and_adds_zeros(monkeypatch: pytest.MonkeyPatch) -> None:

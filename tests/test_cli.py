@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 
 import protogen
 from protogen import cli, display
+from protogen.bounds import coherence_bound
 from protogen.header import read_header
 from protogen.prototypes import read, write
 from protogen.store import Store
@@ -441,6 +442,48 @@ class TestStats:
         path = tmp_path / "theirs.safetensors"
         save_file({"weight": tensor}, path)
         one_error(run("stats", path), 2, path, says)
+
+
+class TestCatalog:
+    def test_lists_the_forms_best_first_with_the_bound(self, run: Command, store: Path) -> None:
+        listed = run("catalog", "--d", 100, "--n", 1000, "--json").document
+        assert listed["bound"] == {"name": "Welch", "value": coherence_bound(100, 1000).value}
+        guaranteed = [form["guaranteed"] for form in listed["forms"]]
+        assert guaranteed == sorted(guaranteed)
+        best = listed["forms"][0]
+        assert best["closed_form"] == "labels(form=kerdock(k=3),count=16,cut=1)"
+        assert (best["own_d"], best["own_n"]) == (79, 1024)
+        assert best["guaranteed"] == pytest.approx(1 / 9)
+        assert best["ratio"] == pytest.approx(1 / 9 / coherence_bound(100, 1000).value)
+        assert not store.exists()
+
+    def test_says_the_same_in_lines(self, run: Command) -> None:
+        ran = run("catalog", "--d", 100, "--n", 1000)
+        lines = ran.out.splitlines()
+        assert (ran.code, ran.err) == (0, "")
+        assert "closed form" in lines[0]
+        assert re.fullmatch(r" *0\.111111 +1\.171 +79 +1,024 +-  labels\(.*\)", lines[1])
+        assert "0.094916 (Welch)" in lines[-1]
+        assert "protogen ebv --d 100 --n 1000 --start random" in lines[-1]
+
+    def test_points_have_families_of_their_own(self, run: Command) -> None:
+        listed = run("catalog", "--points", "--d", 10, "--n", 11, "--json").document
+        assert listed["forms"][0]["closed_form"] == "simplices(n=11,k=1)"
+        assert listed["forms"][0]["guaranteed"] == -0.1
+        assert listed["forms"][0]["ratio"] is None
+
+    def test_beyond_every_family_it_says_what_a_descent_can_do(self, run: Command) -> None:
+        ran = run("catalog", "--d", 4, "--n", 500)
+        assert ran.code == 0
+        assert ran.out.startswith("no closed form reaches n=500 in d=4\n")
+        assert "gets to about 0.9" in ran.out
+
+    @pytest.mark.parametrize(("d", "n"), [(8192, 10**8), (8192, 9000), (8191, 30_000), (1024, 10**7), (2, 10**8)])
+    def test_asks_the_families_without_torch(self, d: int, n: int) -> None:
+        code = f"import sys; from protogen.report import listing; listing({d}, {n}, False); listing({d}, {n}, True)"
+        code += "; print([name for name in ('torch', 'numpy', 'scipy') if name in sys.modules])"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout == "[]\n"
 
 
 class TestVerify:

@@ -292,8 +292,9 @@ def test_a_closed_form_is_at_hand_when_time_runs_out() -> None:
 
 
 def test_the_promises_decide() -> None:
-    # (1000, 100000): 1/sqrt(499) = .0448 against z/sqrt(1000) = .0736, z = 2.33 the 99% quantile.
-    assert descent_promise(1000, 100_000) == pytest.approx(2.3263479 / math.sqrt(1000), rel=1e-7)
+    # (1000, 100000): 1/sqrt(499) = .0448 against z / sqrt(999 + z^2) = .0734, z = 2.33 the 99% quantile.
+    assert descent_promise(1000, 100_000) == pytest.approx(2.3263479 / math.sqrt(999 + 2.3263479**2), rel=1e-7)
+    assert descent_promise(4, 500) < 1
     assert str(resolve("ebv", d=1000, n=100_000).options["start"]).startswith("closed-form:")
     # What descents reached (README, tests/bench_table2.py).
     for d, reached in ((100, 0.1322), (200, 0.0775), (300, 0.0555), (400, 0.0428), (500, 0.0341)):

@@ -26,7 +26,8 @@ class Net(Packing):
     more column can be had, whose y is on the lines of slope y. A line has a point in each column.
     The points of one column are the first q of the next level, which is laid once into each column
     (Wilson 1972, An existence theory for pairwise balanced designs). (1, 1, q) is a line that holds
-    all q points; ((q, q, q), (1, 1, q)) is the affine plane; (q, s, 1) gives each point s lines of its own.
+    all q points; ((q, q, q), (1, 1, q)) is the affine plane; (q, s, 1) gives each point s lines of its own;
+    (q, s, 2) with q < s < 2q, a last level, has s rounds in which 2q points meet in pairs.
     r is the sum of all s; coherence 1/r.
     """
 
@@ -35,14 +36,11 @@ class Net(Packing):
     order: int
 
     def __post_init__(self) -> None:
-        within = 1
-        for level in self.levels or ((),):
-            if len(level) != 3 or not _is_level(*level) or level[0] * level[2] < within:
-                raise BadRequest(
-                    f"levels is {self.levels}; allowed is blocks (q, s, g), 1 <= s <= q if g > 1, 1 <= g <= the prime "
-                    "powers that q is a product of, one more if s = q, each q at most q g of the next"
-                )
-            within = level[0]
+        if not _are_levels(self.levels):
+            raise BadRequest(
+                f"levels is {self.levels}; allowed is blocks (q, s, g), s <= q if g > 1, g <= the prime powers that q "
+                "is a product of, one more if s = q, each q <= q g of the next; for the last also g = 2, s < 2q"
+            )
         super().__post_init__()
 
     @classmethod
@@ -62,19 +60,10 @@ class Net(Packing):
     @classmethod
     def sized(cls, low: int, high: int) -> Iterator[Self]:
         """Yield the members with low <= own_d <= high whose lines all have g points and that use all slopes."""
-        for first in range(math.isqrt(low // 2), math.isqrt(high) + 1):
-            for g in range(2, _columns(first, first) + 1 if first > 1 else 2):
-                levels: Blocks = ()
-                q, own_d = first, 0
-                while _is_level(q, q, g):
-                    levels += ((q, q, g),)
-                    own_d += g ** (len(levels) - 1) * q * q
-                    if low <= own_d <= high:
-                        r = sum(s for _, s, _ in levels)
-                        yield from (cls(levels, order) for order in orders(r) if order >= r)
-                    if q % g:
-                        break
-                    q //= g
+        for levels in _uniform(math.isqrt(low // 2), math.isqrt(high)):
+            if low <= _size(levels) <= high:
+                r = sum(s for _, s, _ in levels)
+                yield from (cls(levels, order) for order in orders(r) if order >= r)
 
     @property
     def r(self) -> int:
@@ -87,44 +76,79 @@ class Net(Packing):
 
     @property
     def own_d(self) -> int:
-        lines, copies = 0, 1
-        for q, s, g in self.levels:
-            lines += copies * s * q
-            copies *= g
-        return lines
+        return _size(self.levels)
 
     def lines(self, points: "Tensor") -> "Tensor":
         import torch
 
         found, first, copies, copy = [], 0, 1, torch.zeros_like(points)
         for q, s, g in self.levels:
-            x, y = points // q, points % q
-            found.append(first + copy[:, None] * s * q + _lines(q, s, x[:, None], y[:, None]))
+            found.append((first + copy * s * q)[:, None] + _lines(q, s, g, points[:, None]))
             first += copies * s * q
-            copies, copy, points = copies * g, copy * g + x, y
+            copies, copy, points = copies * g, copy * g + points // q, points % q
         return torch.cat(found, 1)
 
 
-def _lines(q: int, s: int, x: "Tensor", y: "Tensor") -> "Tensor":
-    """The lines m q + c of s slopes on points (x, y) of one level, which are columns; x times s whole numbers."""
+def _lines(q: int, s: int, g: int, point: "Tensor") -> "Tensor":
+    """The s lines of one level on each point x q + y, a column of them, (points, s)."""
     import torch
 
     j = torch.arange(s)
+    if g == 2 and s > q:  # j + t meets j - t modulo 2q - 1 in round j, and j itself meets the last point
+        t = (point - j) % (2 * q - 1)
+        return j * q + torch.where(point == 2 * q - 1, 0, torch.minimum(t, 2 * q - 1 - t))
+    x, y = point // q, point % q
     c, place = torch.zeros_like(y), 1
     for size in _factors(q):
         elements = field(size)
-        slope, height = j // place % size, y // place % size
-        c = c + elements.subtract(height, elements.multiply(slope, x % size)) * place
+        c = c + elements.subtract(y // place % size, elements.multiply(j // place % size, x % size)) * place
         place *= size
-    return torch.where(x < min(_factors(q), default=sys.maxsize), j * q + c, y * q + j)
+    return torch.where(x < _finite_columns(q), j * q + c, y * q + j)
 
 
-def _is_level(q: int, s: int, g: int) -> bool:
-    return q > 0 and s > 0 and (g == 1 or (s <= q and 1 < g <= _columns(q, s)))
+def _size(levels: Blocks) -> int:
+    """How many lines there are."""
+    lines, copies = 0, 1
+    for q, s, g in levels:
+        lines += copies * s * q
+        copies *= g
+    return lines
+
+
+def _are_levels(levels: Blocks) -> bool:
+    within = 1
+    for index, level in enumerate(levels):
+        if len(level) != 3 or min(level) < 1 or level[0] * level[2] < within:
+            return False
+        q, s, g = level
+        rounds = g == 2 and s < 2 * q and index == len(levels) - 1
+        if not (g == 1 or rounds or (s <= q and g <= _columns(q, s))):
+            return False
+        within = q
+    return len(levels) > 0
+
+
+def _uniform(low: int, high: int) -> Iterator[Blocks]:
+    """Yield the levels, low <= q <= high for the first, with g points on all lines and as many slopes as there are."""
+    for first in range(max(low, 2), high + 1):
+        yield ((first, 2 * first - 1, 2),)
+        for g in range(2, _columns(first, first) + 1):
+            q = first
+            levels: Blocks = ((q, q, g),)
+            yield levels
+            while q % g == 0 and g <= _columns(q // g, q // g):
+                q //= g
+                levels += ((q, q, g),)
+                yield levels
 
 
 def _columns(q: int, s: int) -> int:
-    return min(_factors(q), default=sys.maxsize - 1) + (s == q)
+    """How many columns a level of s slopes can have."""
+    return _finite_columns(q) + (s == q)
+
+
+def _finite_columns(q: int) -> int:
+    return min(_factors(q), default=sys.maxsize)
 
 
 @lru_cache(maxsize=2**14)
@@ -159,14 +183,17 @@ def _fewest(points: int, r: int) -> tuple[int, Blocks]:
         return 0, ()
     if r == 1:
         return 1, ((1, 1, points),)
-    if r >= points:  # all pairs are on lines, then
-        lines, levels = _fewest(points, points - 1)
-        return lines + points * (r - points + 1), ((points, r - points + 1, 1), *levels)
+    half = (points + 1) // 2
+    if r >= 2 * half - 1:
+        levels: Blocks = ((half, 2 * half - 1, 2),)
+        if r >= 2 * half:
+            levels = ((points, r - 2 * half + 1, 1), *levels)
+        return _size(levels), levels
     q = max(r - 1, math.isqrt(points - 1) + 1)
     while q * _columns(q, r - 1) < points:
         q += 1
     g = -(-points // q)
-    best: tuple[int, Blocks] = q * (r - 1) + g, ((q, r - 1, g), (1, 1, q))
+    best: tuple[int, Blocks] = min((q * (r - 1) + g, ((q, r - 1, g), (1, 1, q))), (half * r, ((half, r, 2),)))
     least, size = _bound(points, r), 1 + (points - 1) // r  # lines have about this size
     for g in range(max(2, 3 * size // 4), min(5 * size // 4 + 1, math.isqrt(points) + 1) + 1):
         column = -(-points // g)

@@ -193,15 +193,16 @@ class EBV(Method):
 def descent_promise(d: int, n: int) -> float:
     """The coherence that a descent from random rows gets to, as a rule of thumb.
 
-    With c^2 d = max(z^2, b^2 d + 0.16 log(n/d)^2): z from 2 Q(z) = 2 d / n, Q the normal tail (each of
-    the n d degrees of freedom pulls in about one pair), b the lower bound; 0.16 fits what descents at
-    n = 2 d to 13 d reached, within 1%.
+    The larger of two: the tangent sqrt(d - 1) c / sqrt(1 - c^2) = z with 2 Q(z) = 2 d / n, Q the normal
+    tail, since each of the n d degrees of freedom pulls in about one pair; and c^2 = b^2 + (1 - b^2) y / (d + y),
+    y = 0.16 log(n/d)^2, b the lower bound, which fits what descents at n = 2 d to 13 d reached within 1%.
     """
     bound = coherence_bound(d, n).value
     if n <= d:
         return bound
-    tail = NormalDist().inv_cdf(1 - min(0.5, d / n)) / math.sqrt(d)
-    return max(tail, math.sqrt(bound**2 + 0.16 * math.log(n / d) ** 2 / d))
+    z = NormalDist().inv_cdf(1 - min(0.5, d / n))
+    y = 0.16 * math.log(n / d) ** 2
+    return math.sqrt(max(z**2 / (d - 1 + z**2), bound**2 + (1 - bound**2) * y / (d + y)))
 
 
 def _shaken(built: Solution, seed: int) -> "Tensor":
