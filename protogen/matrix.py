@@ -1,23 +1,49 @@
 """A matrix of rows from any safetensors file, ours or not, to be measured."""
 
+import math
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import BadRequest, DiskError, IntegrityError, NotFound
 from .header import disk_error
-from .solution import FILL_ROWS
+from .solution import HELD, InMemory, Rows
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def read_matrix(path: Path, name: str | None = None) -> "Tensor":
+@dataclass(frozen=True)
+class Scaled:
+    """The rows (n, d) of a tensor, in memory or in an open safetensors file, scaled to length one when asked for.
+
+    Raises BadRequest where a row has no length.
+    """
+
+    path: Path
+    tensor: Any  # a Tensor, or what safetensors cuts one from
+    shape: tuple[int, ...]
+
+    def rows(self, start: int, stop: int) -> "Tensor":
+        """Return rows start to stop - 1, float32."""
+        block = self.tensor[start:stop].double()
+        norms = block.norm(dim=1, keepdim=True)
+        sound = norms.isfinite() & (norms > 0)
+        if not sound.all():
+            row = int((~sound).nonzero()[0, 0])
+            norm = norms[row].item()
+            raise BadRequest(f"{self.path}: row {start + row} has norm {norm}; an angle needs a finite one above 0")
+        scaled: Tensor = (block / norms).float()  # not `normalize`, which takes a norm under 1e-12 for one
+        return scaled
+
+
+def read_matrix(path: Path, name: str | None = None) -> Rows:
     """Read a floating tensor and scale its rows to length one: (n, d) float32, n and d at least 2.
 
     Leading dimensions are flattened. The tensor is the one named, else `prototypes`, else the only
-    one of two dimensions or more. Raises NotFound, IntegrityError and BadRequest.
+    one of two dimensions or more. A matrix of more than HELD bytes stays in the file. Raises NotFound,
+    IntegrityError and BadRequest.
     """
-    import torch
     from safetensors import SafetensorError, safe_open
 
     if not path.exists():
@@ -28,28 +54,22 @@ def read_matrix(path: Path, name: str | None = None) -> "Tensor":
         with safe_open(path, "pt") as file:
             names = file.keys()
             shapes = {key: file.get_slice(key).get_shape() for key in names}
-            tensor = file.get_tensor(_pick(path, shapes, name))
+            picked = _pick(path, shapes, name)
+            shape = shapes[picked]
+            stays = len(shape) == 2 and 4 * math.prod(shape) > HELD
+            tensor = file.get_slice(picked) if stays else file.get_tensor(picked).flatten(0, -2)
     except SafetensorError as error:
         raise IntegrityError(f"{path}: is no sound safetensors file ({error}); fetch or make it again") from error
     except OSError as error:
         raise disk_error(path, error) from error
-    rows = tensor.flatten(0, -2)
-    if not rows.is_floating_point() or min(rows.shape) < 2:
+    part = tensor[:1]
+    rows = (math.prod(shape[:-1]), shape[-1])
+    if not part.is_floating_point() or min(rows) < 2:
         raise BadRequest(
-            f"{path}: the tensor is {tensor.dtype} {tuple(tensor.shape)}; allowed are floats (n, d) of 2 x 2 or more"
+            f"{path}: the tensor is {part.dtype} {tuple(shape)}; allowed are floats (n, d) of 2 x 2 or more"
         )
-    unit = torch.empty(rows.shape)
-    for start in range(0, len(rows), FILL_ROWS):
-        block = rows[start : start + FILL_ROWS].double()
-        norms = block.norm(dim=1, keepdim=True)
-        sound = norms.isfinite() & (norms > 0)
-        if not sound.all():
-            row = int((~sound).nonzero()[0, 0])
-            raise BadRequest(
-                f"{path}: row {start + row} has norm {norms[row].item()}; an angle needs a finite one above 0"
-            )
-        unit[start : start + FILL_ROWS] = block / norms  # not `normalize`, which takes a norm under 1e-12 for one
-    return unit
+    scaled = Scaled(path, tensor, rows)
+    return scaled if stays else InMemory.of(scaled)
 
 
 def _pick(path: Path, shapes: dict[str, list[int]], name: str | None) -> str:

@@ -1,6 +1,7 @@
 """From a Spec to Prototypes: the only orchestration of solving, measuring and recording."""
 
 import dataclasses
+import math
 import platform
 import time
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ import psutil
 from .errors import BadRequest
 from .methods import method_of
 from .prototypes import Prototypes, Provenance, read
-from .solution import ENDED_EARLY, InMemory, Run, Solution, Status, has_classes
+from .solution import ENDED_EARLY, EXACT_PAIRS, HELD, InMemory, Run, Solution, Status, has_classes
 from .spec import Spec, Value
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ TILE_NUMBER_BYTES = 32  # of each cosine of a tile: itself, copies, its bin and 
 def generate(spec: Spec, run: Run | None = None) -> Prototypes:
     """Make and measure the set that a Spec asks for, in memory.
 
-    A run that was ended by time or by hand comes back under a Spec that says so. An interruption
+    Rows that a formula gives stay a formula where they would fill more than HELD bytes, and are not
+    measured where the run asks for the certificate alone. A run that was ended by time or by hand
+    comes back under a Spec that says so. An interruption
     of the statistics keeps a set that no formula gives, unmeasured. Where a class has several rows,
     the statistics are of pairs of different classes, and those within one are a fact. Raises
     BadRequest where the device is unknown, the memory too small, or an artifact that the Spec names
@@ -44,15 +47,19 @@ def generate(spec: Spec, run: Run | None = None) -> Prototypes:
     began = time.monotonic()
     given = {str(made.digest): made.tensors.get("centers", made.tensor) for made in map(read, run.files)}
     solution = method.solve(spec.d, spec.n, spec.seed, dataclasses.replace(run, inputs={**run.inputs, **given}))
-    source, status, facts = InMemory.of(solution.source), solution.status, dict(solution.facts)
+    source, status, facts = solution.source, solution.status, dict(solution.facts)
+    if 4 * math.prod(source.shape) <= HELD:
+        source = InMemory.of(source)
+    few = spec.n * (spec.n - 1) // 2 <= EXACT_PAIRS
+    stats = None
     try:
-        stats = measure(source, run.device, run.tile, run.measuring)
+        if run.stats == "exact" or (run.stats == "auto" and few) or not solution.guaranteed:
+            stats = measure(source, run.device, run.tile, run.measuring)
         if has_classes(source):
             facts["within_class"] = measure(source, run.device, run.tile, within=True).to_dict()
     except (KeyboardInterrupt, MemoryError, torch.OutOfMemoryError) as error:
         if solution.reproducible == "exact":
             raise
-        stats = None
         status = Status.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Status.OUT_OF_MEMORY
     provenance = Provenance(
         protogen=version("protogen-codes"),

@@ -1,6 +1,7 @@
 """What a method is given beside its parameters, and what it gives back."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 if TYPE_CHECKING:
     import torch
 
-FILL_ROWS = 4096
+FILL = 2**22  # numbers that are built at a time
+HELD = 2**30  # bytes of rows that a formula gives and that are held in memory all the same
 
 Reproducible = Literal["exact", "statistical"]
+Stats = Literal["auto", "exact", "certificate"]
 
 
 class Status(StrEnum):
@@ -41,6 +44,13 @@ class Rows(Protocol):
         ...
 
 
+def pieces(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+    """Cut the first dimension so that a piece has at most FILL numbers, or one row."""
+    step = max(1, FILL // max(1, math.prod(shape[1:])))
+    for start in range(0, shape[0], step):
+        yield start, min(start + step, shape[0])
+
+
 def has_classes(source: Rows) -> bool:
     """Whether each class has several rows, hence pairs of its own."""
     return len(source.shape) == 3 and source.shape[1] > 1
@@ -64,8 +74,7 @@ class InMemory:
         if isinstance(source, cls):
             return source
         tensor = torch.empty(source.shape)
-        for start in range(0, len(tensor), FILL_ROWS):
-            stop = min(start + FILL_ROWS, len(tensor))
+        for start, stop in pieces(source.shape):
             tensor[start:stop] = source.rows(start, stop)
         return cls(tensor)
 
@@ -93,7 +102,9 @@ class Run:
     `tile` is the edge of a Gram tile in rows (None: chosen for the device). `time_limit` is in
     seconds and ends a descent, not the statistics. `report` is called after every step of a
     descent, `measuring` with the share of the statistics that is done. `files` are the artifacts
-    that a Spec names by digest; whoever calls `solve` reads them into `inputs`.
+    that a Spec names by digest; whoever calls `solve` reads them into `inputs`. `stats` says whether
+    all pairs are measured: `exact`; `certificate`: not where a formula guarantees a cosine; `auto`: up to
+    EXACT_PAIRS pairs.
     """
 
     device: str = "cpu"
@@ -101,8 +112,12 @@ class Run:
     time_limit: float | None = None
     report: Callable[[Progress], None] | None = None
     measuring: Callable[[float], None] | None = None
+    stats: Stats = "auto"
     files: tuple[Path, ...] = ()
     inputs: Mapping[str, "torch.Tensor"] = field(default_factory=dict)
+
+
+EXACT_PAIRS = 2 * 10**10
 
 
 @dataclass(frozen=True)
@@ -115,3 +130,8 @@ class Solution:
     steps: int = 0
     facts: Mapping[str, Any] = field(default_factory=dict)
     tensors: Mapping[str, "torch.Tensor"] = field(default_factory=dict)
+
+    @property
+    def guaranteed(self) -> bool:
+        """Whether these rows are a formula's, with what it guarantees among the facts."""
+        return "closed_form" in self.facts

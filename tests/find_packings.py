@@ -1,76 +1,75 @@
-"""Make protogen/catalog/packings.txt: python tests/find_packings.py COUNT.
+"""Make protogen/catalog/packings.txt: python tests/find_packings.py PASSES.
 
-For COUNT random sizes, the same at every run, search a member that beats the truncated nets and what
-the table has for them, and add it; at the end, drop those that another one is no worse than.
+Of all sizes with d <= 2048 and 1.2 <= n / d <= 10.6 it searches those for which the nets have fewer lines on
+a point, in passes of 1, 4, 16, ... rounds for each, and leaves out what another member is no worse than.
 """
 
-import random
+import math
 import sys
+from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple
 
-from protogen.catalog.cyclic import CyclicPacking, search
-from protogen.catalog.fields import prime_powers
+from protogen.catalog.blocks import Shape, fit, pack
+from protogen.catalog.family import Blocks
+from protogen.catalog.nets import Net
 from protogen.catalog.packing import orders
 
 TABLE = Path(__file__).parents[1] / "protogen" / "catalog" / "packings.txt"
-
-
-def sizes(count: int) -> list[tuple[int, int]]:
-    """Sizes with 1 < n / d <= 10, one in four with the logarithm of d uniform from 8 to 2048, the others with d."""
-    rng, drawn = random.Random(0), []
-    while len(drawn) < count:
-        d = round(8 * 256 ** rng.random()) if len(drawn) % 4 == 0 else rng.randint(32, 2048)
-        drawn.append((d, rng.randint(d + 1, 10 * d)))
-    return drawn
-
-
-def of_nets(d: int, n: int) -> int:
-    """The most lines on a point of a truncated net with n vectors in R^d, (r - 1) q + g lines on g q points."""
-    return max(
-        (
-            r
-            for q in prime_powers(2, 200)
-            for r in range(2, min(q + 1, d // q + 1) + 1)
-            for order in orders(r)[:1]
-            if (g := -(-n // (q * order))) <= q and (r - 1) * q + g <= d
-        ),
-        default=1,
-    )
-
-
-def written(form: CyclicPacking) -> str:
-    """A line of the table: see protogen.catalog.cyclic."""
-    blocks = ("".join(f"{DIGITS[x // 32]}{DIGITS[x % 32]}" for x in block[1:]) for block in form.blocks)
-    return f"{form.own_d} {form.v} {form.order} {','.join(blocks)}"
-
-
 DIGITS = "0123456789abcdefghijklmnopqrstuv"
 
 
-def no_worse(one: CyclicPacking, other: CyclicPacking) -> bool:
-    return one.r >= other.r and one.own_d <= other.own_d and one.own_n >= other.own_n
+class Target(NamedTuple):
+    """A size that no net reaches with r lines on a point."""
+
+    d: int
+    n: int
+    r: int
+    shape: Shape
 
 
-def write(forms: list[CyclicPacking]) -> None:
-    forms = sorted(forms, key=lambda form: (-form.r, form.own_d, -form.own_n))
-    kept: list[CyclicPacking] = []
-    for form in forms:
-        if not any(no_worse(other, form) for other in kept):
-            kept.append(form)
-    TABLE.write_text("".join(written(form) + "\n" for form in kept), "ascii")
+def targets() -> Iterator[Target]:
+    for v in range(6, 441):
+        divisors = [k for k in (2, 3, 4, 5, 7) if v % k == 0]
+        pairs = [pair for pair in combinations(divisors, 2) if math.gcd(*pair) == 1]
+        for short in ((), *combinations(divisors, 1), *pairs):
+            for d in range(v + sum(v // k for k in short), 2049, v):
+                for r in range(math.isqrt(2 * d) + 1, 1, -1):
+                    n = v * max(orders(r), default=0)
+                    if 1.2 * d <= n <= 10.6 * d and (shape := fit(v, r, d)) and shape.short == short:
+                        net = Net.reach(d, n)
+                        if net and net.r >= r:
+                            break
+                        yield Target(d, n, r, shape)
+
+
+def written(target: Target, blocks: Blocks) -> str:
+    """A line of the table: d, v, order, and the blocks as protogen.catalog.blocks.read has them."""
+    v = target.shape.v
+    text = ",".join("".join(DIGITS[x // 32] + DIGITS[x % 32] for x in block[1:]) for block in blocks)
+    return f"{target.d} {v} {target.n // v} {text}\n"
 
 
 def main() -> None:
-    forms: list[CyclicPacking] = []
-    reached: list[tuple[int, int, int]] = []
-    for index, (d, n) in enumerate(sizes(int(sys.argv[1]))):
-        known = max((r for own_d, own_n, r in reached if own_d <= d and own_n >= n), default=1)
-        if form := search(d, n, max(known, of_nets(d, n)), nodes=200_000):
-            forms.append(form)
-            reached.append((form.own_d, form.own_n, form.r))
-        if index % 100 == 99:
-            write(forms)
-    write(forms)
+    wanted = sorted(targets(), key=lambda target: (-target.r, target.d, -target.n))
+    found: dict[Target, Blocks] = {}
+
+    def is_beaten(target: Target) -> bool:
+        return any(other.r >= target.r and other.d <= target.d and other.n >= target.n for other in found)
+
+    for rounds in (4**index for index in range(int(sys.argv[1]))):
+        for target in wanted:
+            if not is_beaten(target) and (blocks := pack(target.shape, rounds)):
+                found[target] = blocks
+        lines = []
+        kept, found = found, {}
+        for target in wanted:
+            if target in kept and not is_beaten(target):
+                found[target] = kept[target]
+                lines.append(written(target, kept[target]))
+        TABLE.write_text("".join(lines), "ascii")
+        print(rounds, len(wanted), len(lines), flush=True)
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def test_padding_takes_the_first_rows_and_adds_zeros(monkeypatch: pytest.MonkeyP
     assert part.is_contiguous()
     assert torch.equal(part[:, :10], form.rows(7, 21))
     assert not part[:, 10:].any()
-    monkeypatch.setattr(solution, "FILL_ROWS", 8)  # 33 is no multiple of it
+    monkeypatch.setattr(solution, "FILL", 8 * 13)  # 33 is no multiple of it
     whole = InMemory.of(padded)
     assert whole.shape == (33, 13)
     assert torch.equal(whole.tensor, padded.rows(0, 33))

@@ -5,23 +5,28 @@ import platform
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from protogen import pipeline
+from protogen import matrix, pipeline
+from protogen.access import ensure_path
+from protogen.catalog.delsarte_goethals import DelsarteGoethals
 from protogen.errors import BadRequest
 from protogen.geometry import pick_device
+from protogen.matrix import read_matrix
 from protogen.measure import measure
 from protogen.methods import resolve
 from protogen.methods.ebv import EBV
 from protogen.pipeline import generate
-from protogen.solution import Progress, Run, Status
+from protogen.solution import InMemory, Progress, Run, Status
 from protogen.spec import Spec
 
-EXACT = resolve("ebv", d=6, n=24, start="closed-form")  # all of the mutually unbiased bases of C^3
+# All of the mutually unbiased bases of C^3.
+EXACT = Spec.of("ebv", 1, d=6, n=24, seed=0, params={"start": "closed-form:mub(p=3)"})
 DESCENT = resolve("ebv", d=8, n=30, alpha=0.42, start="random")
 LONG = resolve("ebv", d=8, n=30, start="random")
 
@@ -159,16 +164,22 @@ def test_what_does_not_fit_memory_is_refused_before_any_work(monkeypatch: pytest
         raise AssertionError("work was begun")
 
     monkeypatch.setattr(EBV, "solve", solve)
-    monkeypatch.setattr(pipeline.psutil, "virtual_memory", lambda: SimpleNamespace(available=3_000_000_000))
-    # 100,000 x 10,000 float32 are 4 GB once, for a formula, and .3 GB are kept for tiles and blocks of rows; a
-    # descent holds several such matrices.
-    formula = Spec.of("ebv", 1, d=10_000, n=100_000, seed=0, params={"start": "closed-form:mub(p=4999)"})
-    message = refused(formula)
-    assert "d=10000, n=100000" in message
-    assert "4.3 GB" in message
-    assert "3.0 GB" in message
+    monkeypatch.setattr(pipeline.psutil, "virtual_memory", lambda: SimpleNamespace(available=1_200_000_000))
+
+    def formula(p: int) -> Spec:
+        start = f"closed-form:mub(p={p})"
+        return Spec.of("ebv", 1, d=2 * p + 2, n=100_000, seed=0, params={"start": start})
+
+    # 100,000 x 2,000 float32 are .8 GB once, for a formula, and .6 GB are kept for tiles and rows in the making; a
+    # descent holds several such matrices. More than 1.07 GB of a formula are not held.
+    message = refused(formula(999 - 2))
+    assert "d=1996, n=100000" in message
+    assert "1.4 GB" in message
+    assert "1.2 GB" in message
     assert "larger machine" in message
-    assert "3.0 GB" in refused(resolve("ebv", d=1000, n=100_000, start="random"))
+    with pytest.raises(AssertionError, match="work was begun"):
+        generate(formula(4999))
+    assert "1.2 GB" in refused(resolve("ebv", d=1000, n=100_000, start="random"))
     # A tile of 20,000 x 20,000 takes 1.6 GB for its cosines alone, and several times that for what is made of them.
     small = resolve("ebv", d=20, n=20_000, start="random")
     assert "--tile" in refused(small, Run(tile=20_000))
@@ -198,3 +209,46 @@ def test_devices_go_by_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("change", [{"version": 99}, {"method": "nothing"}])
 def test_a_spec_of_another_program_is_refused(change: dict[str, Any]) -> None:
     assert "there are ebv 1" in refused(replace(EXACT, **change))
+
+
+class TestWithoutMeasuring:
+    """A formula's rows may stay one, and its certificate stand for the statistics."""
+
+    SPEC = resolve("ebv", d=32, n=1056, start="closed-form")
+
+    def test_the_certificate_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(pipeline, "HELD", 0)
+        made = generate(self.SPEC, Run(stats="certificate"))
+        assert made.stats is None
+        assert made.facts["guaranteed_coherence"] == 0.25
+        assert not isinstance(made.source, InMemory)
+        assert torch.equal(made.rows(1000, 1056), DelsarteGoethals(5, 0).rows(1000, 1056))
+        assert EBV.rank({}, made.facts) == 0.25
+
+    @pytest.mark.parametrize(("pairs", "measured"), [(1056 * 1055 // 2, True), (1056 * 1055 // 2 - 1, False)])
+    def test_auto_measures_up_to_so_many_pairs(
+        self, monkeypatch: pytest.MonkeyPatch, pairs: int, measured: bool
+    ) -> None:
+        monkeypatch.setattr(pipeline, "EXACT_PAIRS", pairs)
+        assert (generate(self.SPEC).stats is not None) == measured
+        assert generate(self.SPEC, Run(stats="exact")).stats is not None
+
+    def test_a_formula_that_is_not_held_measures_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        held = generate(self.SPEC).stats
+        monkeypatch.setattr(pipeline, "HELD", 0)
+        assert generate(self.SPEC).stats == held
+
+    def test_what_nothing_guarantees_is_measured(self) -> None:
+        spec = resolve("ebv", d=5, n=12, start="random", steps=3)
+        assert generate(spec, Run(stats="certificate")).stats is not None
+
+    def test_stats_from_the_file_are_those_of_memory(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        path = ensure_path(self.SPEC, Run(stats="certificate"), store=tmp_path)
+        before = path.read_bytes()
+        in_memory = measure(read_matrix(path))
+        monkeypatch.setattr(matrix, "HELD", 0)
+        in_file = read_matrix(path)
+        assert not isinstance(in_file, InMemory)
+        assert measure(in_file, tile=100) == measure(InMemory.of(in_file), tile=100)
+        assert measure(in_file).coherence == in_memory.coherence
+        assert path.read_bytes() == before

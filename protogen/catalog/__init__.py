@@ -8,6 +8,8 @@ from ..solution import Solution, Status
 from .antipodes import Antipodes
 from .family import Blocks, ClosedForm, Padded, label, merit
 from .lines import LINES
+from .quadric import QuadricPoints
+from .sharp import SharpPoints
 from .simplexlabels import SimplexLabels
 from .simplices import Simplices
 
@@ -27,7 +29,7 @@ __all__ = [
 ]
 
 CLOSED_FORM = "closed-form"
-POINTS: tuple[type[ClosedForm], ...] = (Simplices, Antipodes, SimplexLabels)
+POINTS: tuple[type[ClosedForm], ...] = (Simplices, SharpPoints, QuadricPoints, Antipodes, SimplexLabels)
 FAMILIES = {family.family: family for family in LINES + POINTS}
 
 

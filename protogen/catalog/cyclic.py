@@ -43,23 +43,12 @@ class CyclicPacking(Packing):
     def reach(cls, d: int, n: int) -> Self | None:
         """The member of the table with the most lines on a point, of equals the one of least own_d."""
         line = next((line for own_d, own_n, line in _table() if own_d <= d and own_n >= n), None)
-        return cls._of(line) if line else None
+        return cls(*_parameters(line)) if line else None
 
     @classmethod
     def sized(cls, low: int, high: int) -> Iterator[Self]:
         """Yield the members of the table that are tight frames, low <= own_d <= high."""
-        forms = (cls._of(line) for own_d, _, line in _table() if low <= own_d <= high)
-        yield from (form for form in forms if form.tight)
-
-    @classmethod
-    def _of(cls, line: str) -> Self:
-        _, v, order, blocks = line.split(" ")
-        return cls(int(v), read(blocks), int(order))
-
-    @property
-    def tight(self) -> bool:
-        """Whether all lines have as many points, and no column of the Hadamard matrix is taken twice."""
-        return self.order >= self.r and len({len(block) for block in self.blocks}) == 1
+        yield from (cls(*_parameters(line)) for own_d, _, line in _table() if low <= own_d <= high and _is_tight(line))
 
     @property
     def r(self) -> int:
@@ -85,6 +74,18 @@ def _table() -> list[tuple[int, int, str]]:
         own_d, v, order, _ = line.split(" ")
         members.append((int(own_d), int(v) * int(order), line))
     return members
+
+
+def _parameters(line: str) -> tuple[int, Blocks, int]:
+    _, v, order, blocks = line.split(" ")
+    return int(v), read(blocks), int(order)
+
+
+def _is_tight(line: str) -> bool:
+    """Whether all blocks are of one size k, and no column of the Hadamard matrix is taken twice: r = k own_d / v."""
+    own_d, v, order, blocks = line.split(" ")
+    lengths = {len(block) for block in blocks.split(",")}
+    return len(lengths) == 1 and int(order) * int(v) >= (lengths.pop() // 2 + 1) * int(own_d)
 
 
 def search(d: int, n: int, r: int = 1, nodes: int = 300_000) -> CyclicPacking | None:

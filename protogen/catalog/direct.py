@@ -1,15 +1,20 @@
 """The families of lines that are built from nothing: a new one is one file and one word here."""
 
 from .bent import Bent
+from .cyclic import CyclicPacking
 from .delsarte_goethals import DelsarteGoethals
+from .designs import Design
 from .family import ClosedForm
 from .kerdock import Kerdock
 from .kerdock_off_flat import KerdockOffFlat
 from .mub import ComplexMUB, TernaryMUB
+from .nets import Net
 from .orthonormal import Orthonormal
 from .paley import Paley
 from .phases import HigherPhases
+from .sharp import SharpLines
 from .simplexlines import SimplexLines
+from .spaces import Space
 from .triples import Triples
 from .unitary import Unitary
 from .z4kerdock import Z4Kerdock
@@ -28,4 +33,9 @@ DIRECT: tuple[type[ClosedForm], ...] = (
     DelsarteGoethals,
     Z4Kerdock,
     KerdockOffFlat,
+    Net,
+    Space,
+    Design,
+    CyclicPacking,
+    SharpLines,
 )

@@ -48,13 +48,10 @@ class Net(Packing):
         """The largest r, and with it the fewest lines, that a search of levels finds for n > d."""
         most = math.isqrt(d * (n - 1) // (n - d)) if n > d else 0  # by the Welch bound
         for r in range(min(most, d), 1, -1):
-            if _bound(-(-n // (r + 1)), r) <= d:
-                for order in orders(r)[:1]:
-                    points = -(-n // order)
-                    if _bound(points, r) <= d:
-                        lines, levels = _fewest(points, r)
-                        if lines <= d:
-                            return cls(levels, order)
+            if _bound(-(-n // (r + 1)), r) <= d and (order := next(iter(orders(r)), 0)):
+                lines, levels = _fewest(-(-n // order), r)
+                if lines <= d:
+                    return cls(levels, order)
         return None
 
     @classmethod
@@ -168,11 +165,12 @@ def _factors(q: int) -> tuple[int, ...]:
 
 
 def _bound(points: int, r: int) -> int:
-    """A number of lines that any packing has, if not more.
+    """A lower bound on the lines of a packing.
 
-    Pairs of points: lines of sizes k and k + 1 cover the fewest. Pairs of lines: they meet once at most.
+    All lines cover each pair of points once at most, and the fewest if their sizes are k and k + 1; two lines meet
+    in one point at most.
     """
-    k = 1 + (points - 1) // r
+    k = 1 + (points - 1) // max(r, 1)
     return max(-(points * (points - 1 - 2 * k * r) // (k * (k + 1))), math.isqrt(points * r * (r - 1)))
 
 
@@ -197,7 +195,7 @@ def _fewest(points: int, r: int) -> tuple[int, Blocks]:
     least, size = _bound(points, r), 1 + (points - 1) // r  # lines have about this size
     for g in range(max(2, 3 * size // 4), min(5 * size // 4 + 1, math.isqrt(points) + 1) + 1):
         column = -(-points // g)
-        for s in range(min(r - 2, best[0] // column), 0, -1):
+        for s in range(min(r, best[0] // column), 0, -1):
             q = max(column, s)
             if best[0] > max(least, s * q + g * _bound(q, r - s)):
                 while _columns(q, s) < g:

@@ -16,7 +16,17 @@ from ..bounds import coherence_bound
 from ..errors import BadRequest
 from ..solution import ENDED_EARLY, InMemory, Run, Solution, Status
 from ..spec import Spec, Value
-from .method import RESTARTS, Method, check_between, check_whole, check_word, descent_bytes, history, option
+from .method import (
+    RESTARTS,
+    Method,
+    check_between,
+    check_whole,
+    check_word,
+    descent_bytes,
+    formula_bytes,
+    history,
+    option,
+)
 from .threshold import TOLERANCE, AsLowAsItCan, FixedAlpha, PaperThreshold, SquaredThreshold, Threshold
 
 if TYPE_CHECKING:
@@ -166,7 +176,7 @@ class EBV(Method):
     def peak_bytes(self, d: int, n: int) -> int:
         word, _, form = self.start.partition(":")
         held = catalog.from_label(form).held_bytes if form else 0
-        return held + (4 * n * d + 2**28 if word == catalog.CLOSED_FORM else descent_bytes(self.restarts * n * d))
+        return held + (formula_bytes(d, n) if word == catalog.CLOSED_FORM else descent_bytes(self.restarts * n * d))
 
     def target(self) -> float | None:
         return self.alpha

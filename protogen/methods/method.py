@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 from ..bounds import LARGEST
 from ..errors import BadRequest
-from ..solution import Run, Solution
+from ..solution import FILL, HELD, Run, Solution
 from ..spec import Spec, Value
 
 MAX_SEED = 2**63 - 1
@@ -102,6 +102,15 @@ def history(numbers: int) -> int:
 def descent_bytes(numbers: int) -> int:
     """The memory of a descent on so many numbers: rows, gradients, directions, and the steps remembered."""
     return 4 * numbers * (12 + 2 * history(numbers)) + 2**28
+
+
+def formula_bytes(d: int, n: int) -> int:
+    """The memory for the rows of a formula: all as long as they are held, and a piece in the making.
+
+    Each number of that is worked out in a few whole numbers or complex ones of 8 to 16 bytes.
+    """
+    size = 4 * n * d
+    return (size if size <= HELD else 0) + 64 * min(n * d, FILL) + 2**28
 
 
 def check_whole(name: str, value: object, least: int, most: int | None = None) -> None:

@@ -13,9 +13,9 @@ from ..catalog import Padded, label
 from ..catalog.cube import CubeVertices
 from ..catalog.family import ClosedForm
 from ..catalog.simplices import Simplices
-from ..solution import FILL_ROWS, Run, Solution, Status
+from ..solution import Run, Solution, Status
 from ..spec import Spec
-from .method import Method
+from .method import Method, formula_bytes
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,7 @@ class Polytope(Method):
         """The angle in radians from a vertex of the whole polytope in R^own_d to its neighbours (Eq. 10 to 12)."""
 
     def peak_bytes(self, d: int, n: int) -> int:
-        # A block of rows is worked out in a few whole numbers of 8 bytes for each entry.
-        return 4 * n * d + 64 * min(n, FILL_ROWS) * d + 2**28
+        return formula_bytes(d, n)
 
     @classmethod
     def rank(cls, stats: Mapping[str, Any], facts: Mapping[str, Any]) -> float:

@@ -15,7 +15,18 @@ from ..bounds import max_cos_bound
 from ..errors import BadRequest
 from ..solution import InMemory, Run, Solution
 from ..spec import Spec, Value
-from .method import RESTARTS, Method, check_between, check_flag, check_whole, check_word, descent_bytes, history, option
+from .method import (
+    RESTARTS,
+    Method,
+    check_between,
+    check_flag,
+    check_whole,
+    check_word,
+    descent_bytes,
+    formula_bytes,
+    history,
+    option,
+)
 from .threshold import TOLERANCE
 
 if TYPE_CHECKING:
@@ -123,7 +134,10 @@ class Uniform(Method):
         return Solution(InMemory(found.rows), found.status, "statistical", steps=found.steps)
 
     def peak_bytes(self, d: int, n: int) -> int:
-        return descent_bytes(self.restarts * n * d) if self.start == "random" else 4 * n * d + 2**28
+        _, _, form = self.start.partition(":")
+        if form:
+            return catalog.from_label(form).held_bytes + formula_bytes(d, n)
+        return descent_bytes(self.restarts * n * d)
 
     @classmethod
     def rank(cls, stats: Mapping[str, Any], facts: Mapping[str, Any]) -> float:
