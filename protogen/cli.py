@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -17,7 +17,9 @@ from . import report
 from .access import ensure_path
 from .bounds import coherence_bound, line_bounds, max_cos_bound, point_bounds
 from .errors import BadRequest, DiskError, ProtogenError, Unmet
+from .header import read_header
 from .methods import METHODS, Method
+from .methods.ebv import EBV
 from .methods.method import check_between, check_whole, check_word
 from .plot import save_png, terminal_lines
 from .solution import EXACT_PAIRS, Rows, Run, Stats, Status
@@ -25,6 +27,7 @@ from .stats import AngleStats
 from .store import Store, store_root
 
 INTERRUPTED = 130
+HOW = ("device", "tile", "stats", "time_limit")
 STATS = f"exact, certificate (what a formula guarantees, unmeasured) or auto: exact up to {EXACT_PAIRS:.0e} pairs."
 
 
@@ -112,10 +115,9 @@ def _drop_output() -> None:
 
 
 def _generate(
-    method: type[Method],
+    asked: Method,
     d: int | None,
     n: int,
-    options: dict[str, Any],
     run: Run,
     store: Path | None,
     json: bool,
@@ -127,7 +129,6 @@ def _generate(
     """Answer a method's command: from the store, or made and stored."""
     from .display import Display
 
-    asked = method(**options)
     spec = asked.resolve(d, n, seed)
     bounds = {
         "coherence": coherence_bound(spec.d, spec.n).value,
@@ -166,39 +167,50 @@ def _missed(record: dict[str, Any], target: float) -> str | None:
 def _command(method: type[Method]) -> Callable[..., None]:
     """A method's command: its options are the fields of its dataclass, and those that it shares with others."""
     own = [f.name for f in fields(method)]
-    shared = {
-        "seed": _parameter("seed", int, 0, "Seed of the random start."),
-        "time_limit": _parameter(
-            "time_limit", float | None, None, "Seconds a descent may take; the best so far is saved."
-        ),
-        "strict": _parameter("strict", bool, False, "Exit with 1 where what was asked for is missed."),
-    }
 
     def command(**given: Any) -> None:
-        _check_tile(given["tile"])
-        check_word("stats", given["stats"], get_args(Stats))
-        run = Run(given.pop("device"), given.pop("tile"), given.pop("time_limit", None), stats=given.pop("stats"))
-        if run.time_limit is not None:
-            check_between("time-limit", run.time_limit, 0, float("inf"))
-        options = {name: given.pop(name) for name in own}
-        _generate(method, options=options, run=run, **given)
+        _answer(method(**{name: given.pop(name) for name in own}), **given)
 
-    vars(command)["__signature__"] = inspect.Signature(
-        [
-            _parameter("d", Dimension) if method.least_d(2) is None else _parameter("d", AnyDimension, None),
-            _parameter("n", Number),
-            *(_parameter(f.name, f.type, f.default, f.metadata["help"]) for f in fields(method)),
-            *(shared[name] for name in method.takes),
-            _parameter("device", Device, "cpu"),
-            _parameter("tile", Tile, None),
-            _parameter("stats", str, "auto", STATS),
-            _parameter("store", StoreOption, None),
-            _parameter("json", Json, False),
-            _parameter("quiet", Quiet, False),
-            _parameter("force", bool, False, "Generate again though the store has it."),
-        ]
-    )
+    size = [
+        _parameter("d", Dimension) if method.least_d(2) is None else _parameter("d", AnyDimension, None),
+        _parameter("n", Number),
+    ]
+    return _signed(command, *size, *_fields(method, own), *(SHARED[name] for name in method.takes), *COMMON)
+
+
+def _extend(**given: Any) -> None:
+    """Add vectors to a set: its own stay as they are, bit for bit, and come first.
+
+    A closed form gives its next rows; else a descent moves the new vectors alone.
+    """
+    file = given.pop("file")
+    asked = EBV(extends=str(file), **{name: given.pop(name) for name in EXTENDED})
+    _answer(asked, d=read_header(file).spec.d, **given)
+
+
+def _signed(command: Callable[..., None], *parameters: inspect.Parameter) -> Callable[..., None]:
+    vars(command)["__signature__"] = inspect.Signature(parameters)
     return command
+
+
+def _fields(method: type[Method], names: Sequence[str]) -> list[inspect.Parameter]:
+    """The options of some fields of a method."""
+    known = {f.name: f for f in fields(method)}
+    return [_parameter(name, known[name].type, known[name].default, known[name].metadata["help"]) for name in names]
+
+
+def _answer(asked: Method, **given: Any) -> None:
+    """Run a command that makes a set, with the options that it shares with others."""
+    _generate(asked, run=_run(**{name: given.pop(name) for name in HOW if name in given}), **given)
+
+
+def _run(device: str, tile: int | None, stats: Any = "auto", time_limit: float | None = None) -> Run:
+    """How to compute, as the options say. Raises BadRequest on values that none can have."""
+    _check_tile(tile)
+    check_word("stats", stats, get_args(Stats))
+    if time_limit is not None:
+        check_between("time-limit", time_limit, 0, float("inf"))
+    return Run(device, tile, time_limit, stats=stats)
 
 
 def _parameter(
@@ -210,6 +222,23 @@ def _parameter(
         option = typer.Option(f"--{name.replace('_', '-')}", help=help, parser=number)
         kind = Annotated[kind, option]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+
+
+SHARED = {
+    "seed": _parameter("seed", int, 0, "Seed of the random start."),
+    "time_limit": _parameter("time_limit", float | None, None, "Seconds a descent may take; the best so far is saved."),
+    "strict": _parameter("strict", bool, False, "Exit with 1 where what was asked for is missed."),
+}
+COMMON = (
+    _parameter("device", Device, "cpu"),
+    _parameter("tile", Tile, None),
+    _parameter("stats", str, "auto", STATS),
+    _parameter("store", StoreOption, None),
+    _parameter("json", Json, False),
+    _parameter("quiet", Quiet, False),
+    _parameter("force", bool, False, "Generate again though the store has it."),
+)
+EXTENDED = ("alpha", "steps", "restarts")  # what `extend` takes of the fields of EBV
 
 
 def _help(thing: object) -> str:
@@ -231,6 +260,16 @@ def _add_methods() -> None:
 
 
 _add_methods()
+app.command("extend", help=_help(_extend))(
+    _signed(
+        _extend,
+        _parameter("file", File),
+        _parameter("n", Number),
+        *_fields(EBV, EXTENDED),
+        *(SHARED[name] for name in EBV.takes),
+        *COMMON,
+    )
+)
 
 
 @app.command()

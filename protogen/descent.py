@@ -4,13 +4,14 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from .geometry import gram_tile, tile_edge, upper_tiles
+from .geometry import blocks, gram_tile, tile_edge, upper_tiles
 from .solution import Progress, Run, Status
 
 # Below this share of weights that are not zero a sparse product beats a dense one (measured on CPUs,
@@ -59,11 +60,12 @@ class Evaluation:
 Evaluator = Callable[[Tensor], Evaluation]
 
 
-def evaluate(objective: Objective, rows: Tensor, edge: int) -> Evaluation:
+def evaluate(objective: Objective, rows: Tensor, edge: int, fixed: Tensor | None = None) -> Evaluation:
     """Sum loss and gradient over all pairs of unit rows (..., n, d), by tiles of the upper triangle.
 
-    The gradient is that of the loss by free rows, not projected. The host waits once, at the end;
-    on a CPU also at each tile, to count its weights. Memory: one tile beside the gradient.
+    With `fixed` rows (m, d), which do not move, also over the pairs of a row with one of these. The
+    gradient is that of the loss by free rows, not projected. The host waits once, at the end; on a
+    CPU also at each tile, to count its weights. Memory: one tile beside the gradient.
     """
     sets, (n, d) = rows.shape[:-2], rows.shape[-2:]
     edge = min(max(1, int(edge / math.sqrt(math.prod(sets)))), n)  # one buffer's size, however many sets
@@ -94,17 +96,26 @@ def evaluate(objective: Objective, rows: Tensor, edge: int) -> Evaluation:
         gradient[..., i0:i1, :] += weights @ right
         if not on_diagonal:
             gradient[..., j0:j1, :] += weights.mT @ left
+    for (i0, i1), (j0, j1) in product(blocks(n, edge), blocks(0 if fixed is None else len(fixed), edge)):
+        assert fixed is not None
+        right = fixed[j0:j1]
+        tile = gram_tile(rows[..., i0:i1, :], right, buffer)
+        low, high = torch.minimum(low, tile.amin((-2, -1))), torch.maximum(high, tile.amax((-2, -1)))
+        part, weights = objective.weigh(tile)
+        total += part
+        gradient[..., i0:i1, :] += weights @ right
     losses = objective.close(total, gradient)
     return Evaluation(float(losses.sum()), losses, high, torch.maximum(high, -low), gradient)
 
 
-def sliced(objective: Objective, run: Run) -> Evaluator:
-    """The evaluator of an objective by tiles, as large as the run asks or the device likes."""
+def sliced(objective: Objective, run: Run, fixed: Tensor | None = None) -> Evaluator:
+    """The evaluator of an objective by tiles, as large as the run asks or the device likes, beside `fixed` rows."""
     edge = tile_edge(torch.device(run.device), run.tile)
 
     def settled(rows: Tensor) -> Evaluation:
+        beside = None if fixed is None else fixed.to(rows)
         while True:
-            at = evaluate(objective, rows, edge)
+            at = evaluate(objective, rows, edge, beside)
             if objective.settled(at):
                 return at
 

@@ -44,6 +44,7 @@ def incidence(form: Packing) -> torch.Tensor:
         (((6, 6, 2), (3, 5, 2)), 12, (66, 144), True),
         (((7, 4, 2), (4, 7, 2)), 12, (84, 168), False),  # 7 of 8 points
         (((5, 2, 1), (3, 5, 2)), 8, (25, 40), False),  # lines with single points
+        (((3, 8, 1), (2, 3, 2)), 12, (30, 36), False),
         (((1, 7, 1),), 8, (7, 8), True),
     ],
     ids=str,
@@ -156,7 +157,7 @@ def fewest(points: int, r: int, d: int) -> int:
 
 @pytest.mark.parametrize("d", [*range(2, 17), 21])
 def test_nets_reach_by_the_best_levels(d: int) -> None:
-    for n in (d + 1, d + 2, d + d // 4, d + d // 2, 2 * d, 2 * d + 1, 3 * d, 4 * d, 5 * d, 6 * d, 8 * d, 20 * d):
+    for n in (d + 1, d + 2, d + 1 + d // 4, d + 1 + d // 2, 2 * d, 3 * d, 4 * d, 5 * d, 6 * d, 8 * d, 20 * d):
         sizes = ((r, fewest(-(-n // order), r, d)) for r in range(2, d + 1) for order in orders(r))
         expected = max(((r, -lines) for r, lines in sizes if lines <= d), default=None)
         form = Net.reach(d, n)

@@ -5,7 +5,7 @@ import random
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ..errors import BadRequest
 from .family import Blocks
@@ -17,7 +17,7 @@ Block = tuple[int, ...]
 
 ATTEMPT = 2000  # elements placed after which a search starts afresh
 WIDTH = 2  # elements that are tried at one place
-PRIMES = (3, 5, 7, 11, 13)  # of the orders of symmetries
+MULTIPLIERS = (1, 3, 5, 7, 11, 13)  # their orders
 
 
 def is_short(v: int, block: Block) -> bool:
@@ -93,131 +93,92 @@ def fit(v: int, r: int, d: int) -> Shape | None:
 
 
 def pack(shape: Shape, rounds: int) -> Blocks | None:
-    """Search blocks of a shape at random, in rounds of an attempt by each symmetry; the same call finds the same.
+    """Search blocks of a shape at random; the same call finds the same blocks.
 
-    A symmetry is a unit u of order o e, both odd primes or 1: a block B that its powers u^o, u^2o, ... take
-    to itself stands for o blocks B, uB, u^2 B, ... (Wilson 1972, Cyclotomy and difference families in
-    elementary abelian groups). Blocks of a size that is neither 0 nor 1 modulo e stand for o blocks
-    without being so, and those that are left over, fewer than o of a size, for themselves.
+    A round is one attempt without a multiplier, and one with a multiplier u of each small odd prime
+    order: then a block stands for its products with 1, u, u^2, ... (Wilson 1972, Cyclotomy and difference
+    families in elementary abelian groups), and the blocks of a size that are left over, fewer than
+    the order, are placed one by one.
     """
     v, rng = shape.v, random.Random(f"{shape} {rounds}")
     short = tuple(tuple(range(0, v, v // k)) for k in shape.short)
     free = (1 << v) - 2 - sum(1 << step for block in short for step in block[1:])
     short += ((0,),) * shape.sizes.count(1)
-    sizes = [size for size in shape.sizes if size > 1]
-    plans = [
-        plan
-        for o in (1, *PRIMES)
-        for e in (1, *PRIMES)
-        if (unit := _unit(v, o * e)) and (plan := _plan(v, sizes, unit, o, e))
-    ]
-    for plan in plans * rounds:
-        attempt = _Attempt(v, rng, plan)
+    counts = {size: shape.sizes.count(size) for size in shape.sizes if size > 1}
+    orders = [o for o in MULTIPLIERS if _multiplier(v, o) and max(counts.values(), default=1) >= o]
+    for o in orders * rounds:
+        u = _multiplier(v, o)
+        whole = [(size, _masks(v, u, o)) for size, count in counts.items() for _ in range(count // o)]
+        rest = [(size, _masks(v, 1, 1)) for size, count in counts.items() for _ in range(count % o)]
+        attempt = _Attempt(v, rng, whole + rest)
         if attempt.block(free):
-            blocks = [
-                tuple(sorted(x * m % v for x in block))
-                for block, kind in zip(attempt.found, plan, strict=True)
-                for m in kind.copies
-            ]
-            return (*blocks, *short)
+            powers = [pow(u, power, v) for power in range(o)]
+            orbits = [[[x * m % v for x in block] for m in powers] for block in attempt.found[: len(whole)]]
+            blocks = [block for orbit in orbits for block in orbit] + attempt.found[len(whole) :]
+            return tuple(tuple(sorted(block)) for block in blocks) + short
     return None
 
 
-class _Kind(NamedTuple):
-    """A block to place: of some size, invariant under the powers `within`, for all its products with `copies`."""
-
-    size: int
-    within: tuple[int, ...]
-    copies: tuple[int, ...]
-    masks: list[int]  # what a difference uses with all its products
-
-
-def _plan(v: int, sizes: list[int], unit: int, o: int, e: int) -> list[_Kind]:
-    """The blocks to place, the largest first; none if o or e are of no use to these sizes."""
-    within, copies = _powers(v, pow(unit, o, v), e), _powers(v, unit, o)
-    if e == 3:
-        for size in set(sizes):
-            if size % 3 == 2 and size > 5:
-                pairs = sizes.count(size) // 2
-                sizes = [x for x in sizes if x != size] + [size] * (sizes.count(size) % 2) + [size - 1, size + 1] * pairs
-    kinds = []
-    for size in sorted(set(sizes), reverse=True):
-        inner = within if size >= e and size % e < 2 else (1,)
-        outer = copies if len(inner) == e else _powers(v, pow(unit, e, v), o)
-        count = sizes.count(size)
-        kinds += [_Kind(size, inner, outer, _masks(v, _products(v, inner, outer)))] * (count // o)
-        kinds += [_Kind(size, inner, (1,), _masks(v, inner))] * (count % o)
-    useful = any(len(kind.within) == e for kind in kinds) and any(len(kind.copies) == o for kind in kinds)
-    return sorted(kinds, key=lambda kind: (-len(kind.copies), -len(kind.within), -kind.size)) if useful else []
-
-
-def _powers(v: int, unit: int, order: int) -> tuple[int, ...]:
-    return tuple(pow(unit, power, v) for power in range(order))
-
-
-def _products(v: int, inner: tuple[int, ...], outer: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(sorted(a * b % v for a in inner for b in outer))
-
-
 class _Attempt:
-    """One search by backtracking, bit x of a mask standing for the number x modulo v."""
+    """One search by backtracking, sets of numbers modulo v being masks: bit x stands for x."""
 
-    def __init__(self, v: int, rng: random.Random, plan: list[_Kind]) -> None:
-        self.v, self.rng, self.plan = v, rng, plan
+    def __init__(self, v: int, rng: random.Random, todo: list[tuple[int, list[int]]]) -> None:
+        self.v, self.rng, self.todo = v, rng, todo
         self.nodes = ATTEMPT
         self.found: list[list[int]] = []
 
     def block(self, free: int) -> bool:
         """Place the blocks that are still to do, from the free differences."""
-        if len(self.found) == len(self.plan):
+        if len(self.found) == len(self.todo):
             return True
-        kind = self.plan[len(self.found)]
-        if len(kind.within) > 1 and kind.size % len(kind.within) == 0:
-            return self.elements([], free, (1 << self.v) - 2, kind)
-        return self.elements([0], free, free, kind)
+        size, masks = self.todo[len(self.found)]
+        return self.element([0], free, free, size - 1, masks)
 
-    def elements(self, block: list[int], free: int, candidates: int, kind: _Kind) -> bool:
+    def element(self, block: list[int], free: int, candidates: int, missing: int, masks: list[int]) -> bool:
         """Place the elements that a block is missing, of the candidates, then the blocks after it."""
-        if len(block) == kind.size:
+        if not missing:
             self.found.append(block)
-            return self.block(free) or self.found.pop() is None
-        tried, v, missing = 0, self.v, (kind.size - len(block)) // len(kind.within)
+            if self.block(free):
+                return True
+            self.found.pop()
+            return False
+        tried, v = 0, self.v
         while tried < WIDTH and self.nodes and candidates.bit_count() >= missing:
             x = self.rng.randrange(v)
             above = candidates >> x
             x = x + (above & -above).bit_length() - 1 if above else (candidates & -candidates).bit_length() - 1
             candidates ^= 1 << x
             self.nodes -= 1
-            orbit = [x * m % v for m in kind.within]
-            steps = [x - e for e in (*block, *orbit[1 : len(orbit) // 2 + 1])]
             used = 0
-            for step in steps:
-                used |= kind.masks[step]
-            if used & ~free or used.bit_count() != 2 * len(kind.within) * len(kind.copies) * len(steps):
+            for e in block:
+                used |= masks[abs(x - e)]
+            if used & ~free or used.bit_count() != masks[0] * len(block):
                 continue
             tried += 1
-            left, fitting, longer = free ^ used, candidates, block + orbit
+            left, fitting = free ^ used, candidates
             if missing > 1:
-                for e in longer:
+                for e in (*block, x):
                     fitting &= left << e | left >> v - e
-            if self.elements(longer, left, fitting, kind):
+            if self.element([*block, x], left, fitting, missing - 1, masks):
                 return True
         return False
 
 
-@lru_cache(maxsize=64)
-def _masks(v: int, products: tuple[int, ...]) -> list[int]:
-    """For each difference the set of its products with some units, and of their negatives; 0 has none."""
-    masks = [0] * v
+@lru_cache(maxsize=16)
+def _masks(v: int, u: int, o: int) -> list[int]:
+    """The differences that a difference uses together with its products with 1, u, u^2, ...; at 0 their number."""
+    powers = [pow(u, power, v) for power in range(o)]
+    masks = [2 * o]
     for step in range(1, v):
-        for m in products:
-            masks[step] |= 1 << step * m % v | 1 << -step * m % v
+        mask = 0
+        for m in powers:
+            mask |= 1 << step * m % v | 1 << -step * m % v
+        masks.append(mask)
     return masks
 
 
 @lru_cache(maxsize=4096)
-def _unit(v: int, order: int) -> int | None:
-    """A unit of odd order modulo v whose powers but 1 fix few differences, or None."""
-    parts = [order // p for p in PRIMES if order % p == 0]
-    units = [u for u in range(1, v) if pow(u, order, v) == 1 and all(pow(u, part, v) != 1 for part in parts)]
-    return min(units, key=lambda u: sum(math.gcd(pow(u, part, v) - 1, v) for part in parts), default=None)
+def _multiplier(v: int, o: int) -> int | None:
+    """The unit of order o, a prime or 1, modulo v that the fewest differences are fixed by, or None."""
+    units = (u for u in range(2, v) if pow(u, o, v) == 1)
+    return 1 if o == 1 else min(units, key=lambda u: math.gcd(u - 1, v), default=None)

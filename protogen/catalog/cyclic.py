@@ -88,20 +88,22 @@ def _is_tight(line: str) -> bool:
     return len(lengths) == 1 and int(order) * int(v) >= (lengths.pop() // 2 + 1) * int(own_d)
 
 
-def search(d: int, n: int, r: int = 1, nodes: int = 300_000) -> CyclicPacking | None:
-    """Search a member with n vectors in R^d, d < n, and more than r lines on a point: of coherence below 1/r.
+def search(d: int, n: int, below: float = 1, nodes: int = 300_000) -> CyclicPacking | None:
+    """Search a member with n > d vectors in R^d of coherence below that given; the same call finds the same member.
 
-    The same call finds the same member. A node is an element placed; 300,000 take about a second. Larger r
-    come first, and of each the shapes that are least full, at first with one round of attempts each.
+    A node is an element placed; 300,000 take about a second. The largest r come first, and of each the
+    shapes that are least full, with one round of attempts each, then four for those with more r, and so on.
     """
-    found, most, rounds = None, min(MOST, math.isqrt(d * (n - 1) // (n - d))), 1  # Welch's bound
-    shapes = [(lines, shape) for lines in range(most, r, -1) for shape in _shapes(d, n, lines)]
+    found, rounds = None, 1
+    most = min(MOST, math.isqrt(d * (n - 1) // (n - d)))  # by Welch's bound
+    rising = range(math.floor(1 / below + 1e-9) + 1, most + 1)
+    shapes = [(r, shape) for r in reversed(rising) for shape in _shapes(d, n, r)]
     while shapes and nodes > 0:
-        for lines, shape in shapes:
+        for r, shape in shapes:
             nodes -= rounds * 2 * ATTEMPT
             if blocks := pack(shape, rounds):
-                found = CyclicPacking(shape.v, blocks, orders(lines)[0])
-                shapes = [(more, shape) for more, shape in shapes if more > lines]
+                found = CyclicPacking(shape.v, blocks, orders(r)[0])
+                shapes = [(more, shape) for more, shape in shapes if more > r]
                 break
         rounds *= 4
     return found
@@ -109,5 +111,6 @@ def search(d: int, n: int, r: int = 1, nodes: int = 300_000) -> CyclicPacking | 
 
 def _shapes(d: int, n: int, r: int) -> list[Shape]:
     """The least full shapes of packings with n vectors in R^d."""
-    fitting = (fit(v, r, d) for order in orders(r)[:1] for v in range(-(-n // order), n * 6 // (5 * order) + 1))
-    return nsmallest(TRIED, filter(None, fitting))
+    order = max(orders(r), default=0)
+    sizes = range(-(-n // order), min(d, n * 6 // (5 * order)) + 1) if order else ()
+    return nsmallest(TRIED, filter(None, (fit(v, r, d) for v in sizes)))

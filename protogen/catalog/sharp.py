@@ -45,35 +45,34 @@ class Section(NamedTuple):
     cuts: tuple[Cut, ...] = ()
 
 
-def _off_roots(count: int, product: int) -> tuple[Cut, ...]:
+def _by_roots(count: int, product: int) -> tuple[Cut, ...]:
     """Cuts by up to four vectors, of cosine 1/2 to each other, of E8 or the Leech lattice."""
     return tuple(((1, *i * (0,), 1), product) for i in range(count))
 
 
 OCTAD = (1, 3, 5, 6, 9, 17, 20, 21)
-LONG: Cut = (5, *23 * (1,)), 24  # a vector of the next length, sqrt(48), as far from x as x is from 0
+LONG: Cut = (5, *23 * (1,)), 24  # w of the next length, sqrt(48); these x are as far from it as from 0
 ANTIPODAL = {
     (4, 120): Section((1 + math.sqrt(5)) / 4, six_hundred_cell),
-    (5, 40): Section(1 / 2, e8, _off_roots(3, 0)),
-    (6, 72): Section(1 / 2, e8, _off_roots(2, 0)),
-    (7, 126): Section(1 / 2, e8, _off_roots(1, 0)),
+    (5, 40): Section(1 / 2, e8, _by_roots(3, 0)),
+    (6, 72): Section(1 / 2, e8, _by_roots(2, 0)),
+    (7, 126): Section(1 / 2, e8, _by_roots(1, 0)),
     (8, 240): Section(1 / 2, e8),
     (16, 4320): Section(1 / 2, leech, tuple(((*place * (0,), 1), 0) for place in OCTAD)),
     (22, 352): Section(1 / 5, leech, (LONG, ((1, -1), 2))),
-    (22, 49896): Section(1 / 2, leech, _off_roots(2, 0)),
+    (22, 49896): Section(1 / 2, leech, _by_roots(2, 0)),
     (23, 552): Section(1 / 5, leech, (LONG,)),
-    (23, 4600): Section(1 / 3, leech, _off_roots(1, 4)),
-    (23, 93150): Section(1 / 2, leech, _off_roots(1, 0)),
+    (23, 4600): Section(1 / 3, leech, _by_roots(1, 4)),
+    (23, 93150): Section(1 / 2, leech, _by_roots(1, 0)),
     (24, 196560): Section(1 / 2, leech),
 }
 SECTIONS = ANTIPODAL | {
-    (4, 10): Section(1 / 6, e8, _off_roots(4, 4)),
-    (5, 16): Section(1 / 5, e8, _off_roots(3, 4)),
-    (21, 162): Section(1 / 7, leech, (LONG, *_off_roots(2, 4))),
-    (21, 336): Section(1 / 5, leech, _off_roots(3, 4)),
+    (4, 10): Section(1 / 6, e8, _by_roots(4, 4)),
+    (21, 162): Section(1 / 7, leech, (LONG, *_by_roots(2, 4))),
+    (21, 336): Section(1 / 5, leech, _by_roots(3, 4)),
     (22, 100): Section(1 / 11, leech, (LONG, ((1, -1), 4))),
-    (22, 275): Section(1 / 6, leech, (LONG, *_off_roots(1, 4))),
-    (22, 891): Section(1 / 4, leech, _off_roots(2, 4)),
+    (22, 275): Section(1 / 6, leech, (LONG, *_by_roots(1, 4))),
+    (22, 891): Section(1 / 4, leech, _by_roots(2, 4)),
 }
 
 
@@ -130,7 +129,7 @@ class SharpPoints(Sharp):
 
     Of cosine 1/2: roots of D5, E6, E7 and E8, the shortest vectors of the Leech lattice and those orthogonal
     to one or two of them or to the places of an octad. The 600-cell. The shortest vectors of E8 or the Leech
-    lattice that are next to one to four of them, (d, n) = (4, 10), (5, 16), (21, 336), (22, 891), (23, 4600),
+    lattice that are next to one to four of them, (d, n) = (4, 10), (21, 336), (22, 891), (23, 4600),
     to a vector of the next length, (23, 552), or to both, (21, 162), (22, 100), (22, 275); of (23, 552) those
     in a hyperplane, (22, 352) (Delsarte, Goethals and Seidel 1977; Conway and Sloane 1999, chapter 14; Cohn and
     Kumar 2007). In a set of opposite points each is followed by its negative.
@@ -176,7 +175,7 @@ def _cut(rows: "Tensor", cuts: tuple[Cut, ...]) -> "Tensor":
     normals = torch.zeros(len(cuts), rows.shape[1], dtype=torch.float64)
     for normal, (entries, product) in zip(normals, cuts, strict=True):
         normal[: len(entries)] = torch.tensor(entries)
-        rows = rows[_sum(rows * normal)[:, 0] == product]
+        rows = rows[rows @ normal == product]  # of whole numbers, exact in any order
     rows = torch.cat((normals, rows))
     for _ in cuts:
         normal = rows[0] / _sum(rows[:1] * rows[:1])[0].sqrt()

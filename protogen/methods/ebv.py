@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import catalog
 from ..bounds import coherence_bound
 from ..errors import BadRequest
+from ..header import read_header
 from ..solution import ENDED_EARLY, InMemory, Run, Solution, Status
 from ..spec import Spec, Value
 from .method import (
@@ -58,9 +60,12 @@ class EBV(Method):
     update: str = option("lbfgs", "lbfgs (squared threshold) or paper (Algorithm 1: plain sum, plain steps).")
     rate: float | None = option(None, f"Learning rate of --update paper; left out: {PAPER_RATE:g}.")
     restarts: int = option(1, RESTARTS)
+    extends: str | None = option(None, "Artifact whose vectors come first, untouched; the new ones alone move.")
 
     def _resolve(self, d: int, n: int, seed: int) -> Spec:
         self._check(d, n)
+        if self.extends is not None:
+            return self._extension(Path(self.extends), d, n, seed)
         form = catalog.choose(catalog.LINES, d, n) if self.start != "random" else None
         if form is None and self.start not in ("auto", "random"):
             raise BadRequest(f"no closed form reaches d={d}, n={n}; use --start random or auto, or a larger d")
@@ -70,18 +75,47 @@ class EBV(Method):
                 f"update is 'paper' where a formula gives the set, {catalog.label(form)}; add --start random"
             )
         if form and start == catalog.CLOSED_FORM:
-            params: dict[str, Value] = {"start": catalog.start_of(form)}
-            return Spec.of(self.name, self.version, d=d, n=n, seed=0, params=params)
-        params = {
+            return self._formula(form, d, n)
+        return self._descent(d, n, seed, catalog.start_of(form, IMPROVED) if form and start == IMPROVED else "random")
+
+    def _formula(self, form: catalog.ClosedForm, d: int, n: int) -> Spec:
+        """The Spec of a closed form, which knows neither seed nor alpha."""
+        return Spec.of(self.name, self.version, d=d, n=n, seed=0, params={"start": catalog.start_of(form)})
+
+    def _descent(self, d: int, n: int, seed: int, start: str, **more: Value) -> Spec:
+        params: dict[str, Value] = {
             "alpha": None if self.alpha is None else float(self.alpha),
-            "start": catalog.start_of(form, IMPROVED) if form and start == IMPROVED else "random",
+            "start": start,
             "steps": self.steps,
             "update": self.update,
             "restarts": self.restarts,
+            **more,
         }
         if self.update == "paper":
             params["rate"] = PAPER_RATE if self.rate is None else float(self.rate)
         return Spec.of(self.name, self.version, d=d, n=n, seed=seed, params=params)
+
+    def _extension(self, path: Path, d: int, n: int, seed: int) -> Spec:
+        """The vectors of an artifact, then new ones: the next rows of its closed form, or found by a descent."""
+        header = read_header(path)
+        before, facts, stats = header.spec, header.meta["facts"], header.meta["stats"]
+        if before.d != d or before.n >= n or "within_class" in facts:
+            raise BadRequest(
+                f"{path}: has d={before.d}, n={before.n}, asked for are d={d}, n={n}; "
+                "extends takes one vector a class, the same d and a larger n"
+            )
+        if self.start not in ("auto", "random"):
+            raise BadRequest(f"start is {self.start!r} with extends; allowed are auto and random")
+        coherence = stats["coherence"]["value"] if stats else facts.get("guaranteed_coherence", 0.0)
+        if self.alpha is not None and self.alpha < coherence - TOLERANCE:
+            raise BadRequest(
+                f"alpha is {self.alpha!r}, the vectors of {path} have coherence {coherence:.6f} and stay; "
+                "raise alpha to that or more"
+            )
+        form = catalog.from_label(facts["closed_form"]) if "closed_form" in facts else None
+        if form and type(form) in catalog.LINES and form.exact and form.own_n >= n and self.start == "auto":
+            return self._formula(form, d, n)
+        return self._descent(d, n, seed, "random", extends=header.digest)
 
     def _check(self, d: int, n: int) -> None:
         check_word("start", self.start, STARTS)
@@ -122,6 +156,8 @@ class EBV(Method):
         word, _, form = self.start.partition(":")
         if word == catalog.CLOSED_FORM:
             return catalog.build(form, n, d)
+        if self.extends is not None:
+            return self._extended(d, n, seed, run)
         best, guaranteed, facts = None, math.inf, {}
         if form:
             best = catalog.build(form, n, d)
@@ -143,6 +179,23 @@ class EBV(Method):
             best, status=status if status in ENDED_EARLY else best.status, reproducible="statistical", steps=steps
         )
 
+    def _extended(self, d: int, n: int, seed: int, run: Run) -> Solution:
+        """The vectors that are among the run's inputs, bit for bit, then new ones that a descent moves."""
+        import torch
+
+        from ..geometry import random_rows
+
+        first = run.inputs.get(self.extends or "")
+        if first is None:
+            raise BadRequest(
+                f"the first vectors are those of the artifact with digest {self.extends}, which was not given; "
+                "name its file with --extends, or in Python with Run(files=(path,))"
+            )
+        rows = random_rows(self.restarts, n - len(first), d, seed)
+        found = self._descend(rows, descent_promise(d, n), run, first)
+        whole = InMemory(torch.cat((first, found.rows)))
+        return Solution(whole, found.status, "statistical", steps=found.steps, facts={"extended_n": len(first)})
+
     def _departures(
         self, built: Solution | None, guaranteed: float, d: int, n: int, seed: int
     ) -> "Iterator[tuple[Tensor, float]]":
@@ -155,7 +208,7 @@ class EBV(Method):
         if promise < HOPE * guaranteed:
             yield random_rows(self.restarts, n, d, seed), promise
 
-    def _descend(self, rows: "Tensor", promise: float, run: Run) -> "Descent":
+    def _descend(self, rows: "Tensor", promise: float, run: Run, fixed: "Tensor | None" = None) -> "Descent":
         from ..descent import LBFGS, GradientDescent, descend, sliced
 
         threshold: Threshold
@@ -171,12 +224,15 @@ class EBV(Method):
         else:
             margin = 0.0 if self.update == "paper" else min(0.05, 0.1 * (1 - promise / self.alpha))
             goal = FixedAlpha(threshold, self.alpha, max(0.0, margin))
-        return descend(rows, sliced(threshold, run), goal, make_stepper, self.steps, run)
+        return descend(rows, sliced(threshold, run, fixed), goal, make_stepper, self.steps, run)
 
     def peak_bytes(self, d: int, n: int) -> int:
         word, _, form = self.start.partition(":")
         held = catalog.from_label(form).held_bytes if form else 0
         return held + (formula_bytes(d, n) if word == catalog.CLOSED_FORM else descent_bytes(self.restarts * n * d))
+
+    def files(self) -> tuple[Path, ...]:
+        return () if self.extends is None else (Path(self.extends),)
 
     def target(self) -> float | None:
         return self.alpha
@@ -190,9 +246,14 @@ class EBV(Method):
     def admits(
         cls, spec: Spec, stats: Mapping[str, Any], facts: Mapping[str, Any], wanted: Mapping[str, Value]
     ) -> bool:
-        """As asked; `alpha` admits every set of that coherence or less, `start` also a closed form by kind."""
-        alpha, start = wanted.get("alpha"), wanted.get("start")
+        """As asked; `alpha` admits every set of that coherence or less, `start` also a closed form by kind.
+
+        `extends` is a path and admits what continues the content of that file.
+        """
+        alpha, start, path = wanted.get("alpha"), wanted.get("start"), wanted.get("extends")
         rest = {name: value for name, value in wanted.items() if name not in ("alpha", "start")}
+        if path is not None:
+            rest["extends"] = read_header(str(path)).digest
         return (
             (alpha is None or cls.rank(stats, facts) <= float(alpha) + TOLERANCE)
             and (start is None or start in (spec.options["start"], str(spec.options["start"]).split(":")[0]))

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import BadRequest
-from .frozen import FrozenPrototypes
+from .frozen import FixedPrototypes, check_features
 
 
-def cosine_logits(features: Tensor, prototypes: Tensor, temperature: float = 0.07) -> Tensor:
+def cosine_logits(features: Tensor, prototypes: Tensor | FixedPrototypes, temperature: float = 0.07) -> Tensor:
     """Return the cosines between features (..., d) and prototypes (n, d) over the temperature: (..., n).
 
         logits = normalize(features) @ prototypes.T / temperature
@@ -21,46 +21,36 @@ def cosine_logits(features: Tensor, prototypes: Tensor, temperature: float = 0.0
     Features of any floating type are normalised in float32 (float64 if they are float64), and the logits
     come in that type. Under autocast the normalisation stays in float32; the matrix product runs in
     autocast's type and returns the logits in it, as that of `nn.Linear` does: a cosine is then good to about
-    1e-2 with bfloat16 and 1e-3 with float16. A zero feature has no direction: its logits and its gradient
-    are zero.
+    1e-2 with bfloat16 and 1e-3 with float16. Structured prototypes have no such product and stay in float32.
+    A zero feature has no direction: its logits and its gradient are zero.
 
     Raises BadRequest where `features` has another width than d or is not of a floating type, and where
     `temperature` is not positive and finite.
     Source: Equiangular Basis Vectors, Section 3.4, Eq. 6; temperature: Section 4.1.1.
     """
     _check_temperature(temperature)
-    d = prototypes.shape[1]
-    if features.dim() == 0 or features.shape[-1] != d:
-        raise BadRequest(
-            f"features have shape {tuple(features.shape)}, the prototypes need (..., {d}): "
-            f"end the network in a layer of width {d}, or make prototypes with the width of the features"
-        )
-    if not features.is_floating_point():
-        raise BadRequest(f"features must be floating, got {features.dtype}: convert them first, with .float()")
-    dtype = torch.promote_types(features.dtype, torch.float32)
-    features = features.to(dtype)
-    norms = torch.linalg.vector_norm(features, dim=-1, keepdim=True)
-    # Dividing a zero feature by infinity makes its gradient 0; dividing by a small number would make it huge.
-    unit = features / norms.masked_fill(norms == 0, math.inf)
     # The temperature divides the (..., d) factor: the (..., n) product may be the largest tensor of the step.
-    return F.linear(unit / temperature, prototypes.detach().to(dtype))
+    if isinstance(prototypes, FixedPrototypes):
+        return prototypes.product(_directions(features, prototypes.d) / temperature)
+    directions = _directions(features, prototypes.shape[1])
+    return F.linear(directions / temperature, prototypes.detach().to(directions.dtype))
 
 
 class CosineHead(nn.Module):
     """Classify by the cosine to fixed prototypes; no parameters.
 
     Takes features (..., d) and returns logits (..., n) for a cross entropy: `cosine_logits` with the
-    prototypes and the temperature held here.
+    prototypes and the temperature held here, be they FrozenPrototypes or StructuredPrototypes.
 
-    Raises BadRequest where `prototypes` are not FrozenPrototypes or `temperature` is not positive and finite.
+    Raises BadRequest where `prototypes` are neither or `temperature` is not positive and finite.
     Source: Equiangular Basis Vectors, Section 3.4, Eq. 6; temperature: Section 4.1.1.
     """
 
-    def __init__(self, prototypes: FrozenPrototypes, temperature: float = 0.07) -> None:
+    def __init__(self, prototypes: FixedPrototypes, temperature: float = 0.07) -> None:
         super().__init__()
-        if not isinstance(prototypes, FrozenPrototypes):
+        if not isinstance(prototypes, FixedPrototypes):
             raise BadRequest(
-                f"CosineHead takes FrozenPrototypes, got {type(prototypes).__name__}: "
+                f"CosineHead takes FrozenPrototypes or StructuredPrototypes, got {type(prototypes).__name__}: "
                 "wrap it first, with FrozenPrototypes(...)"
             )
         _check_temperature(temperature)
@@ -69,11 +59,24 @@ class CosineHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return logits (..., n) for features (..., d)."""
-        return cosine_logits(features, self.prototypes.prototypes, self.temperature)
+        return cosine_logits(features, self.prototypes, self.temperature)
+
+    def topk(self, features: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Return the k largest logits of features (..., d) and their classes, without all n logits in memory."""
+        return self.prototypes.topk(_directions(features, self.prototypes.d) / self.temperature, k)
 
     def extra_repr(self) -> str:
         """Show the temperature where the module is printed."""
         return f"temperature={self.temperature}"
+
+
+def _directions(features: Tensor, d: int) -> Tensor:
+    """Return features (..., d) divided by their norms, in float32 or float64."""
+    check_features(features, d)
+    features = features.to(torch.promote_types(features.dtype, torch.float32))
+    norms = torch.linalg.vector_norm(features, dim=-1, keepdim=True)
+    # Dividing a zero feature by infinity makes its gradient 0; dividing by a small number would make it huge.
+    return features / norms.masked_fill(norms == 0, math.inf)
 
 
 def _check_temperature(temperature: float) -> None:
