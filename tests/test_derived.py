@@ -128,11 +128,15 @@ def test_blow_up_of_the_largest_equiangular_sets_is_optimal(form: ClosedForm, si
 
 
 def test_blow_up_as_known() -> None:
-    form = BlowUp.reach(950, 1000)
-    assert form == BlowUp(Kerdock(3), 15 * 64, 1000)
+    form = BlowUp(Kerdock(3), 15 * 64, 1000)
     assert (form.own_d, form.cosine, form.exact) == (936, 1 / 112, True)
-    form = BlowUp.reach(990, 1000)
-    assert form == BlowUp(Bent(2, 0), 16, 1000)
+    best = BlowUp.reach(950, 1000)
+    assert best is not None
+    assert best.cosine <= form.cosine
+    form = BlowUp(Bent(2, 0), 16, 1000)
+    best = BlowUp.reach(990, 1000)
+    assert best is not None
+    assert best.cosine <= form.cosine
     assert (form.own_d, form.cosine, form.exact) == (990, pytest.approx(1 / 247), False)
     check(form)
 

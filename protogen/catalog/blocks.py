@@ -105,9 +105,8 @@ def pack(shape: Shape, rounds: int) -> Blocks | None:
     free = (1 << v) - 2 - sum(1 << step for block in short for step in block[1:])
     short += ((0,),) * shape.sizes.count(1)
     counts = {size: shape.sizes.count(size) for size in shape.sizes if size > 1}
-    orders = [o for o in MULTIPLIERS if _multiplier(v, o) and max(counts.values(), default=1) >= o]
-    for o in orders * rounds:
-        u = _multiplier(v, o)
+    units = [(o, u) for o in MULTIPLIERS if max(counts.values(), default=1) >= o and (u := _multiplier(v, o))]
+    for o, u in units * rounds:
         whole = [(size, _masks(v, u, o)) for size, count in counts.items() for _ in range(count // o)]
         rest = [(size, _masks(v, 1, 1)) for size, count in counts.items() for _ in range(count % o)]
         attempt = _Attempt(v, rng, whole + rest)

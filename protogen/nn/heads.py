@@ -50,7 +50,7 @@ class CosineHead(nn.Module):
         super().__init__()
         if not isinstance(prototypes, FixedPrototypes):
             raise BadRequest(
-                f"CosineHead takes FrozenPrototypes or StructuredPrototypes, got {type(prototypes).__name__}: "
+                f"CosineHead takes FrozenPrototypes, got {type(prototypes).__name__}: "
                 "wrap it first, with FrozenPrototypes(...)"
             )
         _check_temperature(temperature)
