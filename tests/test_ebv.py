@@ -263,7 +263,7 @@ def test_auto_takes_the_closed_form_a_descent_or_both(monkeypatch: pytest.Monkey
     assert start(d=64, n=2112) == start(d=7, n=28) == "closed-form"
 
 
-@pytest.mark.parametrize(("d", "n"), [(47, 500), (50, 400)])
+@pytest.mark.parametrize(("d", "n"), [(47, 500), (50, 1000)])
 def test_a_descent_from_a_closed_form_ends_below_it(d: int, n: int) -> None:
     form = choose(LINES, d, n)
     assert form is not None

@@ -6,11 +6,14 @@ from contextlib import suppress
 from ..errors import BadRequest
 from ..solution import Solution, Status
 from .antipodes import Antipodes
+from .cyclic import search
 from .family import Blocks, ClosedForm, Padded, label, merit
 from .lines import LINES
+from .orthonormal import Orthonormal
 from .quadric import QuadricPoints
 from .sharp import SharpPoints
 from .simplexlabels import SimplexLabels
+from .simplexlines import SimplexLines
 from .simplices import Simplices
 
 __all__ = [
@@ -25,23 +28,36 @@ __all__ = [
     "from_label",
     "label",
     "reaching",
+    "seek",
     "start_of",
 ]
 
 CLOSED_FORM = "closed-form"
 POINTS: tuple[type[ClosedForm], ...] = (Simplices, SharpPoints, QuadricPoints, Antipodes, SimplexLabels)
+EVERYWHERE = (Orthonormal, SimplexLines, Simplices)
+ASKED, SEARCHED = 2**14, 2**12
 FAMILIES = {family.family: family for family in LINES + POINTS}
 
 
 def reaching(families: tuple[type[ClosedForm], ...], d: int, n: int) -> list[ClosedForm]:
-    """The best form of n vectors in R^d of each family of LINES or POINTS that has one, the lowest cosine first."""
-    forms = [form for family in families if (form := family.reach(d, n))]
-    return sorted(forms, key=merit)
+    """The best form of n vectors in R^d of each family of LINES or POINTS that has one, the lowest cosine first.
+
+    In more than ASKED dimensions a form of at most so many is given, but for those that stand in every one.
+    """
+    asked = ((family, d if family in EVERYWHERE else min(d, ASKED)) for family in families)
+    return sorted((form for family, most in asked if (form := family.reach(most, n))), key=merit)
 
 
 def choose(families: tuple[type[ClosedForm], ...], d: int, n: int) -> ClosedForm | None:
     """Of LINES or POINTS, the closed form of n vectors in R^d with the lowest guaranteed cosine, or None."""
     return next(iter(reaching(families, d, n)), None)
+
+
+def seek(d: int, n: int) -> ClosedForm | None:
+    """As `choose` among LINES, or a cyclic packing that is better, if a search of a second at most finds one."""
+    form = choose(LINES, d, n)
+    found = search(d, n, form.cosine if form else 1) if d < n and d <= SEARCHED else None
+    return found or form
 
 
 def from_label(text: str) -> ClosedForm:

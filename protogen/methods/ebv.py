@@ -66,7 +66,7 @@ class EBV(Method):
         self._check(d, n)
         if self.extends is not None:
             return self._extension(Path(self.extends), d, n, seed)
-        form = catalog.choose(catalog.LINES, d, n) if self.start != "random" else None
+        form = catalog.seek(d, n) if self.start != "random" else None
         if form is None and self.start not in ("auto", "random"):
             raise BadRequest(f"no closed form reaches d={d}, n={n}; use --start random or auto, or a larger d")
         start = self._start(form, d, n)

@@ -1,6 +1,15 @@
-"""The training side: frozen prototypes and the heads on them, for torch."""
+"""The training side: prototypes that do not learn, and the heads on them, for torch."""
 
-from .frozen import FrozenPrototypes, exclude_from_ddp
+from .frozen import FixedPrototypes, FrozenPrototypes, exclude_from_ddp
 from .heads import CosineHead, cosine_logits
+from .structured import StructuredPrototypes, as_prototypes
 
-__all__ = ["CosineHead", "FrozenPrototypes", "cosine_logits", "exclude_from_ddp"]
+__all__ = [
+    "CosineHead",
+    "FixedPrototypes",
+    "FrozenPrototypes",
+    "StructuredPrototypes",
+    "as_prototypes",
+    "cosine_logits",
+    "exclude_from_ddp",
+]
