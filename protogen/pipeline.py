@@ -34,10 +34,7 @@ def generate(spec: Spec, run: Run | None = None) -> Prototypes:
     BadRequest where the device is unknown, the memory too small, or an artifact that the Spec names
     is not among the run's files.
     """
-    import torch
-
     from .geometry import pick_device
-    from .measure import measure
 
     run = run or Run()
     method = method_of(spec)
@@ -47,6 +44,15 @@ def generate(spec: Spec, run: Run | None = None) -> Prototypes:
     began = time.monotonic()
     given = {str(made.digest): made.tensors.get("centers", made.tensor) for made in map(read, run.files)}
     solution = method.solve(spec.d, spec.n, spec.seed, dataclasses.replace(run, inputs={**run.inputs, **given}))
+    return record(spec, solution, run, began)
+
+
+def record(spec: Spec, solution: Solution, run: Run, began: float) -> Prototypes:
+    """Measure the solution of a Spec, as `generate` says; `began` is when the work did, on the monotonic clock."""
+    import torch
+
+    from .measure import measure
+
     source, status, facts = solution.source, solution.status, dict(solution.facts)
     if 4 * math.prod(source.shape) <= HELD:
         source = InMemory.of(source)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from protogen.nn import FixedPrototypes, FrozenPrototypes, StructuredPrototypes, cosine_logits
+from protogen.solution import InMemory
 
 BATCH, TURNS = 256, 7
 CASES = {
@@ -42,7 +43,7 @@ def race(label: str, n: int) -> None:
     began = time.perf_counter()
     structured = StructuredPrototypes(label, n)
     built = time.perf_counter() - began
-    stored = FrozenPrototypes(structured.rows(0, n))
+    stored = FrozenPrototypes(InMemory.of(structured.laid).tensor)
     features, gradient = drawn(n, structured.d)
     best: dict[FixedPrototypes, list[float]] = {stored: [], structured: []}
     results = {}
@@ -65,7 +66,7 @@ def peak(kind: str, label: str, n: int) -> None:
     torch.randn(64, 64) @ torch.randn(64, 64)
     before = resident()
     structured = StructuredPrototypes(label, n)
-    prototypes = structured if kind == "structured" else FrozenPrototypes(structured.rows(0, n))
+    prototypes = structured if kind == "structured" else FrozenPrototypes(InMemory.of(structured.laid).tensor)
     passes(prototypes, *drawn(n, structured.d))
     print((resident() - before) // 1024)
 

@@ -246,21 +246,20 @@ def test_auto_takes_the_closed_form_a_descent_or_both(monkeypatch: pytest.Monkey
 
     form = choose(LINES, 46, 1104)  # all of the MUB in C^23: no coordinate is left free
     assert form == ComplexMUB(23)
-    for promise, taken in ((2 * form.cosine, "closed-form"), (form.cosine, "closed-form+descent")):
-        monkeypatch.setattr(ebv, "descent_promise", lambda d, n, promise=promise: promise)
-        assert start() == taken
-        assert start(d=47) == "closed-form+descent"  # a free coordinate
-        # Where it is good enough for the alpha that is asked for, there is nothing to search.
-        assert start(alpha=form.cosine) == start(d=47, alpha=form.cosine) == "closed-form"
-        for asked in ("random", "closed-form", "closed-form+descent"):
-            assert start(start=asked) == asked
+    assert start() == "closed-form+descent"
+    # Where it is good enough for the alpha that is asked for, there is nothing to search.
+    assert start(alpha=form.cosine) == start(d=47, alpha=form.cosine) == "closed-form"
+    for asked in ("random", "closed-form", "closed-form+descent"):
+        assert start(start=asked) == asked
     # Too large for a descent on the way: whichever promises less.
     monkeypatch.setattr(ebv, "AFFORDABLE", 1e6)
     for promise, taken in ((form.cosine, "closed-form"), (form.cosine - 1e-3, "random")):
         monkeypatch.setattr(ebv, "descent_promise", lambda d, n, promise=promise: promise)
         assert start() == taken
-    # Nothing is below the bound.
-    assert start(d=64, n=2112) == start(d=7, n=28) == "closed-form"
+    monkeypatch.undo()
+    # Nothing is below the bound, nor much where it lies within 5%, unless that is asked for.
+    assert start(d=64, n=2112) == start(d=7, n=28) == start(d=64, n=1000) == "closed-form"
+    assert start(d=64, n=1000, alpha=0.1249) == "closed-form+descent"
 
 
 @pytest.mark.parametrize(("d", "n"), [(47, 500), (50, 1000)])

@@ -41,7 +41,7 @@ FLOORS: list[set[str]] = [
     {"store"},
     {"access"},
     {"nn.frozen"},
-    {"nn.heads"},
+    {"nn.heads", "nn.structured"},
     {"nn"},
     {"report", "display", "plot"},
     {"cli"},

@@ -40,9 +40,9 @@ IMPROVED = f"{catalog.CLOSED_FORM}+descent"
 STARTS = ("auto", "random", catalog.CLOSED_FORM, IMPROVED)
 UPDATES = ("lbfgs", "paper")
 PAPER_RATE = 1e-3
-# What `auto` takes for worth a descent: multiplications of one pass, and how far the promise of random
-# rows may lie above what the closed form guarantees.
-AFFORDABLE, HOPE = 4e9, 1.1
+# What `auto` takes for worth a descent: so many multiplications in a pass at most, and a closed form that lies so
+# far above the bound at least; random rows are tried beside it where they promise so much more than it at most.
+AFFORDABLE, ROOM, HOPE = 1e9, 1.05, 1.1
 # Noise that moves a closed form off its place: on its own coordinates, and on those it leaves free.
 NOISE, FREE_NOISE = 0.1, 1.0
 
@@ -141,10 +141,11 @@ class EBV(Method):
             return self.start
         if form is None:
             return "random"
-        if n <= d or form.cosine <= max(coherence_bound(d, n).value, self.alpha or 0) + TOLERANCE:
+        bound = coherence_bound(d, n).value
+        enough = ROOM * bound if self.alpha is None else max(self.alpha, bound)
+        if n <= d or form.cosine <= enough + TOLERANCE:
             return catalog.CLOSED_FORM
-        hopeful = descent_promise(d, n) < HOPE * form.cosine
-        if n * n * d <= AFFORDABLE and self.update != "paper" and (hopeful or form.own_d < d):
+        if n * n * d <= AFFORDABLE and self.update != "paper":
             return IMPROVED
         return catalog.CLOSED_FORM if form.cosine <= descent_promise(d, n) else "random"
 

@@ -74,7 +74,8 @@ class FixedPrototypes(nn.Module, ABC):
             raise BadRequest(f"k is {k}; allowed is 1 to n; n is {self.n}")
         check_features(features, self.d)
         step = max(1, PART // max(1, features[..., 0].numel()) // self._block) * self._block
-        values, classes = [], []
+        values: list[Tensor] = []
+        classes: list[Tensor] = []
         for start in range(0, self.n, step):
             part = self.product(features, start, min(start + step, self.n))
             best = part.topk(min(k, part.shape[-1]))

@@ -76,7 +76,8 @@ def _directions(features: Tensor, d: int) -> Tensor:
     features = features.to(torch.promote_types(features.dtype, torch.float32))
     norms = torch.linalg.vector_norm(features, dim=-1, keepdim=True)
     # Dividing a zero feature by infinity makes its gradient 0; dividing by a small number would make it huge.
-    return features / norms.masked_fill(norms == 0, math.inf)
+    directions: Tensor = features / norms.masked_fill(norms == 0, math.inf)
+    return directions
 
 
 def _check_temperature(temperature: float) -> None:

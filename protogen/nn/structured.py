@@ -177,13 +177,16 @@ class Transform(nn.Module, ABC):
 
         def whole(part: slice) -> Tensor:
             before, after = start - part.start * self.size, part.stop * self.size - stop
-            within = weights[:, max(0, -before) : stop - start - max(0, -after)]
-            return F.pad(within, (max(0, before), max(0, after))).unflatten(1, (-1, self.size))
+            # A negative padding cuts.
+            blocks: Tensor = F.pad(weights, (before, after)).unflatten(1, (-1, self.size))
+            return blocks
 
         parts = self._parts(weights, start, stop)
         return self.total(((part, whole(part)) for part in parts), weights.new_zeros(len(weights), self.own_d))
 
     def _parts(self, x: Tensor, start: int, stop: int) -> list[slice]:
+        if len(x) == 0:  # FFTs refuse it
+            return []
         first, end = start // self.size, -(-stop // self.size)
         step = max(1, (CPU_CHUNK if x.device.type == "cpu" else GPU_CHUNK) // max(1, len(x) * self.size))
         edges = {*range(first, end, step), end, *({self.last} if first < self.last < end else ())}
@@ -231,7 +234,8 @@ class SignedBases(Transform):
     def _transformed(self, x: Tensor) -> Tensor:
         """The product of x (..., D) with the Sylvester matrix, a Kronecker product."""
         square = x.unflatten(-1, (len(self.left), len(self.right)))
-        return (self.left.to(x.dtype) @ (square @ self.right.to(x.dtype))).flatten(-2)
+        product: Tensor = self.left.to(x.dtype) @ (square @ self.right.to(x.dtype))
+        return product.flatten(-2)
 
 
 class PhasedBases(Transform):
@@ -275,14 +279,9 @@ class PhasedBases(Transform):
         total = torch.zeros_like(torch.complex(*zeros.chunk(2, 1)))
         standard = torch.zeros_like(total)
         for part, weights in parts:
-            if self.paired:
-                z = torch.view_as_complex(weights.unflatten(-1, (-1, 2)))
-            else:
-                z = torch.complex(
-                    *((weights.new_zeros(()).expand_as(weights), weights)[:: 1 if part.start == self.last else -1])
-                )
+            z = torch.view_as_complex(weights.unflatten(-1, (-1, 2))) if self.paired else weights.to(total.dtype)
             if part.start == self.last:
-                standard += z[:, 0]
+                standard += z[:, 0] if self.paired else 1j * z[:, 0]
             else:
                 found = torch.fft.ifftn(z.unflatten(-1, self.shape), dim=self._axes, norm="forward")
                 total += (found.flatten(2) * phases[part].conj()).sum(1)
