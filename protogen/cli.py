@@ -15,7 +15,7 @@ import typer
 
 from . import report
 from .access import ensure_path
-from .bounds import coherence_bound, line_bounds, max_cos_bound, point_bounds
+from .bounds import LARGEST, coherence_bound, line_bounds, max_cos_bound, point_bounds
 from .errors import BadRequest, DiskError, ProtogenError, Unmet
 from .header import read_header
 from .methods import METHODS, Method
@@ -383,6 +383,8 @@ def catalog_(
     json: Json = False,
 ) -> None:
     """List the closed forms that reach n vectors in R^d, the lowest guaranteed cosine first; builds nothing."""
+    check_whole("d", d, 2, LARGEST)
+    check_whole("n", n, 2, LARGEST)
     _print(report.listing(d, n, points), report.listing_lines, json)
 
 

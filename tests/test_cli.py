@@ -478,6 +478,19 @@ class TestCatalog:
         assert ran.out.startswith("no closed form reaches n=500 in d=4\n")
         assert "gets to about 0.9" in ran.out
 
+    @pytest.mark.parametrize(
+        ("words", "says"),
+        [
+            (("--d", 1, "--n", 10), "d is 1; allowed is a whole number, at least 2"),
+            (("--d", 10, "--n", 1), "n is 1; allowed is a whole number, at least 2"),
+            (("--d", 10, "--n", TOO_LARGE), f"n is {TOO_LARGE}"),
+            (("--d", "x", "--n", 10), "'x' is not a whole number"),
+            (("--d", 10), "Missing option '--n'"),
+        ],
+    )
+    def test_refuses_what_is_no_size(self, run: Command, words: tuple[object, ...], says: str) -> None:
+        one_error(run("catalog", *words), 2, says)
+
     @pytest.mark.parametrize(("d", "n"), [(8192, 10**8), (8192, 9000), (8191, 30_000), (1024, 10**7), (2, 10**8)])
     def test_asks_the_families_without_torch(self, d: int, n: int) -> None:
         code = f"import sys; from protogen.report import listing; listing({d}, {n}, False); listing({d}, {n}, True)"

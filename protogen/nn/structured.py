@@ -215,7 +215,7 @@ class SignedBases(Transform):
             self.last = form.flat
         index = torch.tensor(kept)
         signs = torch.zeros(min(-(-n // order), self.last), order)
-        signs[:, index] = _heads(form, order, len(signs))
+        signs[:, index] = _first_rows(form, order, len(signs))
         half = math.isqrt(order // 2).bit_length()
         self._hold(signs=signs, kept=index, left=_sylvester(order >> half), right=_sylvester(1 << half))
 
@@ -259,7 +259,7 @@ class PhasedBases(Transform):
         self.shape = (p,) * h
         elements, places = field(q), p ** torch.arange(h)
         dual = (elements.trace[elements.multiply(places, torch.arange(q)[:, None])] * places).sum(1)
-        rows = _heads(form, self.size, min(-(-n // self.size), self.last))
+        rows = _first_rows(form, self.size, min(-(-n // self.size), self.last))
         phases = torch.empty(len(rows), q, 2)
         phases[:, dual] = torch.stack((rows[:, :q], -rows[:, q:]), -1)
         self._hold(phases=phases, dual=dual)
@@ -330,9 +330,9 @@ class LabelledBases(Transform):
         self.bases, self.cut = bases, form.cut
         self.own_d, self.size, self.last = form.own_d, bases.size, bases.last
         own = form.form.own_d - form.cut
-        heads = _heads(form, self.size, form.count)
+        firsts = _first_rows(form, self.size, form.count)
         self.share = math.sqrt(1 / (1 + form.form.cosine))
-        self._hold(labels=heads[:, own:])
+        self._hold(labels=firsts[:, own:])
 
     def products(self, features: Tensor, parts: Iterable[slice]) -> Iterator[Tensor]:
         own, labels = features.split((self.own_d - len(self.labels), len(self.labels)), 1)
@@ -374,7 +374,7 @@ def _transform(form: catalog.ClosedForm, n: int) -> Transform | None:
     return None
 
 
-def _heads(form: catalog.ClosedForm, size: int, blocks: int) -> Tensor:
+def _first_rows(form: catalog.ClosedForm, size: int, blocks: int) -> Tensor:
     """The first row of each of the first blocks."""
     return torch.cat([form.rows(block * size, block * size + 1) for block in range(blocks)])
 
