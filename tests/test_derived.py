@@ -201,7 +201,7 @@ def test_projection_as_known() -> None:
     for d in range(3, 40):
         assert Projection.reach(d, d + 1) is None  # a simplex
         for n in range(d + 2, 3 * d):
-            reached, base = Projection.reach(d, n), choose(DIRECT, d + 1, n + 1)
+            reached, base = Projection.reach(d, n), best(family.reach(d + 1, n + 1) for family in DIRECT)
             # What fits R^d itself is no better projected.
             assert (reached and reached.form) == (base if base and base.own_d > d and base.cosine < 1 / 2 else None)
 

@@ -19,23 +19,24 @@ from .triples import Triples
 from .unitary import Unitary
 from .z4kerdock import Z4Kerdock
 
+# Of equal cosine the first is taken: those whose products with all vectors are fast come before the others.
 DIRECT: tuple[type[ClosedForm], ...] = (
     Orthonormal,
     SimplexLines,
-    ComplexMUB,
-    TernaryMUB,
-    HigherPhases,
-    Paley,
-    Bent,
-    Unitary,
-    Triples,
+    SharpLines,
     Kerdock,
     DelsarteGoethals,
     Z4Kerdock,
     KerdockOffFlat,
+    ComplexMUB,
+    TernaryMUB,
+    HigherPhases,
     Net,
     Space,
     Design,
     CyclicPacking,
-    SharpLines,
+    Paley,
+    Bent,
+    Unitary,
+    Triples,
 )

@@ -73,14 +73,14 @@ class Bases(ClosedForm, Protocol):
     def flat(self) -> int: ...
 
 
-def merit(form: ClosedForm) -> tuple[float, int, int]:
-    """What forms of one size are ordered by: the lowest guaranteed cosine, then the least tables and dimension."""
-    return form.cosine, form.held_bytes, form.own_d
+def merit(form: ClosedForm) -> tuple[float, int]:
+    """What forms of one size are ordered by: the lowest guaranteed cosine, but for rounding, then the least tables."""
+    return round(form.cosine, 12), form.held_bytes
 
 
 def best(forms: Iterable[Form | None]) -> Form | None:
-    """Of closed forms, the one of most merit."""
-    return min((form for form in forms if form), key=merit, default=None)
+    """Of closed forms, the one of most merit, of equals the one of least own_d."""
+    return min((form for form in forms if form), key=lambda form: (*merit(form), form.own_d), default=None)
 
 
 def label(form: ClosedForm) -> str:
