@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Antipodes:
+class Antipodes(ClosedForm):
     """The vectors of a set of lines of coherence mu, and their negatives: twice as many points, largest cosine mu."""
 
     family: ClassVar[str] = "antipodes"

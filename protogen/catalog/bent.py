@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from ..errors import BadRequest
-from .family import best
+from .family import Tight
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Bent:
+class Bent(Tight):
     """The columns x with f(x) = value of the Sylvester matrix of order 4^m, f(x) = x_1 x_{m+1} + ... + x_m x_{2m}.
 
     f is bent: the sum of (-1)^(i.x) over these x is 2^(m-1) or its negative for all i but 0 (Dillon 1974;
@@ -23,7 +23,6 @@ class Bent:
     """
 
     family: ClassVar[str] = "bent"
-    exact: ClassVar[bool] = True
     m: int
     value: int
 
@@ -32,11 +31,6 @@ class Bent:
             raise BadRequest(f"value is {self.value}; allowed is 0 or 1")
         if self.m <= self.value:
             raise BadRequest(f"m is {self.m}; allowed is {self.value + 1} or more; value is {self.value}")
-
-    @classmethod
-    def reach(cls, d: int, n: int) -> Self | None:
-        """The largest member that R^d holds, where its 4^m lines are enough."""
-        return best(form for form in cls.sized(1, d) if form.own_n >= n)
 
     @classmethod
     def sized(cls, low: int, high: int) -> Iterator[Self]:
@@ -55,10 +49,6 @@ class Bent:
     @property
     def cosine(self) -> float:
         return 1 / ((1 << self.m) + 1 - 2 * self.value)
-
-    @property
-    def held_bytes(self) -> int:
-        return 0
 
     def rows(self, start: int, stop: int) -> "Tensor":
         """Return rows start to stop - 1, (stop - start, own_d) float32."""

@@ -1,25 +1,24 @@
 """Lines where n is little above d: the complement of a tight frame, its vectors copied and set apart by simplices."""
 
 import math
-from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, ClassVar, Self, cast
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from ..errors import BadRequest
 from .direct import DIRECT
-from .family import Tight
+from .family import Bases, ClosedForm, Tight
 from .simplex import simplices
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-TIGHT = tuple(cast("type[Tight]", family) for family in DIRECT if hasattr(family, "sized"))
+TIGHT = tuple(family for family in DIRECT if issubclass(family, Tight))
 LARGEST = 2**14  # vectors of a frame whose complement is factorised: 2 GiB
 
 
 @dataclass(frozen=True)
-class BlowUp:
+class BlowUp(ClosedForm):
     """n vectors in R^(n - k) from N = `size` vectors x that are a tight frame of R^k, of coherence mu_0.
 
     The frame's Naimark complement is N unit vectors z in R^(N - k), <z_i, z_j> = -<x_i, x_j> k/(N - k),
@@ -95,7 +94,7 @@ class BlowUp:
 
 
 def _in_bases(form: Tight) -> bool:
-    return hasattr(form, "flat")
+    return isinstance(form, Bases)
 
 
 def _sizes(form: Tight, n: int) -> range:
@@ -127,7 +126,6 @@ def _complement_of_bases(form: Tight, size: int, start: int, stop: int) -> "Tens
 
 
 def _complement_by_qr(form: Tight, size: int, start: int, stop: int) -> "Tensor":
-    assert isinstance(form, Hashable)
     return _orthogonal(form)[start:stop, form.own_d :] * math.sqrt(size / (size - form.own_d))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from ..bounds import max_cos_bound
 from . import hadamard
+from .family import ClosedForm
 from .linear import LinearCode, linear_codes
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ PUNCTURE = 32  # coordinates that juxtaposed Hadamard codes may lose
 
 
 @dataclass(frozen=True)
-class CubeVertices:
+class CubeVertices(ClosedForm):
     """n vertices of the cube in R^d: the best binary code of length d that one of these gives.
 
     Words at Hamming distance h have the cosine 1 - 2h/d, so a code of n words with a large smallest
@@ -31,7 +32,6 @@ class CubeVertices:
     """
 
     family: ClassVar[str] = "cube"
-    exact: ClassVar[bool] = True
     d: int
     n: int
 
@@ -57,10 +57,6 @@ class CubeVertices:
     def construction(self) -> str:
         """Which kind of code it is."""
         return best_code(self.d, self.n).name
-
-    @property
-    def held_bytes(self) -> int:
-        return 0
 
     def rows(self, start: int, stop: int) -> "Tensor":
         """Return rows start to stop - 1, (stop - start, d) float32."""

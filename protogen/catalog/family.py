@@ -1,8 +1,9 @@
 """What every closed form answers, how it is named, and how it is laid into the space that was asked for."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
 
 if TYPE_CHECKING:
     import torch
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
 Blocks = tuple[tuple[int, ...], ...]
 
 
-class ClosedForm(Protocol):
+class ClosedForm(ABC):
     """One member of a family of lines or of points: a frozen dataclass of a few parameters.
 
     A parameter is a whole number, blocks of whole numbers, or another closed form. The member answers
@@ -21,61 +22,68 @@ class ClosedForm(Protocol):
     family: ClassVar[str]
 
     @classmethod
+    @abstractmethod
     def reach(cls, d: int, n: int) -> Self | None:
         """The member with the lowest cosine that has n vectors in R^d, of equals the one of least own_d; or None."""
-        ...
 
     @property
-    def own_d(self) -> int: ...
+    @abstractmethod
+    def own_d(self) -> int:
+        """The dimension that it needs."""
 
     @property
-    def own_n(self) -> int: ...
+    @abstractmethod
+    def own_n(self) -> int:
+        """The number of vectors that it has."""
 
     @property
+    @abstractmethod
     def cosine(self) -> float:
         """What the construction guarantees: of lines the largest |cos|, of points the largest cos."""
-        ...
 
     @property
     def exact(self) -> bool:
         """Whether the rows have the same bytes on every machine: no factorisation, no long sums of floats."""
-        ...
+        return True
 
     @property
     def held_bytes(self) -> int:
         """The memory of tables that any rows need, beside the rows themselves; 0 if it does not grow with own_n."""
-        ...
+        return 0
 
+    @abstractmethod
     def rows(self, start: int, stop: int) -> "torch.Tensor":
         """Return rows start to stop - 1, (stop - start, own_d), float32, unit, on the CPU."""
-        ...
 
 
-Form = TypeVar("Form", bound=ClosedForm)
-
-
-class Tight(ClosedForm, Protocol):
-    """A family whose members are tight frames: all own_n rows X have X^T X = (own_n / own_d) I."""
+class Tight(ClosedForm):
+    """A family with members that are tight frames: all own_n rows X have X^T X = (own_n / own_d) I."""
 
     @classmethod
+    def reach(cls, d: int, n: int) -> Self | None:
+        return best(form for form in cls.sized(1, d) if n <= form.own_n)
+
+    @classmethod
+    @abstractmethod
     def sized(cls, low: int, high: int) -> Iterator[Self]:
-        """Yield the members with low <= own_d <= high."""
-        ...
+        """Yield the members that are tight frames, low <= own_d <= high."""
 
 
-class Bases(ClosedForm, Protocol):
-    """A family whose rows run in orthonormal bases: rows k own_d to (k + 1) own_d - 1 are one.
-
-    The first `flat` bases have all coordinates 1 / sqrt(own_d) or its negative.
-    """
+class Bases(ClosedForm):
+    """A family whose rows run in orthonormal bases: rows k own_d to (k + 1) own_d - 1 are one."""
 
     @property
-    def flat(self) -> int: ...
+    @abstractmethod
+    def flat(self) -> int:
+        """How many of the first bases have all coordinates 1 / sqrt(own_d) or its negative."""
 
 
 def merit(form: ClosedForm) -> tuple[float, int]:
     """What forms of one size are ordered by: the lowest guaranteed cosine, but for rounding, then the least tables."""
     return round(form.cosine, 12), form.held_bytes
+
+
+Form = TypeVar("Form", bound=ClosedForm)
 
 
 def best(forms: Iterable[Form | None]) -> Form | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from ..errors import BadRequest
-from .family import best
+from .family import ClosedForm, best
 from .quadratic import flat_rows, kerdock_exponents
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ FLATS = {
 
 
 @dataclass(frozen=True)
-class KerdockOffFlat:
+class KerdockOffFlat(ClosedForm):
     """The first 2^(r(r-1)/2) Kerdock bases of R^(4^k) without the 2^r coordinates of a subspace V of the index space.
 
     4^k 2^(r(r-1)/2) lines in R^(4^k - 2^r) of coherence (2^k + 2^(r-1)) / (4^k - 2^r). The signs of two
@@ -32,7 +32,6 @@ class KerdockOffFlat:
     """
 
     family: ClassVar[str] = "kerdock-off-flat"
-    exact: ClassVar[bool] = True
     k: int
     r: int
 
@@ -57,10 +56,6 @@ class KerdockOffFlat:
     @property
     def cosine(self) -> float:
         return float(2**self.k + 2 ** (self.r - 1)) / self.own_d
-
-    @property
-    def held_bytes(self) -> int:
-        return 0
 
     def rows(self, start: int, stop: int) -> "Tensor":
         """Return rows start to stop - 1, (stop - start, own_d) float32, basis by basis."""

@@ -3,16 +3,16 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Self, cast
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from ..errors import BadRequest
 from .direct import DIRECT
-from .family import Bases, best
+from .family import Bases, ClosedForm, best
 
 if TYPE_CHECKING:
     import torch
 
-BASES = tuple(cast("type[Bases]", family) for family in DIRECT if hasattr(family, "flat"))
+BASES = tuple(family for family in DIRECT if issubclass(family, Bases))
 
 
 def bases_within(room: int, n: int) -> Iterator[Bases]:
@@ -26,7 +26,7 @@ def bases_within(room: int, n: int) -> Iterator[Bases]:
 
 
 @dataclass(frozen=True)
-class Labels:
+class Labels(ClosedForm):
     """The first `count` bases of a form in R^D, coherence mu_0, each with a label of its own.
 
     A vector x of basis b becomes sqrt(p) x and sqrt(1 - p) e_b, p = 1/(1 + mu_0): D count vectors in
@@ -37,7 +37,6 @@ class Labels:
     """
 
     family: ClassVar[str] = "labels"
-    exact: ClassVar[bool] = True  # as every family of bases is
     form: Bases
     count: int
     cut: int

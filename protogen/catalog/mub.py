@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from ..errors import BadRequest
+from .family import Bases, ClosedForm, Tight
 from .fields import field, prime_power, prime_powers
 from .roots import as_real, roots
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ComplexMUB:
+class ComplexMUB(Tight, Bases):
     """The p + 1 mutually unbiased bases of C^p, p any odd prime power (Wootters and Fields 1989).
 
     v_{a,b}(x) = p^(-1/2) w^Tr(a x^2 + b x) for a, b, x in the field F of p elements, w a primitive
@@ -24,7 +25,6 @@ class ComplexMUB:
     """
 
     family: ClassVar[str] = "mub"
-    exact: ClassVar[bool] = True
     p: int
 
     def __post_init__(self) -> None:
@@ -57,10 +57,6 @@ class ComplexMUB:
     def cosine(self) -> float:
         return 1 / math.sqrt(self.p)
 
-    @property
-    def held_bytes(self) -> int:
-        return 0
-
     def rows(self, start: int, stop: int) -> "torch.Tensor":
         """Return rows start to stop - 1, (stop - start, 2p) float32, from float64 tables."""
         import torch
@@ -76,7 +72,7 @@ class ComplexMUB:
 
 
 @dataclass(frozen=True)
-class TernaryMUB:
+class TernaryMUB(ClosedForm):
     """Half of the mutually unbiased bases of C^q as real lines, q = 3^m, m odd.
 
     One real row (Re v, Im v) of each of ComplexMUB's vectors, those of the standard basis times i:
@@ -86,7 +82,6 @@ class TernaryMUB:
     """
 
     family: ClassVar[str] = "ternary-mub"
-    exact: ClassVar[bool] = True
     m: int
 
     def __post_init__(self) -> None:
@@ -114,10 +109,6 @@ class TernaryMUB:
     @property
     def cosine(self) -> float:
         return math.sqrt(3 / (4 * self.q))
-
-    @property
-    def held_bytes(self) -> int:
-        return 0
 
     def rows(self, start: int, stop: int) -> "torch.Tensor":
         """Return rows start to stop - 1, (stop - start, 2q) float32: one of each pair of ComplexMUB's."""

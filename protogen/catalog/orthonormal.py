@@ -3,16 +3,17 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
+from .family import ClosedForm
+
 if TYPE_CHECKING:
     import torch
 
 
 @dataclass(frozen=True)
-class Orthonormal:
+class Orthonormal(ClosedForm):
     """The standard basis of R^k."""
 
     family: ClassVar[str] = "orthonormal"
-    exact: ClassVar[bool] = True
     k: int
 
     @classmethod
@@ -31,10 +32,6 @@ class Orthonormal:
     @property
     def cosine(self) -> float:
         return 0.0
-
-    @property
-    def held_bytes(self) -> int:
-        return 0
 
     def rows(self, start: int, stop: int) -> "torch.Tensor":
         """Return rows of the identity, (stop - start, k) float32."""

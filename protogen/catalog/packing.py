@@ -1,12 +1,13 @@
 """Packing frames: from points and lines, two points on at most one common line, vectors of coherence 1/r."""
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from functools import lru_cache
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from ..errors import BadRequest
 from . import hadamard
+from .family import Tight
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,7 +19,7 @@ def orders(r: int) -> tuple[int, ...]:
     return tuple(order for order in (r + 1, r, r - 1) if r > 1 and hadamard.exists(order))
 
 
-class Packing(ABC):
+class Packing(Tight):
     """Points, each on r of own_d lines, two of them on at most one common line; a coordinate a line.
 
     Each point has the rows of an r-column matrix on its r lines: a Hadamard matrix of the given
@@ -30,7 +31,6 @@ class Packing(ABC):
     A family is a frozen dataclass with the field `order`, which checks its other parameters first.
     """
 
-    exact: ClassVar[bool] = True
     order: int
 
     def __post_init__(self) -> None:
@@ -45,10 +45,6 @@ class Packing(ABC):
     @abstractmethod
     def points(self) -> int: ...
 
-    @property
-    @abstractmethod
-    def own_d(self) -> int: ...
-
     @abstractmethod
     def lines(self, points: "Tensor") -> "Tensor":
         """The r lines, distinct whole numbers below own_d, of each of some points: (k,) to (k, r), int64."""
@@ -60,10 +56,6 @@ class Packing(ABC):
     @property
     def cosine(self) -> float:
         return 1 / self.r
-
-    @property
-    def held_bytes(self) -> int:
-        return 0
 
     def rows(self, start: int, stop: int) -> "Tensor":
         """Return rows start to stop - 1, (stop - start, own_d) float32, point by point."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from ..errors import BadRequest
+from .family import Tight
 from .fields import field, prime_power, prime_powers
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Paley:
+class Paley(Tight):
     """q + 1 equiangular lines in R^((q+1)/2), q = 1 mod 4 a prime power (Paley 1933, Strohmer and Heath 2003).
 
     Coherence 1/sqrt(q). Off its diagonal the Gram matrix is Paley's symmetric conference matrix over
@@ -23,7 +24,6 @@ class Paley:
     """
 
     family: ClassVar[str] = "paley"
-    exact: ClassVar[bool] = True
     q: int
 
     def __post_init__(self) -> None:
@@ -52,10 +52,6 @@ class Paley:
     @property
     def cosine(self) -> float:
         return 1 / math.sqrt(self.q)
-
-    @property
-    def held_bytes(self) -> int:
-        return 0
 
     def rows(self, start: int, stop: int) -> "Tensor":
         """Return rows start to stop - 1, (stop - start, (q+1)/2) float32, from float64 tables."""

@@ -6,6 +6,7 @@ from itertools import count
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from ..errors import BadRequest
+from .family import ClosedForm
 from .fields import is_prime
 from .roots import as_real, roots
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class HigherPhases:
+class HigherPhases(ClosedForm):
     """The polynomials of a degree up to D >= 3 without constant term as phases in C^p, p > (D - 1)^2 prime.
 
     v_f(x) = p^(-1/2) exp(2 pi i f(x) / p) for x in F_p; each gives the two real rows (Re v, Im v) and
@@ -24,7 +25,6 @@ class HigherPhases:
     """
 
     family: ClassVar[str] = "phases"
-    exact: ClassVar[bool] = True
     p: int
     degree: int
 
@@ -54,10 +54,6 @@ class HigherPhases:
     @property
     def cosine(self) -> float:
         return (self.degree - 1) / math.sqrt(self.p)
-
-    @property
-    def held_bytes(self) -> int:
-        return 0
 
     def rows(self, start: int, stop: int) -> "torch.Tensor":
         """Return rows start to stop - 1, (stop - start, 2p) float32, from float64 tables."""

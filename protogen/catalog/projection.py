@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Projection:
+class Projection(ClosedForm):
     """The vectors of a form in R^D, projected on the complement of its last one w: coherence mu_0/(1 - mu_0).
 
     Of u and v this leaves (<u, v> - <u, w><v, w>) / sqrt((1 - <u, w>^2)(1 - <v, w>^2)), at most

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from ..errors import BadRequest
 from .direct import DIRECT
-from .family import best
+from .family import ClosedForm, best
 from .quadratic import QuadraticBases
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ FORMS = [family for family in DIRECT if issubclass(family, QuadraticBases)]
 
 
 @dataclass(frozen=True)
-class Punctured:
+class Punctured(ClosedForm):
     """The flat bases of a form in R^D, of coherence mu, without the last `drop` coordinates.
 
     Coherence (mu D + drop) / (D - drop), as each coordinate adds 1 or -1 to the inner product T of two
@@ -27,7 +27,6 @@ class Punctured:
     """
 
     family: ClassVar[str] = "punctured"
-    exact: ClassVar[bool] = True
     form: QuadraticBases
     drop: int
 
@@ -55,10 +54,6 @@ class Punctured:
     @property
     def cosine(self) -> float:
         return _peak(self.form, self.drop) / self.own_d
-
-    @property
-    def held_bytes(self) -> int:
-        return 0
 
     def rows(self, start: int, stop: int) -> "Tensor":
         """Return rows start to stop - 1, (stop - start, own_d) float32, basis by basis."""

@@ -1,12 +1,12 @@
 """Orthonormal bases of signs in R^(2^m): the Sylvester matrix with its columns signed by quadratic forms."""
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
-from .family import best
+from .family import Bases, Tight
 from .fields import field
 from .hadamard import sylvester
 
@@ -14,33 +14,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class QuadraticBases(ABC):
+class QuadraticBases(Tight, Bases):
     """A set of lines in R^(2^m): `flat` bases of signs, one for each quadratic form, then the standard basis."""
 
     family: ClassVar[str]
-    exact: ClassVar[bool] = True
-
-    @classmethod
-    def reach(cls, d: int, n: int) -> Self | None:
-        """The member of the lowest coherence, of equals of the least own_d, that has n vectors in R^d."""
-        return best(form for form in cls.sized(1, d) if n <= form.own_n)
-
-    @classmethod
-    @abstractmethod
-    def sized(cls, low: int, high: int) -> Iterator[Self]:
-        """Yield the members with low <= own_d <= high."""
-
-    @property
-    @abstractmethod
-    def own_d(self) -> int: ...
-
-    @property
-    @abstractmethod
-    def flat(self) -> int: ...
-
-    @property
-    @abstractmethod
-    def cosine(self) -> float: ...
 
     @abstractmethod
     def exponents(self, bases: range) -> "Tensor":
@@ -49,10 +26,6 @@ class QuadraticBases(ABC):
     @property
     def own_n(self) -> int:
         return self.own_d * (self.flat + 1)
-
-    @property
-    def held_bytes(self) -> int:
-        return 0
 
     def rows(self, start: int, stop: int) -> "Tensor":
         """Return rows start to stop - 1, (stop - start, own_d) float32, basis by basis."""

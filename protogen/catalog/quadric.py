@@ -6,6 +6,7 @@ from functools import reduce
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from ..errors import BadRequest
+from .family import ClosedForm
 from .fields import field, prime_power, prime_powers
 from .simplex import simplices
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class QuadricPoints:
+class QuadricPoints(ClosedForm):
     """The (q+1)(q^3+1) points of the elliptic quadric of PG(5, q), q any prime power, in R^(q(q^2-q+1)).
 
     Points that are orthogonal to each other have the cosine -1/q, others 1/q^2, the least for so many
@@ -26,7 +27,6 @@ class QuadricPoints:
     """
 
     family: ClassVar[str] = "quadric-points"
-    exact: ClassVar[bool] = True
     q: int
 
     def __post_init__(self) -> None:
@@ -51,10 +51,6 @@ class QuadricPoints:
     @property
     def cosine(self) -> float:
         return 1 / self.q**2
-
-    @property
-    def held_bytes(self) -> int:
-        return 0
 
     def rows(self, start: int, stop: int) -> "Tensor":
         """Return rows start to stop - 1, (stop - start, q(q^2-q+1)) float32."""

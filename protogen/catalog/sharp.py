@@ -8,7 +8,7 @@ from operator import add
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
 from ..errors import BadRequest
-from .family import best
+from .family import Tight, best
 from .leech import e8, leech
 
 if TYPE_CHECKING:
@@ -77,11 +77,10 @@ SECTIONS = ANTIPODAL | {
 
 
 @dataclass(frozen=True)
-class Sharp:
+class Sharp(Tight):
     """n vectors in R^d, a tight frame: one of every `step` points of the section of step * n points."""
 
     family: ClassVar[str]
-    exact: ClassVar[bool] = True
     sections: ClassVar[dict[tuple[int, int], Section]]
     step: ClassVar[int]
     d: int

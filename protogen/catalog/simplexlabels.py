@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from ..errors import BadRequest
-from .family import Bases, best
+from .family import Bases, ClosedForm, best
 from .labels import BASES, bases_within
 from .simplex import simplices
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class SimplexLabels:
+class SimplexLabels(ClosedForm):
     """The first B = `count` bases of a form in R^D, coherence mu_0, with their negatives and a label for each basis.
 
     A vector x of basis b becomes sqrt(1 - s) x and sqrt(s) times vertex b of the regular simplex in R^(B - 1),
@@ -23,7 +23,6 @@ class SimplexLabels:
     """
 
     family: ClassVar[str] = "simplex-labels"
-    exact: ClassVar[bool] = True  # as every family of bases is
     form: Bases
     count: int
 

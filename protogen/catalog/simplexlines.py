@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from ..errors import BadRequest
+from .family import Tight
 from .simplex import simplices
 
 if TYPE_CHECKING:
@@ -12,11 +13,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class SimplexLines:
+class SimplexLines(Tight):
     """The d + 1 vertices of the regular simplex in R^d as lines: coherence 1/d, the least there is (Welch 1974)."""
 
     family: ClassVar[str] = "simplex-lines"
-    exact: ClassVar[bool] = True
     d: int
 
     def __post_init__(self) -> None:
@@ -44,10 +44,6 @@ class SimplexLines:
     @property
     def cosine(self) -> float:
         return 1 / self.d
-
-    @property
-    def held_bytes(self) -> int:
-        return 0
 
     def rows(self, start: int, stop: int) -> "torch.Tensor":
         """Return rows start to stop - 1, (stop - start, d) float32, by formula."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
+from .family import ClosedForm
 from .simplex import simplices
 
 if TYPE_CHECKING:
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Simplices:
+class Simplices(ClosedForm):
     """k regular simplices in orthogonal spaces, n points together in R^(n - k) (Rankin 1955).
 
     One simplex (k = 1) has all cosines -1/(n-1); pairs of opposite points (n = 2k) are the
@@ -19,7 +20,6 @@ class Simplices:
     """
 
     family: ClassVar[str] = "simplices"
-    exact: ClassVar[bool] = True
     n: int
     k: int
 
@@ -39,10 +39,6 @@ class Simplices:
     @property
     def cosine(self) -> float:
         return -1 / (self.n - 1) if self.k == 1 else 0.0
-
-    @property
-    def held_bytes(self) -> int:
-        return 0
 
     def rows(self, start: int, stop: int) -> "torch.Tensor":
         """Return rows start to stop - 1, (stop - start, n - k) float32, by formula."""

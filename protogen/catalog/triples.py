@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from ..errors import BadRequest
 from . import hadamard
-from .family import best
+from .family import Tight
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Triples:
+class Triples(Tight):
     """Equiangular lines on a Steiner triple system of v points, without or with a simplex.
 
     (v+1)/2 is a Hadamard order and v = 1 or 3 mod 6. A coordinate a triple: each point has the rows of
@@ -28,7 +28,6 @@ class Triples:
     """
 
     family: ClassVar[str] = "triples"
-    exact: ClassVar[bool] = True
     v: int
     simplex: int
 
@@ -38,11 +37,6 @@ class Triples:
         least = 7 - 4 * self.simplex
         if self.v < least or not _exists(self.v):
             raise BadRequest(f"v is {self.v}; allowed is {least} or more, 1 or 3 mod 6, (v+1)/2 a Hadamard order")
-
-    @classmethod
-    def reach(cls, d: int, n: int) -> Self | None:
-        """The member of lowest coherence that R^d holds and whose lines are enough."""
-        return best(form for form in cls.sized(1, d) if form.own_n >= n)
 
     @classmethod
     def sized(cls, low: int, high: int) -> Iterator[Self]:

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from ..errors import BadRequest
+from .family import Tight
 from .fields import field, prime_power, prime_powers
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Unitary:
+class Unitary(Tight):
     """q^3 + 1 equiangular lines in R^(q^2-q+1), q an odd prime power: the two-graph of PSU(3, q) (Taylor 1977).
 
     Coherence 1/q. For e a non-square of F_q and chi its quadratic character, the lines (u, w, z) and
@@ -27,7 +28,6 @@ class Unitary:
     """
 
     family: ClassVar[str] = "unitary"
-    exact: ClassVar[bool] = True
     q: int
 
     def __post_init__(self) -> None:
@@ -57,10 +57,6 @@ class Unitary:
     @property
     def cosine(self) -> float:
         return 1 / self.q
-
-    @property
-    def held_bytes(self) -> int:
-        return 0
 
     def rows(self, start: int, stop: int) -> "Tensor":
         """Return rows start to stop - 1, (stop - start, q^2 - q + 1) float32, from float64 tables."""
