@@ -14,10 +14,11 @@ import time
 import torch
 
 from protogen.bounds import coherence_bound
-from protogen.catalog import LINES, ClosedForm, Padded, choose, label
+from protogen.catalog import LINES, Padded, choose, label
 from protogen.measure import measure
 from protogen.methods import resolve
 from protogen.pipeline import generate
+from protogen.solution import Rows
 
 TABLE = [
     (64, 1000),
@@ -40,17 +41,17 @@ ALL_PAIRS = 2e10  # up to so many every pair is measured, beyond 1,000 random ro
 AUTHORS = {100: 0.1350, 200: 0.0800, 300: 0.0580, 400: 0.0440, 500: 0.0350, 1000: 0.0004}
 
 
-def sampled(form: ClosedForm, n: int, d: int) -> float:
-    """The largest |cos| of 1,000 random rows with all n."""
-    source, generator = Padded(form, n, d), torch.Generator().manual_seed(0)
-    index = torch.randint(n, (1000,), generator=generator).sort().values
+def sampled(source: Rows, samples: int = 1000) -> float:
+    """The largest |cos| of random rows with all others."""
+    n = source.shape[0]
+    index = torch.randint(n, (samples,), generator=torch.Generator().manual_seed(0)).unique()
     rows = torch.cat([source.rows(i, i + 1) for i in index.tolist()])
     largest = 0.0
     for start in range(0, n, 8192):
         stop = min(start + 8192, n)
         cosines = rows @ source.rows(start, stop).T
-        here = (index >= start) & (index < stop)
-        cosines[here.nonzero()[:, 0], index[here] - start] = 0
+        here = ((index >= start) & (index < stop)).nonzero()[:, 0]
+        cosines[here, index[here] - start] = 0
         largest = max(largest, float(cosines.abs().max()))
     return largest
 
@@ -64,7 +65,7 @@ def table() -> None:
         if n * (n - 1) / 2 <= ALL_PAIRS:
             measured, over = measure(Padded(form, n, d)).coherence.value, "all pairs"
         else:
-            measured, over = sampled(form, n, d), "1,000 rows"
+            measured, over = sampled(Padded(form, n, d)), "1,000 rows"
         seconds = time.perf_counter() - began
         met = "" if measured <= form.cosine + 1e-6 else "  NOT KEPT"
         print(
