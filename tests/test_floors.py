@@ -41,7 +41,7 @@ FLOORS: list[set[str]] = [
     {"store"},
     {"access"},
     {"nn.frozen"},
-    {"nn.heads", "nn.structured"},
+    {"nn.ddp", "nn.heads", "nn.structured"},
     {"nn"},
     {"report", "display", "plot"},
     {"cli"},

@@ -1,20 +1,23 @@
 """Frozen prototypes and the cosine head, against Eq. 6 in float64 and against nn's own habits."""
 
 import copy
+import io
 import math
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn, get_ema_multi_avg_fn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from protogen.errors import BadRequest
-from protogen.nn import CosineHead, FrozenPrototypes, cosine_logits, exclude_from_ddp
-from protogen.prototypes import Prototypes, Provenance
+from protogen.header import read_header
+from protogen.nn import CosineHead, Fingerprint, FrozenPrototypes, cosine_logits
+from protogen.prototypes import Prototypes, Provenance, read
 from protogen.solution import InMemory
 from protogen.spec import Spec
 from protogen.store import Store
@@ -29,6 +32,13 @@ def unit_rows(n: int, d: int, seed: int = 0) -> Tensor:
 def draw(*shape: int) -> Tensor:
     """Draw features in float64."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def published(folder: Path, seed: int = 0) -> Path:
+    """Write unit rows (5, 3) to a file of a store."""
+    made = Provenance("0", "0", "0", "cpu", 1, 0, 0.0, "2000-01-01T00:00:00Z", "built by formula", "exact")
+    spec = Spec.of("ebv", 1, d=3, n=5, seed=seed, params={})
+    return Store(folder).publish(Prototypes(spec, InMemory(unit_rows(5, 3, seed)), stats=None, provenance=made))
 
 
 def probabilities(features: Tensor, prototypes: Tensor, tau: float) -> Tensor:
@@ -68,14 +78,11 @@ def test_frozen_makes_rows_contiguous() -> None:
 
 
 def test_frozen_takes_a_record_and_a_path(tmp_path: Path) -> None:
-    rows = unit_rows(5, 3)
-    made = Provenance("0", "0", "0", "cpu", 1, 0, 0.0, "2000-01-01T00:00:00Z", "built by formula", "exact")
-    spec = Spec.of("ebv", 1, d=3, n=5, seed=0, params={})
-    record = Prototypes(spec, InMemory(rows), stats=None, provenance=made)
-    path = Store(tmp_path).publish(record)
-    assert FrozenPrototypes(record).prototypes.data_ptr() == rows.data_ptr()
-    assert torch.equal(FrozenPrototypes(path).prototypes, rows)
-    assert torch.equal(FrozenPrototypes(str(path)).prototypes, rows)
+    path = published(tmp_path)
+    record = read(path)
+    assert FrozenPrototypes(record).prototypes.data_ptr() == record.tensor.data_ptr()
+    for source in (path, str(path)):
+        assert torch.equal(FrozenPrototypes(source).prototypes, unit_rows(5, 3))
 
 
 def test_frozen_refuses_what_is_no_source() -> None:
@@ -176,22 +183,295 @@ def test_frozen_refuses_what_are_not_prototypes(rows: Tensor, message: str) -> N
     assert "\n" not in str(refused.value)
 
 
-@pytest.fixture
-def gloo() -> Iterator[None]:
-    """A process group of this process alone."""
-    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
-    yield
-    torch.distributed.destroy_process_group()
+# The type that is asked for
 
 
-@pytest.mark.usefixtures("gloo")
-def test_exclude_from_ddp_leaves_the_other_buffers_to_it() -> None:
-    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), CosineHead(FrozenPrototypes(unit_rows(5, 3))))
-    assert "2.prototypes.prototypes" in DistributedDataParallel(model).named_module_buffers
-    exclude_from_ddp(model)
-    wrapped = DistributedDataParallel(model)
-    assert wrapped.named_module_buffers.keys() == {f"1.{name}" for name, _ in model[1].named_buffers()}
-    wrapped(torch.ones(2, 4)).sum().backward()
+@pytest.mark.parametrize(("dtype", "error"), [(torch.bfloat16, 2e-2), (torch.float16, 2e-3), (torch.float64, 1e-7)])
+@pytest.mark.parametrize("given", [torch.float32, torch.bfloat16, torch.float64])
+def test_a_type_that_is_asked_for_is_held_and_computed_in(dtype: torch.dtype, error: float, given: torch.dtype) -> None:
+    rows, features = unit_rows(50, 32), draw(8, 32).to(given)
+    head = CosineHead(FrozenPrototypes(rows, dtype=dtype), temperature=1.0)
+    head.double().half()
+    assert head.prototypes.prototypes.dtype == dtype
+    assert head(features).dtype == dtype
+    expected = cosine_logits(features.double(), rows, 1.0)
+    torch.testing.assert_close(head(features).double(), expected, rtol=0, atol=error)
+    head.load_state_dict(CosineHead(FrozenPrototypes(rows)).state_dict(), assign=True)
+    assert torch.equal(head.prototypes.prototypes, rows.to(dtype))
+    assert head.prototypes.fingerprint == Fingerprint.of_tensor(rows)
+
+
+@pytest.mark.parametrize("held", [torch.float32, torch.bfloat16])
+def test_half_precision_is_not_converted_under_autocast(held: torch.dtype) -> None:
+    class Conversions(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if func is torch.ops.aten._to_copy.default:
+                converted.append(tuple(args[0].shape))
+            return func(*args, **(kwargs or {}))
+
+    head, features, converted = CosineHead(FrozenPrototypes(unit_rows(50, 32), dtype=held)), draw(8, 32).float(), []
+    with torch.autocast("cpu", torch.bfloat16), Conversions():
+        assert head(features).dtype == torch.bfloat16
+    assert sorted(converted) == [(8, 32), *([(50, 32)] if held == torch.float32 else [])]
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.complex64, None])
+def test_other_types_are_refused(dtype: torch.dtype) -> None:
+    with pytest.raises(BadRequest, match=f"dtype is {dtype}; allowed are torch.float32, torch.float64"):
+        FrozenPrototypes(unit_rows(5, 3), dtype=dtype)
+
+
+# The fingerprint
+
+
+def head_on(source: Tensor | Path, **options: bool) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(4, 3), CosineHead(FrozenPrototypes(source, **options)))
+
+
+EXTRA = "1.prototypes._extra_state"
+
+
+def test_a_tensor_has_the_fingerprint_of_its_file(tmp_path: Path) -> None:
+    path = published(tmp_path)
+    digest = read_header(path).digest
+    found = [FrozenPrototypes(source).fingerprint for source in (unit_rows(5, 3), path, str(path), read(path))]
+    assert [one.digest for one in found] == 4 * [digest]
+    assert [one.name for one in found] == ["a tensor (5, 3)", *3 * [f"ebv/d3-n5/{path.name}"]]
+    assert found[0] == found[1] != FrozenPrototypes(unit_rows(5, 3, seed=1)).fingerprint
+    assert str(found[1]) == f"ebv/d3-n5/{path.name} (sha256 {digest[:12]})"
+
+
+def test_a_fingerprint_covers_every_block() -> None:
+    rows = unit_rows(3000, 400)  # 4.8 MB: two whole blocks and a part
+    whole = Fingerprint.of_tensor(rows)
+    assert whole == Fingerprint.of_tensor(rows.T.contiguous().T)
+    rows[-1] = -rows[-1]
+    assert Fingerprint.of_tensor(rows) != whole
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+@pytest.mark.parametrize("form", ["torch", "safetensors", "safetensors model"])
+def test_a_checkpoint_carries_the_fingerprint(tmp_path: Path, persistent: bool, form: str) -> None:
+    ours, others = published(tmp_path), published(tmp_path, seed=1)
+    model, saved = head_on(ours, persistent=persistent), tmp_path / "saved"
+    assert model.state_dict()[EXTRA].dtype == torch.uint8
+    assert bytes(model.state_dict()[EXTRA][:32].tolist()).hex() == read_header(ours).digest
+
+    def load_into(model: nn.Module) -> None:
+        if form == "safetensors model":
+            assert safetensors.torch.load_model(model, saved) == (set(), [])
+        else:
+            state = torch.load(saved) if form == "torch" else safetensors.torch.load_file(saved)
+            model.load_state_dict(state, strict=True)
+
+    match form:
+        case "torch":
+            torch.save(model.state_dict(), saved)
+        case "safetensors":
+            safetensors.torch.save_file(model.state_dict(), saved)
+        case "safetensors model":
+            safetensors.torch.save_model(model, str(saved))
+    same, other = head_on(ours, persistent=persistent), head_on(others, persistent=persistent)
+    load_into(same)
+    assert torch.equal(same(torch.ones(1, 4)), model(torch.ones(1, 4)))
+    before = other[1].prototypes.prototypes.clone()
+    with pytest.raises(BadRequest) as refused:
+        load_into(other)
+    names = [f"ebv/d3-n5/{path.name} (sha256 {read_header(path).digest[:12]})" for path in (ours, others)]
+    assert str(refused.value) == (
+        f"the checkpoint was trained with {names[0]}, this model has {names[1]}: "
+        "build the model with the checkpoint's prototypes"
+    )
+    assert torch.equal(other[1].prototypes.prototypes, before)
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_a_checkpoint_without_a_fingerprint_loads_unchecked(persistent: bool) -> None:
+    theirs = head_on(unit_rows(5, 3, seed=1), persistent=persistent)
+    state = theirs.state_dict()
+    del state[EXTRA]
+    model = head_on(unit_rows(5, 3), persistent=persistent)
+    model.load_state_dict(state, strict=True)
+    source = theirs if persistent else head_on(unit_rows(5, 3))
+    assert torch.equal(model[1].prototypes.prototypes, source[1].prototypes.prototypes)
+    assert model[1].prototypes.fingerprint == source[1].prototypes.fingerprint
+
+
+def test_missing_and_unknown_keys_are_still_told() -> None:
+    model = head_on(unit_rows(5, 3))
+    state = model.state_dict()
+    del state["1.prototypes.prototypes"], state[EXTRA]
+    with pytest.raises(RuntimeError, match=r"Missing key\(s\) in state_dict: \"1.prototypes.prototypes\"\. ?$"):
+        model.load_state_dict(state)
+    with pytest.raises(RuntimeError, match=r"Unexpected key\(s\) in state_dict: \"1.prototypes.more\""):
+        model.load_state_dict({**model.state_dict(), "1.prototypes.more": torch.ones(1)})
+
+
+@pytest.mark.parametrize("assign", [True, False])
+def test_a_copy_and_a_pickle_keep_the_fingerprint(assign: bool) -> None:
+    model = head_on(unit_rows(5, 3))
+    for again in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert again[1].prototypes.fingerprint == model[1].prototypes.fingerprint
+        again.load_state_dict(model.state_dict(), assign=assign)
+        assert torch.equal(again[1].prototypes.prototypes, model[1].prototypes.prototypes)
+
+
+# On the meta device
+
+
+def test_a_file_is_read_for_its_header_on_meta(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, others = published(tmp_path), published(tmp_path, seed=1)
+    trained = head_on(ours)
+    with monkeypatch.context() as patch, torch.device("meta"):
+        patch.setattr("protogen.access.load", None)
+        model, other = head_on(ours), head_on(others)
+    assert all(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
+    model.load_state_dict(trained.state_dict(), assign=True)
+    assert torch.equal(model(torch.ones(1, 4)), trained(torch.ones(1, 4)))
+    with pytest.raises(BadRequest, match="the checkpoint was trained with ebv/d3-n5/v1"):
+        other.load_state_dict(trained.state_dict(), assign=True)
+
+
+def test_what_no_checkpoint_brings_is_read_on_meta(tmp_path: Path) -> None:
+    trained = head_on(published(tmp_path), persistent=False)
+    with torch.device("meta"):
+        model = head_on(published(tmp_path), persistent=False)
+    assert model[0].weight.is_meta
+    model.load_state_dict(trained.state_dict(), assign=True)
+    assert torch.equal(model(torch.ones(1, 4)), trained(torch.ones(1, 4)))
+
+
+def test_a_tensor_without_values_takes_the_checkpoints_fingerprint() -> None:
+    trained = head_on(unit_rows(5, 3))
+    with torch.device("meta"):
+        model, older = head_on(torch.empty(5, 3)), head_on(torch.empty(5, 3))
+        assert model.state_dict()[EXTRA].shape == (0,)
+    model.load_state_dict(trained.state_dict(), assign=True)
+    state = trained.state_dict()
+    del state[EXTRA]
+    older.load_state_dict(state, assign=True)
+    for loaded in (model, older):
+        assert torch.equal(loaded(torch.ones(1, 4)), trained(torch.ones(1, 4)))
+        assert loaded[1].prototypes.fingerprint == trained[1].prototypes.fingerprint
+
+
+# Averages, compilation, export
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"use_buffers": True},
+        {"avg_fn": get_ema_avg_fn(0.9)},
+        {"multi_avg_fn": get_ema_multi_avg_fn(0.9), "use_buffers": True},
+    ],
+    ids=["mean", "mean of buffers", "moving", "moving, of buffers"],
+)
+def test_averages_share_the_prototypes_and_leave_them(options) -> None:
+    rows = unit_rows(5, 3)
+    given, model = rows.clone(), head_on(rows)
+    averaged = AveragedModel(model, **options)
+    for _ in range(3):
+        with torch.no_grad():
+            model[0].weight += 1
+        averaged.update_parameters(model)
+    assert not torch.equal(averaged.module[0].weight, model[0].weight)
+    assert averaged.module[1].prototypes.prototypes.data_ptr() == rows.data_ptr()
+    assert torch.equal(rows, given)
+    assert averaged.module[1].prototypes.fingerprint == Fingerprint.of_tensor(rows)
+    AveragedModel(head_on(rows)).load_state_dict(averaged.state_dict())
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own tracing does
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_compiles_in_one_graph(dtype: torch.dtype, autocast: bool) -> None:
+    head, features = CosineHead(FrozenPrototypes(unit_rows(5, 3), dtype=dtype)), draw(4, 3).float().requires_grad_()
+    compiled = torch.compile(head, fullgraph=True, backend="aot_eager")
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        found, expected = compiled(features), head(features)
+    assert torch.equal(found, expected)
+    (gradient,) = torch.autograd.grad(expected.square().sum(), features)
+    assert torch.equal(torch.autograd.grad(found.square().sum(), features)[0], gradient)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("persistent", [True, False])
+def test_export_round_trip(strict: bool, persistent: bool) -> None:
+    model, features = head_on(unit_rows(5, 3), persistent=persistent), draw(7, 4).float()
+    batch = torch.export.Dim("batch")
+    exported = torch.export.export(model, (features,), dynamic_shapes=({0: batch},), strict=strict)
+    file = io.BytesIO()
+    torch.export.save(exported, file)
+    file.seek(0)
+    again = torch.export.load(file).module()
+    for batch_size in (7, 3):
+        torch.testing.assert_close(again(features[:batch_size]), model(features[:batch_size]), rtol=0, atol=1e-6)
+
+
+# Adapters
+
+
+def test_as_linear_is_the_product() -> None:
+    frozen, features = FrozenPrototypes(unit_rows(5, 3)), draw(7, 3).float()
+    linear = frozen.as_linear()
+    assert type(linear) is nn.Linear
+    assert (linear.in_features, linear.out_features, linear.bias) == (3, 5, None)
+    assert not linear.weight.requires_grad
+    assert torch.equal(linear(features), frozen.product(features))
+    linear.load_state_dict({"weight": torch.zeros(5, 3)})
+    assert torch.equal(frozen.prototypes, unit_rows(5, 3))
+
+
+def test_as_columns_takes_the_place_of_a_learned_w() -> None:
+    class Loss(nn.Module):  # as pytorch-metric-learning's classifier losses hold and cast their weights
+        def __init__(self) -> None:
+            super().__init__()
+            self.W = nn.Parameter(torch.Tensor(3, 5))
+
+        def forward(self, features: Tensor) -> Tensor:
+            self.W.data = self.W.data.to(features.dtype)
+            return features @ nn.functional.normalize(self.W, dim=0)
+
+    frozen, loss, features = FrozenPrototypes(unit_rows(5, 3)), Loss(), draw(7, 3)
+    loss.W = frozen.as_columns()
+    assert loss.W.is_contiguous()
+    assert [parameter.requires_grad for parameter in loss.parameters()] == [False]
+    torch.testing.assert_close(loss(features), frozen.product(features), rtol=0, atol=1e-6)
+    assert frozen.prototypes.dtype == torch.float32
+    assert frozen.prototypes.data_ptr() != loss.W.data_ptr()
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 4, 5])
+def test_slices_are_the_whole(world: int) -> None:
+    rows, features = unit_rows(5, 3), draw(7, 3).float()
+    frozen = FrozenPrototypes(rows)
+    parts = [frozen.slice(rank, world) for rank in range(world)]
+    assert torch.equal(torch.cat([part.prototypes for part, _ in parts]), rows)
+    assert [first for _, first in parts] == [sum(part.n for part, _ in parts[:rank]) for rank in range(world)]
+    assert max(part.n for part, _ in parts) - min(part.n for part, _ in parts) <= 1
+    logits = torch.cat([CosineHead(part)(features) for part, _ in parts], -1)
+    torch.testing.assert_close(logits, CosineHead(frozen)(features))
+    assert len({part.prototypes.untyped_storage().data_ptr() for part, _ in parts} - {rows.data_ptr()}) == world
+
+
+def test_a_slices_checkpoint_loads_into_any_other() -> None:
+    part, _ = FrozenPrototypes(unit_rows(5, 3), dtype=torch.bfloat16).slice(0, 2)
+    assert part.prototypes.dtype == torch.bfloat16
+    assert part.state_dict().keys() == {"_extra_state"}
+    other, _ = FrozenPrototypes(unit_rows(5, 3)).slice(1, 3)
+    before = other.prototypes.clone()
+    other.load_state_dict(part.state_dict())
+    assert torch.equal(other.prototypes, before)
+    with pytest.raises(BadRequest, match=r"the checkpoint was trained with a tensor \(5, 3\)"):
+        FrozenPrototypes(unit_rows(5, 3, seed=1)).slice(0, 2)[0].load_state_dict(part.state_dict())
+
+
+@pytest.mark.parametrize(("rank", "world"), [(2, 2), (-1, 2), (0, 0), (0, 6)])
+def test_slices_that_are_not_are_refused(rank: int, world: int) -> None:
+    with pytest.raises(BadRequest, match=f"rank, world is {rank}, {world}; allowed is world from 1 to n and .* n is 5"):
+        FrozenPrototypes(unit_rows(5, 3)).slice(rank, world)
 
 
 # cosine_logits and CosineHead

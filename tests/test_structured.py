@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import protogen
 from protogen import catalog
@@ -18,7 +19,6 @@ from protogen.nn import (
     StructuredPrototypes,
     as_prototypes,
     cosine_logits,
-    exclude_from_ddp,
     structured,
 )
 from protogen.nn.structured import LabelledBases, PackedPoints, PhasedBases, SignedBases
@@ -143,7 +143,7 @@ def test_vectors_of_classes_are_the_rows() -> None:
 def test_tables_are_small_and_in_no_state_dict() -> None:
     for label, n in (("kerdock(k=4)", 33_000), ("mub(p=61)", 7000), ("net(levels=[11.8.9;1.1.11],order=8)", 700)):
         prototypes = StructuredPrototypes(label, n)
-        assert prototypes.state_dict() == {}
+        assert prototypes.state_dict().keys() == {"_extra_state"}
         assert list(prototypes.parameters()) == []
         assert sum(buffer.nbytes for buffer in prototypes.buffers()) < 16 * (n + prototypes.d)
     assert repr(StructuredPrototypes("mub(p=5)", 57, 12)).startswith("StructuredPrototypes(\n  mub(p=5), n=57, d=12")
@@ -193,10 +193,66 @@ def test_compiles_in_one_graph() -> None:
     torch.testing.assert_close(features.grad, torch.autograd.grad(head(features).square().sum(), features)[0])
 
 
-def test_exclude_from_ddp_names_the_tables() -> None:
-    model = nn.Sequential(nn.Linear(4, 10), CosineHead(StructuredPrototypes("mub(p=5)")))
-    exclude_from_ddp(model)
-    assert set(model._ddp_params_and_buffers_to_ignore) == {name for name, _ in model.named_buffers()}
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("label", ["kerdock(k=2)", "mub(p=5)"])
+def test_export_round_trip(label: str, strict: bool) -> None:
+    head = CosineHead(StructuredPrototypes(label))
+    features = draw(3, head.prototypes.d).float()
+    exported = torch.export.export(head, (features,), strict=strict)
+    assert torch.equal(exported.module()(features), head(features))
+
+
+@pytest.mark.parametrize("label", ["kerdock(k=2)", "mub(p=9)", "net(levels=[3.3.3;1.1.3],order=4)"])
+@pytest.mark.parametrize("average", [None, get_ema_multi_avg_fn(0.9), get_ema_multi_avg_fn(0.9999)])
+def test_averages_leave_the_tables(label: str, average) -> None:
+    head = CosineHead(StructuredPrototypes(label))
+    before = [buffer.clone() for buffer in head.buffers()]
+    averaged = AveragedModel(head, multi_avg_fn=average, use_buffers=True)
+    for _ in range(3):
+        averaged.update_parameters(head)
+    for buffer, copied, expected in zip(head.buffers(), averaged.module.buffers(), before, strict=True):
+        assert buffer.data_ptr() == copied.data_ptr()
+        assert torch.equal(buffer, expected)
+
+
+def test_tables_are_computed_under_meta_too() -> None:
+    head = CosineHead(StructuredPrototypes("mub(p=5)"))
+    with torch.device("meta"):
+        model = CosineHead(StructuredPrototypes("mub(p=5)"))
+    model.load_state_dict(head.state_dict(), assign=True)
+    features = draw(3, 10)
+    assert torch.equal(model(features), head(features))
+
+
+def test_adapters_hold_the_rows() -> None:
+    prototypes, features = StructuredPrototypes("mub(p=5)", 57, 12), draw(3, 12).float()
+    torch.testing.assert_close(prototypes.as_linear()(features), prototypes.product(features))
+    torch.testing.assert_close(features @ prototypes.as_columns(), prototypes.product(features))
+
+
+# The fingerprint
+
+
+def test_a_label_is_held_to_its_checkpoint() -> None:
+    head = CosineHead(StructuredPrototypes("mub(p=5)", 57, 12))
+    CosineHead(StructuredPrototypes("mub(p=5)", 57, 12)).load_state_dict(head.state_dict())
+    CosineHead(StructuredPrototypes("mub(p=5)")).load_state_dict({})  # of a time before fingerprints
+    for label, n, d in (("mub(p=5)", 56, 12), ("mub(p=5)", 57, 13), ("phases(p=7,degree=3)", 57, 14)):
+        with pytest.raises(BadRequest) as refused:
+            CosineHead(StructuredPrototypes(label, n, d)).load_state_dict(head.state_dict())
+        assert "the checkpoint was trained with mub(p=5) as (57, 12) (sha256 " in str(refused.value)
+        assert f"this model has {label} as ({n}, {d}) (sha256 " in str(refused.value)
+
+
+def test_a_file_gives_its_fingerprint_to_both_kinds(tmp_path: Path) -> None:
+    made = protogen.ensure(protogen.resolve("ebv", d=17, n=100, start="closed-form"), store=tmp_path)
+    stored = FrozenPrototypes(made, persistent=False)
+    for source in (made, made.path):
+        fast = as_prototypes(source)
+        assert isinstance(fast, StructuredPrototypes)
+        assert fast.fingerprint == stored.fingerprint
+        fast.load_state_dict(stored.state_dict())
 
 
 # The choice

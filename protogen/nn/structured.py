@@ -25,7 +25,7 @@ from ..errors import BadRequest
 from ..header import read_header
 from ..prototypes import Prototypes
 from ..solution import InMemory
-from .frozen import FixedPrototypes, FrozenPrototypes
+from .frozen import Fingerprint, FixedPrototypes, FrozenPrototypes
 
 # Inner products that are computed at a time: as many as a cache holds, or as keep a GPU busy.
 CPU_CHUNK, GPU_CHUNK = 1 << 18, 1 << 24
@@ -38,6 +38,8 @@ class StructuredPrototypes(FixedPrototypes):
     of its rows in its own dimension. They are the rows of a file with this certificate: `rows` and `vectors`
     give the same bytes where the form is exact, and `product` is the product with them but for rounding.
     In memory are tables of about n numbers, which no `state_dict` holds, and a part of the work at a time.
+    They are computed under `torch.device("meta")` too. The fingerprint is that of the label and n and d, unless
+    another is given, as `as_prototypes` gives that of a file.
 
     Bases of signs (Kerdock, Delsarte-Goethals with Gold's, Z4-Kerdock, also punctured or off a flat) take a
     fast Walsh-Hadamard transform, mutually unbiased bases of C^q and higher phases an FFT, packings such as
@@ -47,16 +49,26 @@ class StructuredPrototypes(FixedPrototypes):
     Raises BadRequest where the form is unknown or has no fast product, and where n or d do not fit it.
     """
 
-    def __init__(self, form: catalog.ClosedForm | str, n: int | None = None, d: int | None = None) -> None:
+    def __init__(
+        self,
+        form: catalog.ClosedForm | str,
+        n: int | None = None,
+        d: int | None = None,
+        *,
+        fingerprint: Fingerprint | None = None,
+    ) -> None:
         super().__init__()
         self.laid = _laid(catalog.from_label(form) if isinstance(form, str) else form, n, d)
-        transform = _transform(self.laid.form, self.laid.n)
+        self.fingerprint = fingerprint or Fingerprint.of_label(catalog.label(self.laid.form), self.n, self.d)
+        device = torch.get_default_device()
+        with torch.device("cpu"):
+            transform = _transform(self.laid.form, self.laid.n)
         if transform is None:
             raise BadRequest(
                 f"form is {catalog.label(self.laid.form)}; allowed is one with a fast product: "
                 "hold the rows of another, with FrozenPrototypes(...)"
             )
-        self.transform = transform
+        self.transform = transform if device.type == "meta" else transform.to(device)
 
     @property
     def n(self) -> int:
@@ -98,25 +110,27 @@ def as_prototypes(
     a fast product nothing but the header is read.
     """
     labelled = isinstance(source, str) and source.endswith(")")
-    laid = _laid(catalog.from_label(str(source)), n, d) if labelled else _certified(source)
+    laid, fingerprint = (_laid(catalog.from_label(str(source)), n, d), None) if labelled else _certified(source)
     if laid:
         with suppress(BadRequest):  # no fast product
-            return StructuredPrototypes(laid.form, laid.n, laid.d)
+            return StructuredPrototypes(laid.form, laid.n, laid.d, fingerprint=fingerprint)
     return FrozenPrototypes(InMemory.of(laid).tensor if laid and labelled else source)
 
 
-def _certified(source: Tensor | Prototypes | str | Path) -> catalog.Padded | None:
+def _certified(
+    source: Tensor | Prototypes | str | Path,
+) -> tuple[catalog.Padded | None, Fingerprint | None]:
     """What the certificate of a record or a file says that its rows are, if it has one that is known."""
     if isinstance(source, Prototypes):
-        facts, spec = source.facts, source.spec
+        facts, spec, fingerprint = source.facts, source.spec, Fingerprint.of_record(source)
     elif isinstance(source, (str, Path)):
         header = read_header(source)
-        facts, spec = header.meta["facts"], header.spec
+        facts, spec, fingerprint = header.meta["facts"], header.spec, Fingerprint.of_file(source, header.digest)
     else:
-        return None
+        return None, None
     with suppress(BadRequest):  # of a later version, or of a method's own family
-        return catalog.Padded(catalog.from_label(str(facts.get("closed_form"))), spec.n, spec.d)
-    return None
+        return catalog.Padded(catalog.from_label(str(facts.get("closed_form"))), spec.n, spec.d), fingerprint
+    return None, None
 
 
 def _laid(form: catalog.ClosedForm, n: int | None, d: int | None) -> catalog.Padded:
@@ -194,7 +208,8 @@ class Transform(nn.Module, ABC):
 
     def _hold(self, **tables: Tensor) -> None:
         for name, table in tables.items():
-            self.register_buffer(name, table, persistent=False)
+            # Indices too: torch's moving average of two equal floats is that float, of integers it may not be.
+            self.register_buffer(name, table.float(), persistent=False)
 
 
 class SignedBases(Transform):
@@ -220,7 +235,7 @@ class SignedBases(Transform):
         self._hold(signs=signs, kept=index, left=_sylvester(order >> half), right=_sylvester(1 << half))
 
     def products(self, features: Tensor, parts: Iterable[slice]) -> Iterator[Tensor]:
-        z = features.new_zeros(len(features), self.size).index_copy_(1, self.kept, features)
+        z = features.new_zeros(len(features), self.size).index_copy_(1, _index(self.kept), features)
         for part in parts:
             yield z[:, None] if part.start == self.last else self._transformed(z[:, None] * self.signs[part])
 
@@ -229,7 +244,7 @@ class SignedBases(Transform):
         for part, weights in parts:
             standard = part.start == self.last
             total += weights[:, 0] if standard else (self._transformed(weights) * self.signs[part]).sum(1)
-        return total[:, self.kept]
+        return total[:, _index(self.kept)]
 
     def _transformed(self, x: Tensor) -> Tensor:
         """The product of x (..., D) with the Sylvester matrix, a Kronecker product."""
@@ -266,7 +281,7 @@ class PhasedBases(Transform):
 
     def products(self, features: Tensor, parts: Iterable[slice]) -> Iterator[Tensor]:
         x = torch.complex(*features.chunk(2, 1))
-        z, phases = torch.empty_like(x).index_copy_(1, self.dual, x), self._phases(features)
+        z, phases = torch.empty_like(x).index_copy_(1, _index(self.dual), x), self._phases(features)
         for part in parts:
             if part.start == self.last:
                 yield torch.view_as_real(x).flatten(1)[:, None] if self.paired else x.imag[:, None]
@@ -285,7 +300,7 @@ class PhasedBases(Transform):
             else:
                 found = torch.fft.ifftn(z.unflatten(-1, self.shape), dim=self._axes, norm="forward")
                 total += (found.flatten(2) * phases[part].conj()).sum(1)
-        total = total[:, self.dual] + standard
+        total = total[:, _index(self.dual)] + standard
         return torch.cat((total.real, total.imag), 1)
 
     @property
@@ -311,12 +326,12 @@ class PackedPoints(Transform):
     def products(self, features: Tensor, parts: Iterable[slice]) -> Iterator[Tensor]:
         columns, matrix = features.T.contiguous(), self.matrix.T.to(features.dtype)
         for part in parts:
-            yield (columns[self.lines[part]].transpose(1, 2) @ matrix).transpose(0, 1)
+            yield (columns[_index(self.lines[part])].transpose(1, 2) @ matrix).transpose(0, 1)
 
     def total(self, parts: Iterable[tuple[slice, Tensor]], zeros: Tensor) -> Tensor:
         total, matrix = zeros.T.contiguous(), self.matrix.T.to(zeros.dtype)
         for part, weights in parts:
-            total.index_add_(0, self.lines[part].flatten(), (matrix @ weights.permute(1, 2, 0)).flatten(0, 1))
+            total.index_add_(0, _index(self.lines[part]).flatten(), (matrix @ weights.permute(1, 2, 0)).flatten(0, 1))
         return total.T
 
 
@@ -377,6 +392,10 @@ def _transform(form: catalog.ClosedForm, n: int) -> Transform | None:
 def _first_rows(form: catalog.ClosedForm, size: int, blocks: int) -> Tensor:
     """The first row of each of the first blocks."""
     return torch.cat([form.rows(block * size, block * size + 1) for block in range(blocks)])
+
+
+def _index(table: Tensor) -> Tensor:
+    return table.round().long()
 
 
 def _sylvester(order: int) -> Tensor:
