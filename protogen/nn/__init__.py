@@ -1,17 +1,41 @@
 """The training side: prototypes that do not learn, and the heads on them, for torch."""
 
+from .assignment import AssignmentHead, assign, regression_loss, update_means
+from .chunked import ChunkedCosineLoss, chunked_cross_entropy
 from .ddp import ddp_ignore
 from .frozen import Fingerprint, FixedPrototypes, FrozenPrototypes
 from .heads import CosineHead, cosine_logits
+from .losses import EBVLoss, ebv_loss
+from .margin import MarginHead, margin_logits, max_margin
+from .multicenter import MultiCenterClassifier, multicenter_cross_entropy, multicenter_logits, variance_loss
 from .structured import StructuredPrototypes, as_prototypes
+from .subcenters import SubcenterHead, subcenter_logits, subcenter_loss
 
 __all__ = [
+    "AssignmentHead",
+    "ChunkedCosineLoss",
     "CosineHead",
+    "EBVLoss",
     "Fingerprint",
     "FixedPrototypes",
     "FrozenPrototypes",
+    "MarginHead",
+    "MultiCenterClassifier",
     "StructuredPrototypes",
+    "SubcenterHead",
     "as_prototypes",
+    "assign",
+    "chunked_cross_entropy",
     "cosine_logits",
     "ddp_ignore",
+    "ebv_loss",
+    "margin_logits",
+    "max_margin",
+    "multicenter_cross_entropy",
+    "multicenter_logits",
+    "regression_loss",
+    "subcenter_logits",
+    "subcenter_loss",
+    "update_means",
+    "variance_loss",
 ]

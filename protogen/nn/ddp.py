@@ -6,17 +6,19 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import BadRequest
+from .assignment import AssignmentHead
 from .frozen import Fingerprint, FixedPrototypes
 
 Model = TypeVar("Model", bound=nn.Module)
 
 
 def ddp_ignore(model: Model, group: "distributed.ProcessGroup | None" = None) -> Model:
-    """Keep the buffers of all FixedPrototypes in `model` out of what DistributedDataParallel sends.
+    """Keep the buffers of FixedPrototypes and AssignmentHeads in `model` out of what DistributedDataParallel sends.
 
         model = DistributedDataParallel(ddp_ignore(model))
 
-    Neither the construction nor a forward sends the prototypes then; other buffers, such as the running
+    Neither the construction nor a forward sends the prototypes then, nor assignments and class means, which
+    are the same on all ranks anyway; other buffers, such as the running
     statistics of BatchNorm, are sent as before. `model` must be the very module that is wrapped: torch reads
     from no other what to leave out. Where processes run, every rank of `group` must make this call: it compares
     the fingerprints once. Returns `model`; what torch was told before to leave out stays so.
@@ -27,7 +29,8 @@ def ddp_ignore(model: Model, group: "distributed.ProcessGroup | None" = None) ->
     if isinstance(model, DistributedDataParallel):
         raise BadRequest("the model is wrapped already; allowed is one that is not: call ddp_ignore(model) first")
     fixed = {name: module for name, module in model.named_modules() if isinstance(module, FixedPrototypes)}
-    buffers = {id(buffer) for module in fixed.values() for buffer in module.buffers()}
+    heads = (module for module in model.modules() if isinstance(module, AssignmentHead))
+    buffers = {id(buffer) for module in (*fixed.values(), *heads) for buffer in module.buffers()}
     # By every name: a shared buffer has several, and torch asks for one of them.
     names = [name for name, buffer in model.named_buffers(remove_duplicate=False) if id(buffer) in buffers]
     told = getattr(model, "_ddp_params_and_buffers_to_ignore", ())

@@ -2,12 +2,12 @@
 
 import math
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import BadRequest
-from .frozen import FixedPrototypes, check_features
+from .checks import directions
+from .frozen import FixedPrototypes
 
 
 def cosine_logits(features: Tensor, prototypes: Tensor | FixedPrototypes, temperature: float = 0.07) -> Tensor:
@@ -31,9 +31,9 @@ def cosine_logits(features: Tensor, prototypes: Tensor | FixedPrototypes, temper
     _check_temperature(temperature)
     # The temperature divides the (..., d) factor: the (..., n) product may be the largest tensor of the step.
     if isinstance(prototypes, FixedPrototypes):
-        return prototypes.product(_directions(features, prototypes.d) / temperature)
-    directions = _directions(features, prototypes.shape[1])
-    return F.linear(directions / temperature, prototypes.detach().to(directions.dtype))
+        return prototypes.product(directions(features, prototypes.d) / temperature)
+    ahead = directions(features, prototypes.shape[1])
+    return F.linear(ahead / temperature, prototypes.detach().to(ahead.dtype))
 
 
 class CosineHead(nn.Module):
@@ -63,21 +63,11 @@ class CosineHead(nn.Module):
 
     def topk(self, features: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Return the k largest logits of features (..., d) and their classes, without all n logits in memory."""
-        return self.prototypes.topk(_directions(features, self.prototypes.d) / self.temperature, k)
+        return self.prototypes.topk(directions(features, self.prototypes.d) / self.temperature, k)
 
     def extra_repr(self) -> str:
         """Show the temperature where the module is printed."""
         return f"temperature={self.temperature}"
-
-
-def _directions(features: Tensor, d: int) -> Tensor:
-    """Return features (..., d) divided by their norms, in float32 or float64."""
-    check_features(features, d)
-    features = features.to(torch.promote_types(features.dtype, torch.float32))
-    norms = torch.linalg.vector_norm(features, dim=-1, keepdim=True)
-    # Dividing a zero feature by infinity makes its gradient 0; dividing by a small number would make it huge.
-    directions: Tensor = features / norms.masked_fill(norms == 0, math.inf)
-    return directions
 
 
 def _check_temperature(temperature: float) -> None:
