@@ -173,7 +173,7 @@ def test_result_is_measured_and_unit() -> None:
         ({"rate": 0.1}, "belongs to --update paper"),
         ({"rate": -0.1, "update": "paper"}, "rate is -0.1"),
         ({"sharpen": True, "update": "paper"}, "belongs to --update lbfgs"),
-        ({"start": "closed-form"}, "start is 'closed-form'"),
+        ({"start": "zero"}, "start is 'zero'"),
         ({"update": "sgd"}, "update is 'sgd'"),
         ({"steps": 0}, "steps is 0"),
         ({"restarts": 0}, "restarts is 0"),
@@ -183,3 +183,15 @@ def test_wrong_parameters_are_one_line(params: dict[str, Value], words: str) -> 
     with pytest.raises(BadRequest, match=words) as caught:
         resolve("uniform", d=6, n=40, **params)
     assert "\n" not in str(caught.value)
+
+
+def test_a_closed_form_is_taken_where_it_is_proven_best_or_asked_for() -> None:
+    def start(n: int, **params: str) -> object:
+        return resolve("uniform", d=8, n=n, **params).options["start"]
+
+    assert start(16) == "closed-form:simplices(n=16,k=8)"
+    assert start(240) == "closed-form:sharp-points(d=8,n=240)"  # the kissing configuration of E8
+    assert start(200) == "random"  # its cosine is not proven best for fewer
+    assert start(200, start="closed-form") == "closed-form:sharp-points(d=8,n=240)"
+    with pytest.raises(BadRequest, match="no closed form reaches d=3, n=5000"):
+        resolve("uniform", d=3, n=5000, start="closed-form")
