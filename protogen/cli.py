@@ -3,11 +3,14 @@
 import inspect
 import io
 import json
+import math
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -16,17 +19,19 @@ import typer
 from . import report
 from .access import ensure_path
 from .bounds import LARGEST, coherence_bound, line_bounds, max_cos_bound, point_bounds
+from .capacity import STEPS, sweep
 from .errors import BadRequest, DiskError, ProtogenError, Unmet
 from .header import read_header
 from .methods import METHODS, Method
 from .methods.ebv import EBV
 from .methods.method import check_between, check_whole, check_word
-from .plot import save_png, terminal_lines
+from .plot import check_png, save_capacity, save_png, terminal_lines
 from .solution import EXACT_PAIRS, Rows, Run, Stats, Status
 from .stats import AngleStats
 from .store import Store, store_root
 
 INTERRUPTED = 130
+MOST_CELLS = 10_000
 HOW = ("device", "tile", "stats", "time_limit")
 STATS = f"exact, certificate (what a formula guarantees, unmeasured) or auto: exact up to {EXACT_PAIRS:.0e} pairs."
 
@@ -43,6 +48,36 @@ def _number(text: str | float) -> float:
         return float(text)
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a number; write one like 0.05") from None
+
+
+def _cosine(text: str) -> float:
+    """A number, or a quotient like 1/3 or 1/sqrt5. Raises ValueError."""
+    quotient = re.fullmatch(r"(\d+)/(sqrt)?(\d+)", text)
+    if quotient is None or int(quotient[3]) == 0:
+        return float(text)
+    below = int(quotient[3])
+    return int(quotient[1]) / (math.sqrt(below) if quotient[2] else below)
+
+
+def _values(name: str, text: str, number: Callable[[str], Any]) -> list[Any]:
+    """The numbers of a list with commas, rising; start:stop:step stands for a range with both ends, free of drift."""
+    found = set()
+    try:
+        for part in text.split(","):
+            if ":" not in part:
+                found.add(number(part.strip()))
+                continue
+            start, stop, step = map(Decimal, part.split(":"))
+            if not 0 <= (stop - start) / step < MOST_CELLS:
+                raise ValueError(part)
+            found |= {number(str(start + index * step)) for index in range(int((stop - start) / step) + 1)}
+    except (ValueError, ArithmeticError):
+        like = "100 or 50,100,200 or 50:200:50" if number is int else "0.1 or 1/3 or 1/sqrt5 or 0.1,0.2 or 0.1:0.3:0.05"
+        raise BadRequest(
+            f"{name} is {text!r}; allowed are a number, a list and a range start:stop:step of less than {MOST_CELLS} "
+            f"steps: write {like}"
+        ) from None
+    return sorted(found)
 
 
 Dimension = Annotated[int, typer.Option("--d", help="Dimension, at least 2.", parser=_whole)]
@@ -388,19 +423,83 @@ def catalog_(
     _print(report.listing(d, n, points), report.listing_lines, json)
 
 
+@app.command()
+def capacity(
+    d: Annotated[str, typer.Option("--d", help="Dimension, at least 2; 50,100 or 50:200:50 for a table.")],
+    alpha: Annotated[str, typer.Option("--alpha", help="Largest |cos|: 0.1, 1/3, 1/sqrt5; 0.1:0.3:0.05 for a table.")],
+    max_n: Annotated[
+        int | None, typer.Option("--max-n", help="Try no more lines; else what a descent manages.", parser=_whole)
+    ] = None,
+    steps: Annotated[
+        int, typer.Option("--steps", help="The most passes over all pairs of one descent.", parser=_whole)
+    ] = STEPS,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the new vectors.", parser=_whole)] = 0,
+    save: Annotated[bool, typer.Option("--save", help="Write the file also where a formula gives the set.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Write n against alpha as a picture; needs the extra `plot`.")
+    ] = None,
+    time_limit: Annotated[
+        float | None, typer.Option("--time-limit", help="Seconds for each d and alpha.", parser=_number)
+    ] = None,
+    device: Device = "cpu",
+    tile: Tile = None,
+    store: StoreOption = None,
+    json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print the numbers of lines alone.")] = False,
+) -> None:
+    """Search how many lines of coherence at most alpha fit into R^d: found, and the upper bound.
+
+    Starts from the catalogue, then probes with descents. Every probe is kept in the store: the same
+    command goes on after the last one, and answers at once when all is done.
+    """
+    from .display import Display
+
+    def say(line: str) -> None:
+        if not quiet:
+            print(line, file=sys.stderr)
+
+    run = _run(device, tile, time_limit=time_limit)
+    run = replace(run, report=lambda at: display.step(at), measuring=lambda share: display.measuring(share))
+    dimensions, alphas = _values("d", d, int), _values("alpha", alpha, _cosine)
+    one = len(dimensions) * len(alphas) == 1
+    if plot is not None:
+        check_png(plot)
+    records: list[dict[str, Any]] = []
+    if not (json or quiet):
+        print(report.CAPACITY_HEAD)
+    try:
+        cells = sweep(dimensions, alphas, max_n=max_n, steps=steps, seed=seed, run=run, store=store, save=save, say=say)
+        while len(records) < len(dimensions) * len(alphas):
+            with Display(quiet) as display:
+                records.append(next(cells).to_dict())
+            if not json:
+                _print(records[-1], lambda cell: report.capacity_lines(cell, probes=one), False, quiet, "n")
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on after the last finished probe", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    if json:
+        _print({"cells": records}, lambda _: [], json)
+    if plot is not None:
+        save_capacity(records, plot)
+
+
 def _check_tile(tile: int | None) -> None:
     if tile is not None:
         check_whole("tile", tile, 1)
 
 
 def _print(
-    document: dict[str, Any], lines: Callable[[dict[str, Any]], list[str]], as_json: bool, quiet: bool = False
+    document: dict[str, Any],
+    lines: Callable[[dict[str, Any]], list[str]],
+    as_json: bool,
+    quiet: bool = False,
+    alone: str = "path",
 ) -> None:
-    """Print a result on stdout: as JSON, the path alone, or in lines."""
+    """Print a result on stdout: as JSON, one part of it alone, or in lines."""
     if as_json:
         print(json.dumps(document, allow_nan=False))
     elif quiet:
-        print(document["path"])
+        print(document[alone])
     else:
         for line in lines(document):
-            print(line)
+            print(line, flush=True)

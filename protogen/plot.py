@@ -4,13 +4,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import BadRequest, DiskError
 from .stats import BINS
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 HEIGHT = 8  # lines of a chart in the terminal
-PNG_COLUMNS = 450
+PNG_COLUMNS, DPI = 450, 120
 # How full a character is, then the marks of the bounds on lines and on points.
 UNICODE, ASCII = (" ▁▂▃▄▅▆▇█", "▲△"), (" .-=#", "^*")
 
@@ -110,17 +113,22 @@ def _drawn(chart: Chart, shades: str, marks: str) -> list[str]:
     return [*lines, *(f"{mark} {bound.text}" for bound, mark in zip(chart.bounds, marks, strict=False))]
 
 
-def save_png(record: Mapping[str, Any], path: Path) -> None:
-    """Write the charts as a picture, one below the other. Raises BadRequest and DiskError."""
+def check_png(path: Path) -> "type[Figure]":
+    """What draws a picture. Raises BadRequest where the name is none of a picture, or matplotlib is not there."""
     if path.suffix.lower() != ".png":
         raise BadRequest(f"png is {str(path)!r}; allowed is a file name that ends in .png")
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise BadRequest("a picture needs matplotlib; run `pip install 'protogen-codes[plot]'`") from error
+    return Figure
 
+
+def save_png(record: Mapping[str, Any], path: Path) -> None:
+    """Write the charts as a picture, one below the other. Raises BadRequest and DiskError."""
+    make = check_png(path)
     drawn, spec = charts(record, PNG_COLUMNS), record["spec"]
-    figure = Figure(figsize=(9, 4 * len(drawn)), dpi=120, layout="constrained")
+    figure = make(figsize=(9, 4 * len(drawn)), dpi=DPI, layout="constrained")
     figure.suptitle(f"{spec['method']}  d {spec['d']}  n {spec['n']}")
     for axes, chart in zip(figure.subplots(len(drawn), squeeze=False).flat, drawn, strict=True):
         edges = [chart.edge_deg(column) for column in range(len(chart.counts) + 1)]
@@ -131,6 +139,32 @@ def save_png(record: Mapping[str, Any], path: Path) -> None:
         axes.set(xlabel="angle in degrees", ylabel=chart.title)
         if chart.bounds:
             axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1))
+    _save(figure, path)
+
+
+def save_capacity(cells: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw how many lines were found against alpha, a curve for each d, with the upper bounds; as `save_png`.
+
+    Figure 1 of the supplement to Shen, Sun and Wei 2023.
+    """
+    figure = check_png(path)(figsize=(9, 6), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    for index, d in enumerate(sorted({cell["d"] for cell in cells})):
+        here = [cell for cell in cells if cell["d"] == d]
+        found = [(cell["alpha"], cell["n"]) for cell in here]
+        most = [(cell["alpha"], cell["limit"]["n"]) for cell in here if cell["limit"]]
+        axes.plot(*zip(*found, strict=True), f"C{index}.-", label=f"d {d}, found")
+        if most:
+            axes.plot(*zip(*most, strict=True), f"C{index}_--", label=f"d {d}, upper bound")
+    capped = [(cell["alpha"], cell["n"]) for cell in cells if cell["n"] == cell["max_n"]]
+    if capped:
+        axes.plot(*zip(*capped, strict=True), "k^", fillstyle="none", label="as many as max-n allows")
+    axes.set(xlabel="alpha", ylabel="lines of coherence at most alpha", yscale="log")
+    axes.legend()
+    _save(figure, path)
+
+
+def _save(figure: "Figure", path: Path) -> None:
     try:
         figure.savefig(path, format="png")
     except OSError as error:

@@ -181,6 +181,27 @@ def listing_lines(listed: Mapping[str, Any]) -> list[str]:
     return [*lines, f"lower bound {bound['value']:.6f} ({bound['name']}); a descent, `{way}`, {outlook}"]
 
 
+CAPACITY_HEAD = f"{'d':>7}  {'alpha':<11}{'lines':>16}{'at most':>18}  {'bound':<16}outcome"
+
+
+def capacity_lines(cell: Mapping[str, Any], probes: bool) -> list[str]:
+    """The most lines found for one d and alpha as a row of their table, with or without the probes below it."""
+    limit, tries = cell["limit"], cell["probes"]
+    most, name = (f"{limit['n']:,}", limit["name"]) if limit else ("-", "none to 10^12")
+    by = f"closed form {_shortened(cell['closed_form'])}" if cell["closed_form"] else "descent"
+    effort = f", {len(tries)} probes, {cell['seconds']:.1f} s" if tries else ""
+    lines = [
+        f"{cell['d']:>7}  {cell['alpha']:<11.7g}{cell['n']:>16,}{most:>18}  {name:<16}{cell['end']}; by {by}{effort}"
+    ]
+    if probes:
+        lines += [
+            f"  probe {index:>2}  n {probe['n']:>9,}  {probe['outcome']:<8}coherence {probe['coherence']:.6f}, "
+            f"kept {probe['kept']:,}, {probe['steps']} steps, {probe['seconds']:.1f} s"
+            for index, probe in enumerate(tries, 1)
+        ]
+    return [*lines, *([f"  file  {cell['path']}"] if probes and cell["path"] else [])]
+
+
 def _shortened(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 IMPROVED = f"{catalog.CLOSED_FORM}+descent"
 STARTS = ("auto", "random", catalog.CLOSED_FORM, IMPROVED)
+CAPACITY = "capacity"  # the start of the sets that `protogen capacity` finds
 UPDATES = ("lbfgs", "paper")
 PAPER_RATE = 1e-3
 # What `auto` takes for worth a descent: so many multiplications in a pass at most, and a closed form that lies so
@@ -157,6 +158,10 @@ class EBV(Method):
         word, _, form = self.start.partition(":")
         if word == catalog.CLOSED_FORM:
             return catalog.build(form, n, d)
+        if word == CAPACITY:
+            raise BadRequest(
+                f"start is {word!r}, d={d}, n={n}; make it with `protogen capacity --d {d} --alpha {self.alpha}`"
+            )
         if self.extends is not None:
             return self._extended(d, n, seed, run)
         best, guaranteed, facts = None, math.inf, {}
