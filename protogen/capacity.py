@@ -5,9 +5,10 @@ Shen, Sun and Wei 2023, Equiangular Basis Vectors, supplement: Section 1 and Fig
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ class End(StrEnum):
     MAXIMUM = "the maximum"
     CAPPED = "found, as many as max-n allows"
     CLOSED = "found"
-    COSTLY = "found, more were not tried: give max-n"
+    COSTLY = "found; no more were tried without max-n"
     TIME_LIMIT = "found so far: time limit, the same again goes on"
 
 
@@ -86,13 +87,16 @@ def capacity(
     set that a descent made is published, a closed form with `save`. `run.time_limit` is that of this
     call; `say` is told in a line where a search goes on or starts anew. Raises BadRequest and DiskError.
     """
-    check_whole("d", d, 2, LARGEST)
-    check_between("alpha", alpha, 0, 1)
+    check(d, alpha)
     check_whole("steps", steps, 1)
     check_whole("seed", seed, 0, MAX_SEED)
     if max_n is not None:
         check_whole("max-n", max_n, 2, LARGEST)
     run = run or Run()
+    if run.device != "cpu":  # which needs no torch
+        from .geometry import pick_device
+
+        pick_device(run.device)
     limit = max_lines(d, alpha)
     top = min(limit.n if limit else LARGEST, max_n or LARGEST)
     known, origin = _closed_form(d, alpha, top)
@@ -123,20 +127,26 @@ def capacity(
     return Capacity(d, float(alpha), search.n, _end(search, limit, max_n), limit, max_n, form, path, search.probes)
 
 
-def sweep(dimensions: Iterable[int], alphas: Iterable[float], **options: Any) -> Iterator[Capacity]:
+def sweep(dimensions: Sequence[int], alphas: Sequence[float], **options: Any) -> Iterator[Capacity]:
     """Yield the capacity of each d and alpha, rising, with the options of `capacity`.
 
     A set for a smaller d or alpha serves as it is: each search starts from the largest of those before,
-    so that n never falls with d or alpha.
+    so that n never falls with d or alpha. All of the grid is checked before any work.
     """
+    for d, alpha in product(dimensions, alphas):
+        check(d, alpha)
     done: list[Capacity] = []
-    columns = sorted(set(alphas))
-    for d in sorted(set(dimensions)):
-        for alpha in columns:
-            fit = [cell for cell in done if cell.closed_form is None and cell.d <= d and cell.alpha <= alpha]
-            start = max(fit, key=lambda cell: cell.n).path if fit else None
-            done.append(capacity(d, alpha, start=start, **options))
-            yield done[-1]
+    for d, alpha in product(sorted(set(dimensions)), sorted(set(alphas))):
+        fit = [cell for cell in done if cell.closed_form is None and cell.d <= d and cell.alpha <= alpha]
+        start = max(fit, key=lambda cell: cell.n).path if fit else None
+        done.append(capacity(d, alpha, start=start, **options))
+        yield done[-1]
+
+
+def check(d: int, alpha: float) -> None:
+    """Raise BadRequest unless d is a dimension and alpha a coherence that can be asked for."""
+    check_whole("d", d, 2, LARGEST)
+    check_between("alpha", alpha, 0, 1)
 
 
 def _closed_form(d: int, alpha: float, top: int) -> tuple[Rows, str]:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -465,15 +466,15 @@ def capacity(
     if plot is not None:
         check_png(plot)
     records: list[dict[str, Any]] = []
-    if not (json or quiet):
-        print(report.CAPACITY_HEAD)
+    cells = sweep(dimensions, alphas, max_n=max_n, steps=steps, seed=seed, run=run, store=store, save=save, say=say)
     try:
-        cells = sweep(dimensions, alphas, max_n=max_n, steps=steps, seed=seed, run=run, store=store, save=save, say=say)
         while len(records) < len(dimensions) * len(alphas):
             with Display(quiet) as display:
                 records.append(next(cells).to_dict())
             if not json:
-                _print(records[-1], lambda cell: report.capacity_lines(cell, probes=one), False, quiet, "n")
+                _print(
+                    records[-1], partial(report.capacity_lines, head=len(records) == 1, probes=one), False, quiet, "n"
+                )
     except KeyboardInterrupt:
         print("interrupted: the same command goes on after the last finished probe", file=sys.stderr)
         sys.exit(INTERRUPTED)

@@ -114,9 +114,11 @@ def _drawn(chart: Chart, shades: str, marks: str) -> list[str]:
 
 
 def check_png(path: Path) -> "type[Figure]":
-    """What draws a picture. Raises BadRequest where the name is none of a picture, or matplotlib is not there."""
+    """What draws a picture. Raises BadRequest and DiskError where matplotlib or the directory is not there."""
     if path.suffix.lower() != ".png":
         raise BadRequest(f"png is {str(path)!r}; allowed is a file name that ends in .png")
+    if not path.parent.is_dir():
+        raise DiskError(f"{path}: No such file or directory; name a place with room and permission")
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

@@ -181,18 +181,16 @@ def listing_lines(listed: Mapping[str, Any]) -> list[str]:
     return [*lines, f"lower bound {bound['value']:.6f} ({bound['name']}); a descent, `{way}`, {outlook}"]
 
 
-CAPACITY_HEAD = f"{'d':>7}  {'alpha':<11}{'lines':>16}{'at most':>18}  {'bound':<16}outcome"
-
-
-def capacity_lines(cell: Mapping[str, Any], probes: bool) -> list[str]:
-    """The most lines found for one d and alpha as a row of their table, with or without the probes below it."""
+def capacity_lines(cell: Mapping[str, Any], head: bool, probes: bool) -> list[str]:
+    """The most lines found for one d and alpha as a row of a table, below its head, above its probes."""
     limit, tries = cell["limit"], cell["probes"]
     most, name = (f"{limit['n']:,}", limit["name"]) if limit else ("-", "none to 10^12")
     by = f"closed form {_shortened(cell['closed_form'])}" if cell["closed_form"] else "descent"
     effort = f", {len(tries)} probes, {cell['seconds']:.1f} s" if tries else ""
-    lines = [
-        f"{cell['d']:>7}  {cell['alpha']:<11.7g}{cell['n']:>16,}{most:>18}  {name:<16}{cell['end']}; by {by}{effort}"
-    ]
+    lines = [f"{'d':>7}  {'alpha':<11}{'lines':>16}{'at most':>18}  {'bound':<16} outcome"] if head else []
+    lines.append(
+        f"{cell['d']:>7}  {cell['alpha']:<11.7g}{cell['n']:>16,}{most:>18}  {name:<16} {cell['end']}; by {by}{effort}"
+    )
     if probes:
         lines += [
             f"  probe {index:>2}  n {probe['n']:>9,}  {probe['outcome']:<8}coherence {probe['coherence']:.6f}, "

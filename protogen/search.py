@@ -82,9 +82,6 @@ class Search:
         """Probe until the search is done or the time is up; first take over the probes of a search that was cut off."""
         if self.following() is None:
             return
-        from .geometry import pick_device
-
-        pick_device(self._run.device)
         self._place.prepare(4 * self.n * self._spec.d)
         self._resume()
         try:
@@ -164,7 +161,7 @@ class Search:
 
         d, seed = self._spec.d, self._spec.seed + n
         known = InMemory.of(self._best).tensor
-        new = self._descend(random_rows(1, n - len(known), d, seed), n, known)
+        new = self._descend(random_rows(1, n - len(known), d, seed), n, known.to(self._run.device))
         yield self._descend(torch.cat((known, new.rows)), n)
         if n <= HOPE * self._promised:
             yield self._descend(random_rows(max(1, min(RESTARTS, FEW // (n * d))), n, d, seed), n)

@@ -1,241 +1,457 @@
-"""`protogen capacity`: exact answers, probes, pruning, grids, resuming, and what is refused."""
+"""How many lines fit: the catalogue, probes by descent, pruning, a search that goes on, and the command."""
 
 import json
 import math
-import os
-import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch.nn.functional import normalize
+from safetensors.torch import save_file
 
-from protogen.access import ensure, load
+from protogen import cli
+from protogen.access import load
 from protogen.bounds import max_lines
 from protogen.capacity import Capacity, End, capacity, sweep
-from protogen.cli import main
-from protogen.errors import BadRequest
+from protogen.errors import BadRequest, IntegrityError
+from protogen.header import read_header
 from protogen.journal import Journal, Outcome, Probe
-from protogen.methods import resolve
-from protogen.search import prune
-from protogen.solution import InMemory, Run
+from protogen.methods import method_of, resolve
+from protogen.pipeline import generate
+from protogen.search import Search, prune
+from protogen.solution import InMemory, Progress, Run
+from protogen.stats import AngleStats
+
+EXACT = [(3, 5**-0.5, 6), (7, 1 / 3, 28), (23, 0.2, 276), (64, 0.125, 2112), (1024, 0.03125, 525312), (9, 0.01, 9)]
+# A search of four probes or more that takes less than a second.
+SEARCHED = {"d": 11, "alpha": 0.45, "max_n": 130, "steps": 60}
+AT_ONCE = Run(time_limit=1e-9)
+WORDS = ("--d", 11, "--alpha", 0.45, "--max-n", 130, "--steps", 60)
 
 
 @pytest.fixture(autouse=True)
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("PROTOGEN_STORE", str(tmp_path / "store"))
+    """A store that is not there yet, the one that PROTOGEN_STORE names, in an empty working directory."""
+    place = tmp_path / "store"
+    monkeypatch.setenv("PROTOGEN_STORE", str(place))
     monkeypatch.chdir(tmp_path)
-    return tmp_path / "store"
+    return place
 
 
-def coherence(path: Path | None) -> float:
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run `protogen capacity` in this process: exit code, stdout, stderr."""
+
+    def command(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["protogen", "capacity", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert isinstance(end.value.code, int)
+        return end.value.code, *capsys.readouterr()
+
+    return command
+
+
+def tried(found: Capacity) -> list[Probe]:
+    """The probes but for their time."""
+    return [replace(probe, seconds=0.0) for probe in found.probes]
+
+
+def measured(path: Path | None) -> AngleStats:
     assert path is not None
     stats = load(path).stats
     assert stats is not None
-    return stats.coherence.value
+    return stats
 
 
-@pytest.mark.parametrize(
-    ("d", "alpha", "n"),
-    [
-        (3, 1 / math.sqrt(5), 6),
-        (7, 1 / 3, 28),
-        (23, 0.2, 276),
-        (64, 0.125, 2112),
-        (1024, 0.03125, 525_312),
-        (9, 0.01, 9),
-    ],
-)
-def test_where_the_catalogue_meets_the_bound_it_is_the_maximum(d: int, alpha: float, n: int, store: Path) -> None:
+def journal(store: Path) -> Path:
+    (path,) = store.glob(".runs/*/journal.json")
+    return path
+
+
+def no_probe(*_: object) -> None:
+    pytest.fail("a probe where the answer is known")
+
+
+@pytest.mark.parametrize(("d", "alpha", "n"), EXACT)
+def test_a_closed_form_that_meets_the_bound_is_the_maximum(d: int, alpha: float, n: int, store: Path) -> None:
     found = capacity(d, alpha)
-    assert (found.n, found.end, found.probes) == (n, End.MAXIMUM, ())
+    assert (found.n, found.end, found.probes, found.path) == (n, End.MAXIMUM, (), None)
     assert found.limit is not None
     assert found.limit.n == n
-    assert found.closed_form is not None
-    assert found.path is None
     assert not store.exists()
 
 
-def test_save_writes_the_closed_form() -> None:
+def test_save_writes_the_file_that_ebv_would() -> None:
     found = capacity(7, 1 / 3, save=True)
-    assert coherence(found.path) == pytest.approx(1 / 3, abs=1e-6)
-    assert load("ebv", d=7, n=28).path == found.path
+    assert found.path is not None
+    spec = read_header(found.path).spec
+    assert spec == resolve("ebv", d=7, n=28, start="closed-form")
+    assert spec.options["start"] == f"closed-form:{found.closed_form}"
+    assert measured(found.path).coherence.value == pytest.approx(1 / 3, abs=1e-6)
 
 
-def test_a_descent_goes_beyond_the_catalogue() -> None:
-    found = capacity(6, 0.5, max_n=60)
-    started = capacity(6, 0.5, max_n=36)  # E6 has 36
-    assert (started.n, started.end) == (36, End.CAPPED if started.limit and started.limit.n > 36 else End.MAXIMUM)
-    assert found.n >= 36
-    small = capacity(5, 0.6)
-    assert small.limit is not None
-    assert 16 <= small.n <= small.limit.n
-    assert small.probes
-    assert small.end in (End.CLOSED, End.MAXIMUM)
-    assert all(probe.kept <= probe.n for probe in small.probes)
-    if small.closed_form is None:
-        assert coherence(small.path) <= 0.6 + 1e-6
-        assert load(small.path).n == small.n if small.path else False
+def test_max_n_caps_and_says_so() -> None:
+    assert (capacity(23, 0.2, max_n=276).end, capacity(23, 0.2, max_n=275).end) == (End.MAXIMUM, End.CAPPED)
+    assert capacity(50, 0.4, max_n=10).n == 10
 
 
-def test_the_same_again_answers_from_the_record(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = capacity(8, 0.6, max_n=200)
-    monkeypatch.setattr("protogen.search.Search._probe", None)
-    again = capacity(8, 0.6, max_n=200)
-    assert again == first
+def test_a_size_too_large_for_a_descent_is_left_to_max_n(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Search, "_probe", no_probe)
+    found = capacity(100, 0.3)
+    assert found.end == End.COSTLY
+    assert found.n > 10**5
 
 
-def test_a_grid_never_falls_and_stays_under_the_bound() -> None:
-    cells = {(cell.d, cell.alpha): cell for cell in sweep([6, 4], [0.55, 0.4, 0.7], max_n=80)}
-    assert list(cells) == [(d, alpha) for d in (4, 6) for alpha in (0.4, 0.55, 0.7)]
-    for (d, alpha), cell in cells.items():
-        limit = max_lines(d, alpha)
-        assert limit is None or cell.n <= limit.n
-        for (other_d, other_alpha), other in cells.items():
-            if other_d <= d and other_alpha <= alpha:
-                assert other.n <= cell.n
+def test_probes_go_beyond_the_catalogue(store: Path) -> None:
+    known = capacity(**SEARCHED, run=AT_ONCE).n
+    found = capacity(**SEARCHED)
+    assert known < found.n <= 130
+    assert found.closed_form is None
+    stats = measured(found.path)
+    assert stats.pairs == found.n * (found.n - 1) // 2
+    assert stats.coherence.value <= 0.45 + 1e-6
+    for probe in found.probes:
+        kept = {Outcome.REACHED: probe.n, Outcome.MISSED: 0}.get(probe.outcome, probe.kept)
+        assert probe.kept == kept
+        assert probe.kept == 0 or known < probe.kept
+        assert (probe.coherence <= 0.45 + 1e-6) == (probe.outcome == Outcome.REACHED)
+        known = max(known, probe.kept)
+    assert known == found.n
+    assert [p.name for p in store.rglob("*.safetensors")] == [found.path.name] if found.path else False
 
 
-def test_pruning_drops_what_violates() -> None:
-    # The standard basis, and four vectors too near to some of it.
-    rows = torch.cat((torch.eye(8), normalize(torch.eye(8)[:4] + 0.1, dim=1)))
-    order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
-    left = prune(rows[order], 0.3, 8, Run(tile=5))
-    cosines = (left @ left.T).fill_diagonal_(0).abs()
-    assert len(left) == 8
-    assert cosines.max() <= 0.3 + 1e-6
-    assert len(prune(rows[order], 0.3, 9, Run())) == 0
-    assert torch.equal(prune(rows, 0.999, 2, Run()), rows)
+def test_a_descent_that_meets_the_bound_is_the_maximum_too() -> None:
+    # 7 lines in R^5 can have coherence .2863, the bound on n at .3 is 7; the catalogue has 6 of 1/5.
+    found = capacity(5, 0.3)
+    assert (found.n, found.end, found.closed_form) == (7, End.MAXIMUM, None)
+    assert max_lines(5, 0.3) == found.limit
 
 
-KILLED = """
-import os, signal, torch
-from protogen import search
-torch.set_num_threads(1)
-probe, done = search.Search._probe, []
-def counted(self, n):
-    if len(done) == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-    probe(self, n)
-    done.append(n)
-search.Search._probe = counted
-from protogen.capacity import capacity
-capacity(9, 0.5, max_n=400)
-"""
+def test_a_set_found_answers_load_and_says_who_makes_it() -> None:
+    found = capacity(5, 0.3)
+    made = load("ebv", d=5, start="capacity", alpha=0.3)
+    assert made.path == found.path
+    assert made.provenance.status == "target reached"
+    assert made.provenance.steps == sum(probe.steps for probe in found.probes)
+    with pytest.raises(BadRequest, match=r"make it with `protogen capacity --d 5 --alpha 0\.3`"):
+        generate(made.spec)
+    assert method_of(made.spec).target() == 0.3
 
 
-def same(one: Capacity, other: Capacity) -> bool:
-    def what(found: Capacity) -> object:
-        return found.n, found.end, [(p.n, p.outcome, p.coherence, p.kept, p.steps) for p in found.probes]
-
-    return what(one) == what(other)
-
-
-def test_after_a_kill_it_goes_on_to_the_same_answer(tmp_path: Path) -> None:
-    torch.set_num_threads(1)
-    there = tmp_path / "killed"
-    ended = subprocess.run([sys.executable, "-c", KILLED], env={**os.environ, "PROTOGEN_STORE": str(there)})
-    assert ended.returncode == -signal.SIGKILL
-    said: list[str] = []
-    resumed = capacity(9, 0.5, max_n=400, store=there, say=said.append)
-    assert said == ["the search goes on after probe 3"]
-    whole = capacity(9, 0.5, max_n=400, store=tmp_path / "whole")
-    assert len(whole.probes) > 3
-    assert same(resumed, whole)
-    assert torch.equal(load(resumed.path).tensor, load(whole.path).tensor) if resumed.path and whole.path else True
+def test_n_rises_with_d_and_alpha_and_stays_below_the_bound() -> None:
+    cells = list(sweep([7, 4, 5], [0.5, 0.3, 0.4], max_n=40, steps=60))
+    assert [(cell.d, cell.alpha) for cell in cells] == [(d, alpha) for d in (4, 5, 7) for alpha in (0.3, 0.4, 0.5)]
+    for cell in cells:
+        assert cell.limit is not None
+        assert cell.n <= min(cell.limit.n, 40)
+        assert all(cell.n >= other.n for other in cells if other.d <= cell.d and other.alpha <= cell.alpha)
+    assert any(cell.probes for cell in cells)
 
 
-def test_a_damaged_journal_begins_anew(tmp_path: Path) -> None:
-    first = capacity(8, 0.6, max_n=200)
-    (journal,) = (tmp_path / "store" / ".runs").glob("*/journal.json")
-    journal.write_text(journal.read_text().replace('"kept": ', '"kept": 1'))
-    said: list[str] = []
-    assert same(capacity(8, 0.6, max_n=200, say=said.append), first)
-    assert len(said) == 1
-    assert said[0].endswith("is damaged; the search starts anew")
+def test_a_smaller_set_serves_for_larger_d_and_alpha(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = capacity(**SEARCHED)
+    monkeypatch.setattr(Search, "following", lambda _: None)
+    larger = capacity(12, 0.46, start=small.path)
+    assert (larger.n, larger.closed_form) == (small.n, None)
+    before, after = (load(found.path or "") for found in (small, larger))
+    assert torch.equal(after.tensor, torch.nn.functional.pad(before.tensor, (0, 1)))
+    assert after.spec.options["from"] == before.digest
 
 
-def test_the_journal_keeps_probes_and_set(tmp_path: Path) -> None:
-    spec = resolve("ebv", d=4, n=5, start="random")
-    journal = Journal(tmp_path / "run", spec)
-    assert journal.load() == ((), None, False)
+def test_a_start_that_does_not_fit_is_refused() -> None:
+    path = capacity(5, 0.3).path
+    for d, alpha in ((4, 0.5), (5, 0.28)):
+        with pytest.raises(BadRequest, match=f"has d=5, coherence .*d at most {d} and coherence at most {alpha}"):
+            capacity(d, alpha, start=path)
+
+
+@pytest.mark.parametrize("tile", [None, 1, 3, 5])
+def test_pruning_drops_the_vector_in_most_violating_pairs(tile: int | None) -> None:
+    # The one of index 4 meets three of the basis at 1 / sqrt 3; the last is a copy of row 3.
+    one = torch.tensor([[1.0, 1.0, 1.0, 0.0, 0.0, 0.0]]) / math.sqrt(3)
+    basis = torch.eye(6)
+    rows = torch.cat((basis[:4], one, basis[4:], -basis[3:4]))
+    left = prune(rows, 0.5, 6, Run(tile=tile))
+    assert len(left) == 6
+    assert torch.equal(left[:3], basis[:3])
+    assert (left @ left.T - torch.eye(6)).abs().max() == 0
+    assert len(prune(rows, 0.5, 7, Run(tile=tile))) == 0
+    assert torch.equal(prune(rows, 1.0, 8, Run(tile=tile)), rows)
+
+
+def test_pruning_gives_up_where_nearly_all_pairs_violate() -> None:
+    rows = torch.eye(60)[:, :1].expand(60, 1).clone().fill_(1.0)
+    assert len(prune(rows, 0.5, 2, Run())) == 0
+
+
+def test_a_finished_search_answers_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = capacity(**SEARCHED)
+    monkeypatch.setattr(Search, "_probe", no_probe)
+    assert capacity(**SEARCHED) == first
+
+
+def test_other_requests_have_other_journals(store: Path) -> None:
+    for more in ({}, {"max_n": 12}, {"steps": 9}, {"seed": 1}):
+        capacity(**{"d": 5, "alpha": 0.37, "max_n": 11, "steps": 20, **more})
+    assert len(list(store.glob(".runs/*"))) == 4
+
+
+def test_the_journal_keeps_the_probes_and_the_last_set(tmp_path: Path) -> None:
+    kept = Journal(tmp_path / "run", resolve("ebv", d=4, n=5, start="random"))
+    assert kept.load() == ((), None, False)
     probe = Probe(5, Outcome.PRUNED, 0.25, 4, 7, 1.5)
-    journal.save((probe,), InMemory(torch.eye(4)))
-    probes, rows, done = journal.load()
-    assert (probes, done) == ((probe,), False)
-    assert rows is not None
-    assert torch.equal(rows, torch.eye(4))
-    journal.save((probe, probe), None, done=True)
-    assert journal.load() == ((probe, probe), None, True)
+    for rows in (torch.eye(4), -torch.eye(4)):
+        kept.save((probe,), InMemory(rows))
+        probes, found, done = kept.load()
+        assert (probes, done) == ((probe,), False)
+        assert found is not None
+        assert torch.equal(found, rows)
+        assert len(list((tmp_path / "run").iterdir())) == 2
+    kept.save((probe, probe), None, done=True)
+    assert kept.load() == ((probe, probe), None, True)
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["journal.json"]
 
 
-def test_such_a_set_is_made_by_the_command_alone() -> None:
-    found = capacity(5, 0.6)
-    assert found.path is not None
-    with pytest.raises(BadRequest, match=r"make it with `protogen capacity --d 5 --alpha 0\.6`"):
-        ensure(load(found.path).spec, store="elsewhere")
+KILLED = """
+import os, signal, sys, torch
+torch.set_num_threads(1)
+from protogen.capacity import capacity
+from protogen.journal import Journal
+if sys.argv[1] == "kill":
+    save = Journal.save
+    def saved(self, probes, *rest, **how):
+        save(self, probes, *rest, **how)
+        if len(probes) == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+    Journal.save = saved
+found = capacity(11, 0.45, max_n=130, steps=60, store=sys.argv[2], say=print)
+print([(p.n, p.outcome.value, p.coherence, p.kept, p.steps) for p in found.probes], found.path.name)
+"""
 
 
-def test_a_time_limit_ends_it_and_the_same_goes_on() -> None:
-    began = time.monotonic()
-    cut = capacity(60, 0.3, max_n=3000, run=Run(time_limit=0.2))
-    assert cut.end is End.TIME_LIMIT
-    assert time.monotonic() - began < 20
+def test_a_killed_search_goes_on_to_the_same_answer(tmp_path: Path) -> None:
+    def python(how: str, place: str) -> tuple[int, list[str]]:
+        line = [sys.executable, "-c", KILLED, how, str(tmp_path / place)]
+        ran = subprocess.run(line, capture_output=True, text=True, timeout=60)
+        return ran.returncode, ran.stdout.splitlines()
+
+    code, whole = python("run", "whole")
+    assert code == 0
+    assert python("kill", "killed") == (-9, [])
+    code, again = python("run", "killed")
+    assert (code, again) == (0, ["the search goes on after probe 3", *whole])
+    digests = [load("ebv", store=tmp_path / place).digest for place in ("whole", "killed")]
+    assert digests[0] == digests[1]
+
+
+def test_a_search_that_the_time_limit_ends_goes_on() -> None:
+    said: list[str] = []
+    short = capacity(**SEARCHED, run=AT_ONCE, say=said.append)
+    assert (short.end, short.probes, said) == (End.TIME_LIMIT, (), [])
+    whole = capacity(**SEARCHED)
+    assert whole.end in (End.CLOSED, End.CAPPED)
+    assert whole.n > short.n
+
+
+def interrupted_after(probes: int) -> Run:
+    """A run that a Ctrl-C ends in the descent after so many probes."""
+    sizes: list[str] = []
+
+    def report(at: Progress) -> None:
+        if at.figure not in sizes:
+            sizes.append(at.figure)
+        if len(sizes) > probes:
+            raise KeyboardInterrupt
+
+    return Run(report=report)
+
+
+def test_an_interrupted_search_keeps_its_probes(store: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        capacity(**SEARCHED, run=interrupted_after(2))
+    assert len(json.loads(journal(store).read_text())["probes"]) == 2
+    said: list[str] = []
+    found = capacity(**SEARCHED, say=said.append)
+    assert said == ["the search goes on after probe 2"]
+    assert tried(found) == tried(capacity(**SEARCHED, store=store.parent / "other"))
+
+
+def damage_text(path: Path) -> None:
+    path.write_text(path.read_text().replace('"steps": ', '"steps": 1', 1))
+
+
+def cut_text(path: Path) -> None:
+    path.write_text(path.read_text()[:-9])
+
+
+def replace_text(path: Path) -> None:
+    path.write_text("[]")
+
+
+def remove_set(path: Path) -> None:
+    (rows,) = path.parent.glob("*.safetensors")
+    rows.unlink()
+
+
+def cut_set(path: Path) -> None:
+    (rows,) = path.parent.glob("*.safetensors")
+    rows.write_bytes(rows.read_bytes()[:-4])
+
+
+def replace_set(path: Path) -> None:
+    (rows,) = path.parent.glob("*.safetensors")
+    save_file({"prototypes": torch.eye(11)}, rows)
+
+
+@pytest.mark.parametrize("damage", [damage_text, cut_text, replace_text, remove_set, cut_set, replace_set])
+def test_a_damaged_journal_begins_anew_and_says_so(damage: Callable[[Path], None], store: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        capacity(**SEARCHED, run=interrupted_after(1))
+    damage(journal(store))
+    said: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        capacity(**SEARCHED, run=interrupted_after(0), say=said.append)
+    assert said == [f"{journal(store)}: the journal, or the set that it names, is damaged; the search starts anew"]
+
+
+def test_a_set_that_is_gone_is_searched_anew_and_a_damaged_one_is_said() -> None:
+    small = {"d": 5, "alpha": 0.3}
+    first = capacity(**small)
+    assert first.path is not None
+    first.path.write_bytes(first.path.read_bytes()[:-1])
+    with pytest.raises(IntegrityError, match="truncated"):
+        capacity(**small)
+    first.path.unlink()
+    said: list[str] = []
+    again = capacity(**small, say=said.append)
+    assert len(said) == 1
+    assert "its set of 7 lines is gone; the search starts anew" in said[0]
+    assert tried(again) == tried(first)
 
 
 class TestCommand:
-    @pytest.fixture
-    def run(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-        def command(*words: object) -> tuple[int, str, str]:
-            monkeypatch.setattr(sys, "argv", ["protogen", "capacity", *map(str, words)])
-            with pytest.raises(SystemExit) as end:
-                main()
-            out, err = capsys.readouterr()
-            return int(str(end.value.code)), out, err
-
-        return command
-
-    def test_says_the_maximum(self, run) -> None:
-        code, out, err = run("--d", 3, "--alpha", "1/sqrt5")
+    def test_one_cell_has_its_probes(self, run: Callable[..., tuple[int, str, str]]) -> None:
+        code, out, err = run(*WORDS)
+        lines = out.splitlines()
+        found = capacity(**SEARCHED)
         assert (code, err) == (0, "")
-        assert "the maximum" in out
-        assert " 6 " in out
+        assert lines[1].split()[:3] == ["11", "0.45", str(found.n)]
+        assert f"{found.end}; by descent, {len(found.probes)} probes" in lines[1]
+        assert [line.split()[:5] for line in lines[2:-1]] == [
+            ["probe", str(index), "n", str(probe.n), probe.outcome] for index, probe in enumerate(found.probes, 1)
+        ]
+        assert lines[-1] == f"  file  {found.path}"
 
-    def test_json_has_every_probe(self, run) -> None:
-        code, out, _ = run("--d", "4,5", "--alpha", "0.5:0.6:0.1", "--max-n", 40, "--json")
-        cells = json.loads(out)["cells"]
+    @pytest.mark.parametrize(("d", "alpha", "n"), [(3, "1/sqrt5", 6), (7, "1/3", 28), (64, "0.125", 2112)])
+    def test_the_maximum_is_called_so(
+        self, d: int, alpha: str, n: int, run: Callable[..., tuple[int, str, str]], store: Path
+    ) -> None:
+        code, out, err = run("--d", d, "--alpha", alpha)
+        row = out.splitlines()[1]
+        assert (code, err, row.split()[2:4]) == (0, "", [f"{n:,}"] * 2)
+        assert "the maximum; by closed form" in row
+        assert not store.exists()
+
+    def test_json_is_the_trace(self, run: Callable[..., tuple[int, str, str]]) -> None:
+        code, out, err = run(*WORDS, "--json")
+        (cell,) = json.loads(out)["cells"]
+        found = capacity(**SEARCHED)
+        assert (code, err) == (0, "")
+        assert cell == json.loads(json.dumps(found.to_dict()))
+        assert [set(probe) for probe in cell["probes"]] == [
+            {"n", "outcome", "coherence", "kept", "steps", "seconds"}
+        ] * len(found.probes)
+        assert (cell["n"], cell["maximum"], cell["path"]) == (found.n, False, str(found.path))
+
+    def test_a_grid_is_one_table(self, run: Callable[..., tuple[int, str, str]]) -> None:
+        code, out, _ = run("--d", "5,3:4:1", "--alpha", "0.1:0.3:0.05,1/sqrt5", "--max-n", 30, "--steps", 20)
+        rows = [line.split() for line in out.splitlines()[1:]]
+        alphas = ["0.1", "0.15", "0.2", "0.25", "0.3", "0.4472136"]
         assert code == 0
-        assert [(cell["d"], cell["alpha"]) for cell in cells] == [(4, 0.5), (4, 0.6), (5, 0.5), (5, 0.6)]
-        assert {"n", "outcome", "coherence", "kept", "steps", "seconds"} <= set(cells[1]["probes"][0])
+        assert [row[:2] for row in rows] == [[d, alpha] for d in "345" for alpha in alphas]
+        assert run("--d", "5,3:4:1", "--alpha", "0.1:0.3:0.05,1/sqrt5", "--max-n", 30, "--steps", 20, "--quiet") == (
+            0,
+            "".join(f"{row[2]}\n" for row in rows),
+            "",
+        )
+
+    def test_a_range_does_not_drift(self) -> None:
+        assert cli._values("alpha", "0.1:0.3:0.05", cli._cosine) == [0.1, 0.15, 0.2, 0.25, 0.3]
+        assert cli._values("alpha", "0.1:0.3:0.08", cli._cosine) == [0.1, 0.18, 0.26]
+        assert cli._values("alpha", "1/3, .2", cli._cosine) == [0.2, 1 / 3]
+        assert cli._values("d", "50:200:50,100", int) == [50, 100, 150, 200]
+
+    def test_a_picture_of_the_grid(self, run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+        pytest.importorskip("matplotlib")
+        words = ("--d", "3,200", "--alpha", "0.2,0.3", "--max-n", 300, "--plot", tmp_path / "figure.png")
+        assert run(*words)[0] == 0
+        assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+    def test_a_picture_that_cannot_be_made_is_refused_before_any_work(
+        self, run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Search, "_probe", no_probe)
+        code, out, err = run(*WORDS, "--plot", "nowhere/figure.png")
+        assert (code, out) == (4, "")
+        assert "nowhere/figure.png" in err
+        monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+        code, out, err = run(*WORDS, "--plot", "figure.png")
+        assert (code, out) == (2, "")
+        assert "pip install 'protogen-codes[plot]'" in err
+
+    def test_ctrl_c_says_how_to_go_on(
+        self, run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, store: Path
+    ) -> None:
+        from protogen.display import Display
+
+        stop = interrupted_after(2).report
+        with monkeypatch.context() as patched:
+            patched.setattr(Display, "step", lambda _, at: stop and stop(at))
+            code, out, err = run(*WORDS)
+        assert (code, out) == (130, "")
+        assert err == "interrupted: the same command goes on after the last finished probe\n"
+        assert len(json.loads(journal(store).read_text())["probes"]) == 2
+        code, _, err = run(*WORDS)
+        assert (code, err) == (0, "the search goes on after probe 2\n")
 
     @pytest.mark.parametrize(
         ("words", "says"),
         [
-            (("--d", 1, "--alpha", 0.5), "d is 1"),
-            (("--d", "x", "--alpha", 0.5), "d is 'x'"),
-            (("--d", "50:10:5", "--alpha", 0.5), "d is '50:10:5'"),
-            (("--d", "10:50", "--alpha", 0.5), "d is '10:50'"),
-            (("--d", 10, "--alpha", 0), "alpha is 0"),
-            (("--d", 10, "--alpha", 1), "alpha is 1"),
-            (("--d", 10, "--alpha", "1/0"), "alpha is '1/0'"),
-            (("--d", 10, "--alpha", "0.1:0.3:0"), "alpha is '0.1:0.3:0'"),
-            (("--d", 10, "--alpha", "nan"), "alpha is nan"),
-            (("--d", 10, "--alpha", 0.5, "--max-n", 1), "max-n is 1"),
-            (("--d", 10, "--alpha", 0.5, "--steps", 0), "steps is 0"),
-            (("--d", 10, "--alpha", 0.5, "--seed", -1), "seed is -1"),
-            (("--d", 10, "--alpha", 0.5, "--tile", 0), "tile is 0"),
-            (("--d", 10, "--alpha", 0.5, "--time-limit", -1), "time-limit is -1"),
-            (("--d", 10, "--alpha", 0.5, "--device", "gpu"), "device is 'gpu'"),
-            (("--d", 10), "Missing option '--alpha'"),
+            (("--d", 1), "d is 1; allowed is a whole number, at least 2"),
+            (("--d", "x"), "d is 'x'; allowed are a number, a list and a range"),
+            (("--d", "10.5"), "write 100 or 50,100,200 or 50:200:50"),
+            (("--d", "10,,"), "d is '10,,'"),
+            (("--d", "10:20:0"), "d is '10:20:0'"),
+            (("--alpha", 0), "alpha is 0.0; allowed is a number above 0 and below 1"),
+            (("--alpha", "0.2,1"), "alpha is 1.0"),
+            (("--alpha", "nan"), "alpha is nan"),
+            (("--alpha", "0.1:0.3"), "write 0.1 or 1/3 or 1/sqrt5 or 0.1,0.2 or 0.1:0.3:0.05"),
+            (("--alpha", "0.3:0.1:0.05"), "alpha is '0.3:0.1:0.05'"),
+            (("--alpha", "0.1:0.3:1e-9"), "less than 10000 steps"),
+            (("--alpha", "0.1:nan:0.1"), "alpha is '0.1:nan:0.1'"),
+            (("--alpha", "1/0"), "alpha is '1/0'"),
+            (("--max-n", 1), "max-n is 1; allowed is a whole number, at least 2"),
+            (("--steps", 0), "steps is 0"),
+            (("--seed", -1), "seed is -1"),
+            (("--device", "tpu"), "device is 'tpu'; this machine has cpu"),
+            (("--tile", 0), "tile is 0"),
+            (("--time-limit", 0), "time-limit is 0.0"),
+            (("--plot", "figure.jpg"), "'figure.jpg'; allowed is a file name that ends in .png"),
+            (("--alpha", None), "Missing option '--alpha'"),
         ],
     )
-    def test_refuses_in_one_line(self, run, words: tuple[object, ...], says: str) -> None:
-        code, _, err = run(*words)
-        assert code == 2, err
+    def test_a_wrong_input_is_one_line(
+        self, words: tuple[Any, ...], says: str, run: Callable[..., tuple[int, str, str]], store: Path
+    ) -> None:
+        given = {"--d": 10, "--alpha": 0.2} | {words[0]: words[1]}
+        code, out, err = run(*(part for pair in given.items() if pair[1] is not None for part in pair))
+        assert (code, out) == (2, "")
         assert err.startswith("error: ")
         assert err.count("\n") == 1
         assert says in err
+        assert not store.exists()

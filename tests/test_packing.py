@@ -122,6 +122,7 @@ def test_designs(v: int, k: int) -> None:
 @pytest.mark.parametrize(
     ("form", "d", "n", "one_over"),
     [
+        (Design(45, 5, 12), 99, 540, 11),
         (Design(91, 7, 16), 195, 1456, 15),
         (Design(141, 5, 36), 987, 5076, 35),
         (Net(((43, 43, 12), (1, 1, 43)), 44), 1861, 22704, 44),

@@ -18,6 +18,7 @@ SIZES = range(2, 11)  # of blocks, in known designs
 # By v and k difference families, as Abel and Buratti 2007, Difference families, list many. The last block of 91 has
 # 13 shifts.
 DIFFERENCES: dict[tuple[int, int], Blocks] = {
+    (45, 5): ((5, 6, 10, 27, 42), (6, 20, 22, 32, 40), (0, 3, 6, 9, 12)),
     (91, 7): ((0, 8, 29, 51, 54, 61, 63), (0, 11, 16, 17, 31, 35, 58), (0, 13, 26, 39, 52, 65, 78)),
     (141, 5): (
         (0, 33, 60, 92, 97),
@@ -29,6 +30,8 @@ DIFFERENCES: dict[tuple[int, int], Blocks] = {
         (0, 36, 90, 116, 125),
     ),
 }
+# Of a group that is not cyclic but Z_f x Z_(v/f) the factor f; (a, b) is written a v/f + b.
+FACTORS = {45: 3}
 
 
 @dataclass(frozen=True)
@@ -193,6 +196,8 @@ def _developed(v: int, blocks: Blocks) -> "Tensor":
     """The shifts modulo v of blocks, once each."""
     import torch
 
-    shifts = (torch.arange(v)[:, None, None] + torch.tensor(blocks)) % v
+    m = v // FACTORS.get(v, 1)
+    shift, base = torch.arange(v)[:, None, None], torch.tensor(blocks)
+    shifts = (shift // m + base // m) % (v // m) * m + (shift + base) % m
     different: Tensor = shifts.flatten(0, 1).sort(1).values.unique(dim=0)
     return different
