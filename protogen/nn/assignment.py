@@ -5,7 +5,16 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
 from ..errors import BadRequest
-from .checks import REDUCTIONS, check_finite, check_labels, check_one_of, directions, own_prototypes, reduced
+from .checks import (
+    REDUCTIONS,
+    check_finite,
+    check_labels,
+    check_one_of,
+    check_prototypes,
+    directions,
+    own_prototypes,
+    reduced,
+)
 from .frozen import FixedPrototypes
 
 PART = 1024  # classes whose nearest prototypes are searched together: the search is as fast as the bare product
@@ -134,11 +143,7 @@ class AssignmentHead(nn.Module):
         debug: bool = False,
     ) -> None:
         super().__init__()
-        if not isinstance(prototypes, FixedPrototypes):
-            raise BadRequest(
-                f"AssignmentHead takes FrozenPrototypes, got {type(prototypes).__name__}: "
-                "wrap it first, with FrozenPrototypes(...)"
-            )
+        check_prototypes("AssignmentHead", prototypes)
         classes = prototypes.n if classes is None else classes
         if not 1 <= classes <= prototypes.n:
             raise BadRequest(f"classes is {classes}; allowed is 1 to {prototypes.n}, the number of prototypes")

@@ -37,6 +37,14 @@ def reduced(losses: Tensor, reduction: str) -> Tensor:
     return losses.mean() if reduction == "mean" else losses.sum()
 
 
+def check_prototypes(head: str, prototypes: object) -> None:
+    """Raise BadRequest unless `prototypes` are FixedPrototypes, which the named head takes."""
+    if not isinstance(prototypes, FixedPrototypes):
+        raise BadRequest(
+            f"{head} takes FrozenPrototypes, got {type(prototypes).__name__}: wrap it first, with FrozenPrototypes(...)"
+        )
+
+
 def check_labels(
     labels: Tensor, features: Tensor, n: int, ignore_index: int | None = None, *, debug: bool = False
 ) -> None:

@@ -9,7 +9,16 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ..errors import BadRequest
-from .checks import REDUCTIONS, check_finite, check_labels, check_one_of, check_positive, directions, own_prototypes
+from .checks import (
+    REDUCTIONS,
+    check_finite,
+    check_labels,
+    check_one_of,
+    check_positive,
+    check_prototypes,
+    directions,
+    own_prototypes,
+)
 from .frozen import FixedPrototypes, FrozenPrototypes, check_features
 
 # Logits that are in memory at a time: few enough for a cache, or enough to keep a GPU busy.
@@ -102,11 +111,7 @@ class ChunkedCosineLoss(nn.Module):
         debug: bool = False,
     ) -> None:
         super().__init__()
-        if not isinstance(prototypes, FixedPrototypes):
-            raise BadRequest(
-                f"ChunkedCosineLoss takes FrozenPrototypes, got {type(prototypes).__name__}: "
-                "wrap it first, with FrozenPrototypes(...)"
-            )
+        check_prototypes("ChunkedCosineLoss", prototypes)
         _check_settings(temperature, label_smoothing, reduction)
         self.prototypes = prototypes
         self.temperature = temperature

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import BadRequest
-from .checks import directions
+from .checks import check_prototypes, directions
 from .frozen import FixedPrototypes
 
 
@@ -48,11 +48,7 @@ class CosineHead(nn.Module):
 
     def __init__(self, prototypes: FixedPrototypes, temperature: float = 0.07) -> None:
         super().__init__()
-        if not isinstance(prototypes, FixedPrototypes):
-            raise BadRequest(
-                f"CosineHead takes FrozenPrototypes, got {type(prototypes).__name__}: "
-                "wrap it first, with FrozenPrototypes(...)"
-            )
+        check_prototypes("CosineHead", prototypes)
         _check_temperature(temperature)
         self.prototypes = prototypes
         self.temperature = temperature
