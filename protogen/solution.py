@@ -102,7 +102,8 @@ class Run:
     `tile` is the edge of a Gram tile in rows (None: chosen for the device). `time_limit` is in
     seconds and ends a descent, not the statistics. `report` is called after every step of a
     descent, `measuring` with the share of the statistics that is done. `files` are the artifacts
-    that a Spec names by digest; whoever calls `solve` reads them into `inputs`. `stats` says whether
+    that a Spec names by digest; whoever calls `solve` reads them into `inputs`. `folder` is where a descent
+    keeps what lets it go on after a kill; without one it keeps nothing. `stats` says whether
     all pairs are measured: `exact`; `certificate`: not where a formula guarantees a cosine; `auto`: up to
     EXACT_PAIRS pairs.
     """
@@ -114,6 +115,7 @@ class Run:
     measuring: Callable[[float], None] | None = None
     stats: Stats = "auto"
     files: tuple[Path, ...] = ()
+    folder: Path | None = None
     inputs: Mapping[str, "torch.Tensor"] = field(default_factory=dict)
 
 
