@@ -47,6 +47,11 @@ class Display:
         """Show how much of the statistics is done."""
         self._show(f"statistics over all pairs  {share:.0%}")
 
+    def training(self, name: str, step: int, steps: int, loss: float) -> None:
+        """Show one step of a network's training."""
+        left = (time.monotonic() - self._began) / step * (steps - step)
+        self._show(f"{name}  loss {loss:.4f}  step {step}/{steps}  {_clock(left)} left")
+
     def _show(self, text: str) -> None:
         now = time.monotonic()
         if self._quiet or now - self._shown < (LIVE_EVERY_S if self._terminal else PLAIN_EVERY_S):

@@ -56,11 +56,12 @@ def gram_tile(left: Tensor, right: Tensor, buffer: Tensor) -> Tensor:
     return torch.matmul(left, right.mT, out=buffer[: math.prod(shape)].view(shape))
 
 
-def angle_deg(u: Tensor, v: Tensor) -> float:
-    """The angle between two vectors (d,) in degrees, 0 to 180.
+def angles_deg(u: Tensor, v: Tensor) -> Tensor:
+    """The angles between vectors (..., d) in degrees, 0 to 180: (...), float64.
 
     2 atan2(|u - v|, |u + v|) on unit vectors, which keeps its digits near 0 and near 180
     (Kahan 2006, How futile are mindless assessments of roundoff).
     """
-    u, v = normalize(u.double(), dim=0), normalize(v.double(), dim=0)
-    return math.degrees(2 * math.atan2(torch.linalg.norm(u - v).item(), torch.linalg.norm(u + v).item()))
+    u, v = normalize(u.double(), dim=-1), normalize(v.double(), dim=-1)
+    norm = torch.linalg.vector_norm
+    return torch.rad2deg(2 * torch.atan2(norm(u - v, dim=-1), norm(u + v, dim=-1)))

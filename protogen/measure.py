@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from .geometry import angle_deg, blocks, gram_tile, tile_edge
+from .geometry import angles_deg, blocks, gram_tile, tile_edge
 from .solution import InMemory, Rows
 from .stats import BINS, AngleStats, Extreme
 
@@ -216,4 +216,4 @@ def _assemble(source: Rows, pairs: int, sums: _Sums, nearest: Tensor, high: _Ext
 
 
 def _pair_angle(source: Rows, pair: Extreme) -> float:
-    return angle_deg(source.rows(pair.i, pair.i + 1)[0], source.rows(pair.j, pair.j + 1)[0])
+    return angles_deg(source.rows(pair.i, pair.i + 1), source.rows(pair.j, pair.j + 1)).item()

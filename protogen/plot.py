@@ -166,6 +166,27 @@ def save_capacity(cells: Sequence[Mapping[str, Any]], path: Path) -> None:
     _save(figure, path)
 
 
+def save_demo(found: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw the accuracy of each head with its deviation, a colour for each d; as `save_png`."""
+    figure = check_png(path)(figsize=(9, 6), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    for index, d in enumerate(dict.fromkeys(one["d"] for one in found)):
+        here = [one for one in found if one["d"] == d]
+        bars = [one["deviation"] or 0.0 for one in here]
+        axes.errorbar(
+            [one["accuracy"] for one in here],
+            [one["head"] for one in here],
+            xerr=bars,
+            fmt=f"C{index}o",
+            label=f"d {d}",
+        )
+    axes.invert_yaxis()
+    axes.set(xlabel="accuracy on the test set in percent, mean and deviation over seeds")
+    axes.grid(axis="x")
+    axes.legend()
+    _save(figure, path)
+
+
 def _save(figure: "Figure", path: Path) -> None:
     try:
         figure.savefig(path, format="png")

@@ -1,0 +1,76 @@
+"""The command line: options in, results on stdout, messages on stderr, an exit code."""
+
+import io
+import os
+import sys
+
+import typer
+
+from ..errors import DiskError, ProtogenError
+from .demo import demo
+from .files import show, stats, verify
+from .keep import list_
+from .make import add_commands
+from .options import INTERRUPTED
+from .remote import pull, push
+from .sizes import bounds, capacity, catalog
+
+app = typer.Typer(
+    name="protogen",
+    help="Make, measure and keep fixed classifier prototypes.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+add_commands(app)
+app.command()(show)
+app.command()(stats)
+app.command()(verify)
+app.command("list")(list_)
+app.command()(push)
+app.command()(pull)
+app.command()(bounds)
+app.command()(catalog)
+app.command()(capacity)
+app.command()(demo)
+
+
+def main() -> None:
+    """Run the command line; an error that a user can cause is one line on stderr and an exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # a path goes out as it came in
+    try:
+        code = app(standalone_mode=False) or 0
+        sys.stdout.flush()
+    except (ProtogenError, typer.TyperException) as error:
+        message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
+        if message:  # without a command there is none, the help is all
+            _complain(message)
+        code = error.exit_code
+    except BrokenPipeError:  # the reader has what it wants
+        code = 1
+        _drop_output()
+    except OSError as error:
+        _complain(f"{error}; make room, or write to another place")
+        code = DiskError.exit_code
+        _drop_output()
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "allocate" not in str(error):
+            raise
+        _complain("out of memory; ask for fewer or shorter vectors or a smaller --tile, or use a larger machine")
+        code = ProtogenError.exit_code
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    if code == INTERRUPTED:
+        print("interrupted", file=sys.stderr)
+    sys.exit(code)
+
+
+def _complain(message: str) -> None:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+
+
+def _drop_output() -> None:
+    """Let what could not be written go nowhere, so that the interpreter does not try again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,103 @@
+"""The command that trains on real data."""
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import BadRequest
+from ..methods.method import check_whole
+from ..plot import check_png, save_demo
+from .options import INTERRUPTED, Json, StoreOption, number, print_result, values, whole
+
+if TYPE_CHECKING:
+    from ..demo.results import RowFile
+    from ..demo.tasks import Task
+    from ..demo.training import Trial
+
+MOST_IMBALANCE = 1e6
+USUAL = {"digits": ("16", 60), "fashion": ("16", 8), "glyphs": ("64", 8)}  # d and epochs
+
+
+def demo(
+    task: Annotated[str, typer.Option(help="digits, fashion (Fashion-MNIST), or glyphs (Chinese characters).")],
+    heads: Annotated[
+        str | None, typer.Option(help="Heads, with commas; else all that exist for d and the classes.")
+    ] = None,
+    d: Annotated[
+        str | None, typer.Option("--d", help="Width of the features; 16,64 for several. Else 16 or 64.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Networks of each head, of seed 0 and on.", parser=whole)] = 3,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the training set; else 60 or 8.", parser=whole)
+    ] = None,
+    imbalance: Annotated[
+        float, typer.Option(help="The first class has so many times the images of the last.", parser=number)
+    ] = 1.0,
+    classes: Annotated[int | None, typer.Option(help="Classes of glyphs; else 1000.", parser=whole)] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the data, or of fonts; else the system's.")] = None,
+    rows: Annotated[Path, typer.Option(help="File that keeps a row for each network.")] = Path("protogen-demo.jsonl"),
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Draw the accuracies as a picture; needs the extra `plot`.")
+    ] = None,
+    store: StoreOption = None,
+    json: Json = False,
+) -> None:
+    """Train a small network with a learned classifier and with fixed prototypes, and compare them.
+
+    Every network is kept in the file of rows as it ends: the same command goes on after the last one.
+    """
+    if task not in USUAL:
+        raise BadRequest(f"task is {task!r}; allowed is {', '.join(USUAL)}")
+    usual_d, usual_epochs = USUAL[task]
+    epochs = usual_epochs if epochs is None else epochs
+    check_whole("seeds", seeds, 1)
+    check_whole("epochs", epochs, 1)
+    if not 1 <= imbalance <= MOST_IMBALANCE:
+        raise BadRequest(
+            f"imbalance is {imbalance}; allowed is 1 to {MOST_IMBALANCE:,.0f}; 100 is usual for long tails"
+        )
+    dimensions = values("d", usual_d if d is None else d, int)
+    for dimension in dimensions:
+        check_whole("d", dimension, 2)
+    if plot is not None:
+        check_png(plot)
+    from ..demo.results import RowFile, compare, plan, table_lines
+    from ..demo.tasks import load_task
+
+    file = RowFile(rows)
+    file.rows()
+    loaded = load_task(task, classes, data)
+    wanted = None if heads is None else list(dict.fromkeys(head.strip() for head in heads.split(",")))
+    trials = plan(loaded, wanted, dimensions, seeds, epochs, imbalance)
+    try:
+        _train(trials, loaded, file, store)
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on after the last finished row", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    there = file.rows()
+    mine = [there[trial] for trial in trials]
+    compared = compare(mine)
+    comparisons = [one.to_dict() for one in compared]
+    document = {"path": str(rows), "rows": [row.to_dict() for row in mine], "comparisons": comparisons}
+    print_result(document, lambda _: table_lines(compared), json)
+    if plot is not None:
+        save_demo(comparisons, plot)
+
+
+def _train(trials: "list[Trial]", task: "Task", file: "RowFile", store: Path | None) -> None:
+    """Train what the file has not yet."""
+    from ..demo.training import train
+    from ..display import Display
+
+    file.check()
+    for index, trial in enumerate(trials, 1):
+        if trial in file.rows():
+            continue
+        name = f"{index}/{len(trials)}  {trial.head}  d {trial.d}  seed {trial.seed}"
+        with Display(quiet=False) as display:
+            row = train(trial, task, store, partial(display.training, name))
+        file.add(row)
+        print(f"{name}  accuracy {row.accuracy:.2f}", file=sys.stderr)

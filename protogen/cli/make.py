@@ -1,0 +1,184 @@
+"""The commands that make a set: one for each method, its options the method's parameters, and `extend`."""
+
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .. import report
+from ..access import ensure_path
+from ..bounds import coherence_bound, max_cos_bound
+from ..errors import Unmet
+from ..header import read_header
+from ..methods import METHODS, Method
+from ..methods.ebv import EBV
+from ..solution import EXACT_PAIRS, Run, Status
+from .options import (
+    INTERRUPTED,
+    AnyDimension,
+    Device,
+    Dimension,
+    File,
+    Json,
+    Number,
+    Quiet,
+    StoreOption,
+    Tile,
+    number,
+    print_result,
+    run_of,
+    whole,
+)
+
+HOW = ("device", "tile", "stats", "time_limit")
+STATS = f"exact, certificate (what a formula guarantees, unmeasured) or auto: exact up to {EXACT_PAIRS:.0e} pairs."
+
+
+def _generate(
+    asked: Method,
+    d: int | None,
+    n: int,
+    run: Run,
+    store: Path | None,
+    json: bool,
+    quiet: bool,
+    force: bool,
+    seed: int = 0,
+    strict: bool = False,
+) -> None:
+    """Answer a method's command: from the store, or made and stored."""
+    from ..display import Display
+
+    spec = asked.resolve(d, n, seed)
+    bounds = {
+        "coherence": coherence_bound(spec.d, spec.n).value,
+        "largest cosine": max_cos_bound(spec.d, spec.n).value,
+    }
+    with Display(quiet, bounds) as display:
+        how = replace(run, report=display.step, measuring=display.measuring, files=asked.files())
+        path = ensure_path(spec, how, store=store, force=force)
+    record = report.record_of(path)
+    print_result(record, report.artifact_lines, json, quiet)
+    status, target = record["provenance"]["status"], asked.target()
+    if "ended" in record["spec"]["params"]:
+        print(
+            f"{status}: this is the best so far, not what was asked for; run the command again for the whole of it",
+            file=sys.stderr,
+        )
+        if status == Status.INTERRUPTED:
+            sys.exit(INTERRUPTED)  # all is said
+    if target is not None and (miss := _missed(record, target)):
+        if strict:
+            raise Unmet(miss)
+        print(f"note: {miss}", file=sys.stderr)
+
+
+def _missed(record: dict[str, Any], target: float) -> str | None:
+    measured = record["stats"]["coherence"]["value"] if record["stats"] else None
+    known = record["facts"].get("guaranteed_coherence") if measured is None else measured
+    if known is not None and known <= target + 1e-6:
+        return None
+    best = "is not measured" if known is None else f"is {known:.6f}"
+    status = record["provenance"]["status"]
+    remedy = "--start random" if status == Status.FORMULA else "more steps, another seed or start"
+    return f"coherence {best}, asked for was at most {target}; {status}: try {remedy}, or a larger alpha"
+
+
+def _command(method: type[Method]) -> Callable[..., None]:
+    """A method's command: its options are the fields of its dataclass, and those that it shares with others."""
+    own = [f.name for f in fields(method)]
+
+    def command(**given: Any) -> None:
+        _answer(method(**{name: given.pop(name) for name in own}), **given)
+
+    size = [
+        _parameter("d", Dimension) if method.least_d(2) is None else _parameter("d", AnyDimension, None),
+        _parameter("n", Number),
+    ]
+    return _signed(command, *size, *_fields(method, own), *(SHARED[name] for name in method.takes), *COMMON)
+
+
+def _extend(**given: Any) -> None:
+    """Add vectors to a set: its own stay as they are, bit for bit, and come first.
+
+    A closed form gives its next rows; else a descent moves the new vectors alone.
+    """
+    file = given.pop("file")
+    asked = EBV(extends=str(file), **{name: given.pop(name) for name in EXTENDED})
+    _answer(asked, d=read_header(file).spec.d, **given)
+
+
+def _signed(command: Callable[..., None], *parameters: inspect.Parameter) -> Callable[..., None]:
+    vars(command)["__signature__"] = inspect.Signature(parameters)
+    return command
+
+
+def _fields(method: type[Method], names: Sequence[str]) -> list[inspect.Parameter]:
+    """The options of some fields of a method."""
+    known = {f.name: f for f in fields(method)}
+    return [_parameter(name, known[name].type, known[name].default, known[name].metadata["help"]) for name in names]
+
+
+def _answer(asked: Method, **given: Any) -> None:
+    """Run a command that makes a set, with the options that it shares with others."""
+    _generate(asked, run=run_of(**{name: given.pop(name) for name in HOW if name in given}), **given)
+
+
+def _parameter(
+    name: str, kind: Any, default: Any = inspect.Parameter.empty, help: str | None = None
+) -> inspect.Parameter:
+    """One option of a command; `kind` is a type, or an option shared by commands."""
+    if help is not None:
+        parser = {int: whole, int | None: whole, float: number, float | None: number}.get(kind)
+        option = typer.Option(f"--{name.replace('_', '-')}", help=help, parser=parser)
+        kind = Annotated[kind, option]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+
+
+SHARED = {
+    "seed": _parameter("seed", int, 0, "Seed of the random start."),
+    "time_limit": _parameter("time_limit", float | None, None, "Seconds a descent may take; the best so far is saved."),
+    "strict": _parameter("strict", bool, False, "Exit with 1 where what was asked for is missed."),
+}
+COMMON = (
+    _parameter("device", Device, "cpu"),
+    _parameter("tile", Tile, None),
+    _parameter("stats", str, "auto", STATS),
+    _parameter("store", StoreOption, None),
+    _parameter("json", Json, False),
+    _parameter("quiet", Quiet, False),
+    _parameter("force", bool, False, "Generate again though the store has it."),
+)
+EXTENDED = ("alpha", "steps", "restarts")  # what `extend` takes of the fields of EBV
+
+
+def _help(thing: object) -> str:
+    """A docstring for the terminal, which breaks lines by itself."""
+    return "\n\n".join(" ".join(part.split()) for part in (inspect.getdoc(thing) or "").split("\n\n"))
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Give each method its command, in its group if it has one, and `extend` its own."""
+    groups: dict[str, typer.Typer] = {}
+    for method in METHODS.values():
+        place = app
+        if method.group is not None and method.group in groups:
+            place = groups[method.group]
+        elif method.group is not None:
+            place = groups[method.group] = typer.Typer(no_args_is_help=True)
+            app.add_typer(place, name=method.group, help=_help(inspect.getmodule(method)))
+        place.command(method.name, help=_help(method))(_command(method))
+    app.command("extend", help=_help(_extend))(
+        _signed(
+            _extend,
+            _parameter("file", File),
+            _parameter("n", Number),
+            *_fields(EBV, EXTENDED),
+            *(SHARED[name] for name in EBV.takes),
+            *COMMON,
+        )
+    )

@@ -1,0 +1,106 @@
+"""What commands share: their options, the Run that these make, and how a result is printed."""
+
+import json
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import typer
+
+from ..errors import BadRequest
+from ..methods.method import check_between, check_whole, check_word
+from ..solution import Run, Stats
+
+INTERRUPTED = 130
+MOST_CELLS = 10_000
+
+
+def whole(text: str | int) -> int:
+    """Read a whole number. Raises BadParameter."""
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a whole number; write one like 1000") from None
+
+
+def number(text: str | float) -> float:
+    """Read a number. Raises BadParameter."""
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a number; write one like 0.05") from None
+
+
+Dimension = Annotated[int, typer.Option("--d", help="Dimension, at least 2.", parser=whole)]
+AnyDimension = Annotated[int | None, typer.Option("--d", help="Dimension; left out: the smallest for n.", parser=whole)]
+Number = Annotated[int, typer.Option("--n", help="Number of prototypes, at least 2.", parser=whole)]
+File = Annotated[Path, typer.Argument(help="A safetensors file.", show_default=False)]
+StoreOption = Annotated[
+    Path | None,
+    typer.Option("--store", help="Directory of the artifacts; else PROTOGEN_STORE, else ./prototypes."),
+]
+Points = Annotated[bool, typer.Option("--points", help="Of points (largest cos), not of lines (|cos|).")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print the path alone.")]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:<index>.")]
+Tile = Annotated[
+    int | None,
+    typer.Option("--tile", help="Edge of a Gram tile in rows; else chosen for the device.", parser=whole),
+]
+
+
+def values(name: str, text: str, number: Callable[[str], Any]) -> list[Any]:
+    """The numbers of a list with commas, rising; start:stop:step stands for a range with both ends, free of drift.
+
+    Raises BadRequest.
+    """
+    found = set()
+    try:
+        for part in text.split(","):
+            if ":" not in part:
+                found.add(number(part.strip()))
+                continue
+            start, stop, step = map(Decimal, part.split(":"))
+            if not 0 <= (stop - start) / step < MOST_CELLS:
+                raise ValueError(part)
+            found |= {number(str(start + index * step)) for index in range(int((stop - start) / step) + 1)}
+    except (ValueError, ArithmeticError):
+        like = "100 or 50,100,200 or 50:200:50" if number is int else "0.1 or 1/3 or 1/sqrt5 or 0.1,0.2 or 0.1:0.3:0.05"
+        raise BadRequest(
+            f"{name} is {text!r}; allowed are a number, a list and a range start:stop:step of less than {MOST_CELLS} "
+            f"steps: write {like}"
+        ) from None
+    return sorted(found)
+
+
+def run_of(device: str, tile: int | None, stats: Any = "auto", time_limit: float | None = None) -> Run:
+    """How to compute, as the options say. Raises BadRequest on values that none can have."""
+    check_tile(tile)
+    check_word("stats", stats, get_args(Stats))
+    if time_limit is not None:
+        check_between("time-limit", time_limit, 0, float("inf"))
+    return Run(device, tile, time_limit, stats=stats)
+
+
+def check_tile(tile: int | None) -> None:
+    """Raise BadRequest unless tile is an edge in rows, or left out."""
+    if tile is not None:
+        check_whole("tile", tile, 1)
+
+
+def print_result(
+    document: dict[str, Any],
+    lines: Callable[[dict[str, Any]], list[str]],
+    as_json: bool,
+    quiet: bool = False,
+    alone: str = "path",
+) -> None:
+    """Print a result on stdout: as JSON, one part of it alone, or in lines."""
+    if as_json:
+        print(json.dumps(document, allow_nan=False))
+    elif quiet:
+        print(document[alone])
+    else:
+        for line in lines(document):
+            print(line, flush=True)

@@ -1,0 +1,76 @@
+"""The commands between a store and its remotes."""
+
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path, PurePath
+from typing import Annotated
+
+import typer
+
+from ..errors import BadRequest
+from ..header import check_file, parse_path
+from ..remotes import Remote, fetch, find_header, remotes
+from ..remotes import push as upload
+from ..store import Store, store_root
+from .options import Json, StoreOption, print_result
+
+RemoteOption = Annotated[
+    str | None,
+    typer.Option("--remote", help="A directory, http://, s3://, gs:// or hf://; else those of PROTOGEN_REMOTE."),
+]
+
+
+def push(
+    files: Annotated[list[Path], typer.Argument(help="Files of a store.", show_default=False)],
+    remote: RemoteOption = None,
+    json: Json = False,
+) -> None:
+    """Upload files of a store under their own names to the first remote; what is there is never overwritten."""
+    place = _places(remote)[0]
+    _tell(((file, "pushed" if upload(file, place) else "there already") for file in files), json)
+
+
+def pull(
+    names: Annotated[
+        list[str], typer.Argument(help="<method>/d<d>-n<n>/v<k>-<key>.safetensors, or its URL.", show_default=False)
+    ],
+    remote: RemoteOption = None,
+    store: StoreOption = None,
+    json: Json = False,
+) -> None:
+    """Download artifacts into the store from the first remote that has them; their digests are checked."""
+    place = Store(store_root(store))
+    _tell((_pull(name, remote, place) for name in names), json)
+
+
+def _places(remote: str | None) -> tuple[Remote, ...]:
+    places = remotes([remote] if remote else ())
+    if not places:
+        raise BadRequest("no remote is given; name one with --remote, or some in PROTOGEN_REMOTE")
+    return places
+
+
+def _pull(name: str, remote: str | None, store: Store) -> tuple[Path, str]:
+    """Have an artifact in the store, and say where and how it came there."""
+    named = parse_path(Path(name))
+    if named is None:
+        raise BadRequest(f"{name}: no artifact's path; allowed is <method>/d<d>-n<n>/v<k>-<key>.safetensors, or its URL")
+    path = PurePath(*PurePath(name).parts[-3:])
+    places = (Remote.of(name.removesuffix(f"/{path}")),) if "://" in name else _places(remote)
+    header = find_header(path, places)
+    for entry in store.of_key(header.spec):
+        if entry.digest == header.digest:
+            check_file(entry.path)
+            return entry.path, "there already"
+    return store.receive(header.spec, named.version, partial(fetch, path, header.digest, places=places)), "pulled"
+
+
+def _tell(done: Iterable[tuple[Path, str]], json: bool) -> None:
+    """Say of each file what became of it, as soon as it is known."""
+    rows = []
+    for path, outcome in done:
+        rows.append({"path": str(path), "outcome": outcome})
+        if not json:
+            print(f"{path}: {outcome}", flush=True)
+    if json:
+        print_result({"files": rows}, lambda _: [], json)

@@ -1,0 +1,147 @@
+"""The heads that the demo compares, each with what it trains on and how it predicts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..access import ensure_path
+from ..errors import BadRequest
+from ..methods import resolve
+from ..nn import (
+    AssignmentHead,
+    EBVLoss,
+    FrozenPrototypes,
+    MarginHead,
+    MultiCenterClassifier,
+    SubcenterHead,
+)
+from ..spec import Spec
+
+LEARNED = "learned"
+POLYTOPES = ("simplex", "orthoplex", "cube")
+LARGE, NEAREST = 5_000, 64  # classes from which an assignment is searched among so many prototypes of each
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A head in training: `module` holds its parameters and buffers.
+
+    `loss(features, labels)` is a scalar, `logits(features)` are (..., n) for a prediction, `vectors(features,
+    labels)` the vector (..., d) of each label's class, the nearest one where it has several. `after_epoch` is
+    called when an epoch has ended.
+    """
+
+    module: nn.Module
+    loss: Callable[[Tensor, Tensor], Tensor]
+    logits: Callable[[Tensor], Tensor]
+    vectors: Callable[[Tensor, Tensor], Tensor]
+    after_epoch: Callable[[], object] = lambda: None
+
+
+@cache
+def spec_of(head: str, d: int, n: int) -> Spec | None:
+    """The prototypes that a head stands on, None where it learns its own.
+
+    Raises BadRequest where there is no such head, or its prototypes do not exist for d and n.
+    """
+    if head not in HEADS:
+        raise BadRequest(f"head is {head!r}; allowed is {', '.join(HEADS)}")
+    return resolve(FIXED[head][0], d=d, n=n) if head in FIXED else None
+
+
+def build(head: str, d: int, n: int, store: Path | None = None) -> Contestant:
+    """Build a head for n classes and features of width d; its prototypes come from the store, or go into it.
+
+    Raises BadRequest as `spec_of` does.
+    """
+    spec = spec_of(head, d, n)
+    return LEARNING[head](d, n) if spec is None else FIXED[head][1](ensure_path(spec, store=store))
+
+
+def _learned(d: int, n: int) -> Contestant:
+    head = nn.Linear(d, n)
+    return Contestant(head, lambda z, y: F.cross_entropy(head(z), y), head, lambda z, y: head.weight[y])
+
+
+def _multicenter(d: int, n: int) -> Contestant:
+    head = MultiCenterClassifier(d, n)
+    return Contestant(head, head.loss, head, lambda z, y: head.weight[y])
+
+
+def _ebv(file: Path) -> Contestant:
+    loss = EBVLoss(FrozenPrototypes(file))
+    return Contestant(loss, loss, loss.head, lambda z, y: loss.head.prototypes.vectors(y))
+
+
+def _regression(file: Path, dynamic: bool) -> Contestant:
+    prototypes = FrozenPrototypes(file)
+    head = AssignmentHead(prototypes, candidates=NEAREST if prototypes.n >= LARGE else None)
+
+    def loss(z: Tensor, y: Tensor) -> Tensor:
+        if dynamic:
+            head.update(z.detach(), y)
+        return head.loss(z, y)
+
+    after = head.reassign if dynamic else lambda: None
+    return Contestant(head, loss, head, lambda z, y: prototypes.vectors(head.assignment[y]), after)
+
+
+def _polytope(file: Path, margin: float | Literal["max"]) -> Contestant:
+    head = MarginHead(file, margin)
+    return Contestant(head, lambda z, y: F.cross_entropy(head(z, y), y), head, lambda z, y: head.prototypes.vectors(y))
+
+
+class TrainedSubcenters(nn.Module):
+    """Sub-centres as SubcenterHead has them, but trained: the ablation of The Fixed Sub-Center, Section 4.5."""
+
+    def __init__(self, subcenters: Tensor, beta: float = 1e-4) -> None:
+        super().__init__()
+        self.subcenters = nn.Parameter(subcenters.clone())
+        self.beta = beta
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return logits (..., n) for features (..., d)."""
+        return torch.einsum("...d,nsd->...ns", features, self.subcenters).logsumexp(-1)
+
+    def loss(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of `SubcenterHead.loss`, with a gradient that reaches the sub-centres too."""
+        apart = features - likeliest(self.subcenters, features, labels)
+        return F.cross_entropy(self(features), labels) + self.beta * apart.square().sum() / 2
+
+
+def likeliest(subcenters: Tensor, features: Tensor, labels: Tensor) -> Tensor:
+    """Return the most probable sub-centre of each label's class, (b, d), for features (b, d)."""
+    own = subcenters[labels]
+    place = torch.einsum("bd,bsd->bs", features.detach(), own.detach()).argmax(1)
+    return own[torch.arange(len(own), device=own.device), place]
+
+
+def _subcenters(file: Path, trained: bool = False, beta: float = 1e-4) -> Contestant:
+    fixed = SubcenterHead(file, beta)
+    rows = fixed.prototypes.prototypes
+    if not trained:
+        return Contestant(fixed, fixed.loss, fixed, lambda z, y: likeliest(rows, z, y))
+    head = TrainedSubcenters(rows, beta)
+    return Contestant(head, head.loss, head, lambda z, y: likeliest(head.subcenters, z, y))
+
+
+LEARNING: dict[str, Callable[[int, int], Contestant]] = {LEARNED: _learned, "multicenter": _multicenter}
+FIXED: dict[str, tuple[str, Callable[[Path], Contestant]]] = {
+    "ebv": ("ebv", _ebv),
+    "uniform": ("uniform", partial(_regression, dynamic=False)),
+    "assignment": ("uniform", partial(_regression, dynamic=True)),
+    **{kind: (kind, partial(_polytope, margin=0)) for kind in POLYTOPES},
+    **{f"{kind}-margin": (kind, partial(_polytope, margin="max")) for kind in POLYTOPES},
+    "subcenters": ("subcenters", _subcenters),
+    "subcenters-loose": ("subcenters", partial(_subcenters, beta=0.0)),
+    "subcenters-trained": ("subcenters", partial(_subcenters, trained=True)),
+    "subcenters-trained-loose": ("subcenters", partial(_subcenters, trained=True, beta=0.0)),
+}
+HEADS = (*LEARNING, *FIXED)
+ABLATIONS = ("subcenters-loose", "subcenters-trained", "subcenters-trained-loose")

@@ -1,0 +1,190 @@
+"""The rows of the demo: planned, kept in a file as they come, and compared."""
+
+import json
+import math
+import os
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import BadRequest, IntegrityError
+from ..header import disk_error
+from .contestants import ABLATIONS, HEADS, LEARNED, spec_of
+from .tasks import Task
+from .training import Row, Trial
+
+
+def plan(
+    task: Task, heads: Sequence[str] | None, dimensions: Sequence[int], seeds: int, epochs: int, imbalance: float
+) -> list[Trial]:
+    """List the trials: every head with every seed, one d after the other.
+
+    Without `heads` all that exist for a d and the classes, but the ablations. Raises BadRequest where one that was
+    asked for does not exist.
+    """
+    found = []
+    for d in dimensions:
+        keys = {}
+        for head in [head for head in HEADS if head not in ABLATIONS] if heads is None else heads:
+            try:
+                spec = spec_of(head, d, task.classes)
+            except BadRequest:
+                if heads is not None:
+                    raise
+                continue
+            keys[head] = None if spec is None else spec.key
+        for seed in range(seeds):
+            for head, key in keys.items():
+                found.append(Trial(task.name, task.classes, task.digest, imbalance, head, key, d, seed, epochs))
+    return found
+
+
+@dataclass(frozen=True)
+class RowFile:
+    """A file with one row a line, as JSON; it need not exist."""
+
+    path: Path
+
+    def rows(self) -> dict[Trial, Row]:
+        """The rows by what was asked for. A last line that was cut off is none.
+
+        Raises DiskError, and IntegrityError where a line is no row.
+        """
+        try:
+            lines = self.path.read_bytes().splitlines(keepends=True)
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise disk_error(self.path, error) from error
+        found = {}
+        for number, line in enumerate(lines, 1):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                row = Row.from_dict(json.loads(line))
+            except (ValueError, TypeError, LookupError, RecursionError) as error:
+                raise IntegrityError(f"{self.path}: line {number} is no row of the demo; delete the line") from error
+            found[row.trial] = row
+        return found
+
+    def check(self) -> None:
+        """Try whether a row could be added, before any is trained. Raises DiskError."""
+        try:
+            with self.path.open("ab"):
+                pass
+        except OSError as error:
+            raise disk_error(self.path, error) from error
+
+    def add(self, row: Row) -> None:
+        """Bring one row to the disk, after what was cut off, if anything. Raises DiskError."""
+        try:
+            with self.path.open("r+b") as file:
+                content = file.read()
+                file.truncate(content.rfind(b"\n") + 1)
+                file.seek(0, os.SEEK_END)
+                file.write(json.dumps(row.to_dict(), allow_nan=False).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise disk_error(self.path, error) from error
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One head at one d over its seeds: means, and the deviation of the accuracy.
+
+    `difference` is the accuracy less that of the learned classifier, paired by seed, and `interval` half the
+    width of its 95% confidence interval (Student's t); None where they cannot be known.
+    """
+
+    head: str
+    d: int
+    seeds: int
+    accuracy: float
+    deviation: float | None
+    difference: float | None
+    interval: float | None
+    trained: int
+    head_trained: int
+    head_bytes: int
+    seconds_per_epoch: float
+    own_angle_deg: float
+    means_angle_deg: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The comparison as plain JSON values."""
+        return asdict(self)
+
+
+def compare(rows: Sequence[Row]) -> list[Comparison]:
+    """Compare the heads of a plan's rows, which differ in head, d and seed alone."""
+    groups: dict[tuple[int, str], dict[int, Row]] = {}
+    for row in rows:
+        groups.setdefault((row.trial.d, row.trial.head), {})[row.trial.seed] = row
+    return [_compared(mine, groups.get((d, LEARNED), {})) for (d, _), mine in groups.items()]
+
+
+def _compared(mine: dict[int, Row], learned: dict[int, Row]) -> Comparison:
+    rows = list(mine.values())
+    accuracy = [row.accuracy for row in rows]
+    apart = [row.accuracy - learned[seed].accuracy for seed, row in mine.items() if seed in learned]
+    other = rows[0].trial.head != LEARNED
+    return Comparison(
+        head=rows[0].trial.head,
+        d=rows[0].trial.d,
+        seeds=len(rows),
+        accuracy=statistics.mean(accuracy),
+        deviation=statistics.stdev(accuracy) if len(rows) > 1 else None,
+        difference=statistics.mean(apart) if apart and other else None,
+        interval=half_interval(apart) if len(apart) > 1 and other else None,
+        trained=rows[0].trained,
+        head_trained=rows[0].head_trained,
+        head_bytes=rows[0].head_bytes,
+        seconds_per_epoch=statistics.mean(row.seconds_per_epoch for row in rows),
+        own_angle_deg=statistics.mean(row.own_angle_deg for row in rows),
+        means_angle_deg=statistics.mean(row.means_angle_deg for row in rows),
+    )
+
+
+def half_interval(values: Sequence[float]) -> float:
+    """Half the width of the 95% confidence interval of the mean of at least two values (Student's t)."""
+    from scipy.special import stdtrit
+
+    quantile = float(stdtrit(len(values) - 1, 0.975))
+    return quantile * statistics.stdev(values) / math.sqrt(len(values))
+
+
+COLUMNS = ("head", "d", "accuracy", "dev", "to learned", "95%", "trained", "head MB", "s/epoch", "own deg", "means deg")
+
+
+def table_lines(found: Sequence[Comparison]) -> list[str]:
+    """Lay the comparisons out in lines."""
+
+    def number(value: float | None, form: str) -> str:
+        return "-" if value is None else format(value, form)
+
+    cells = [
+        (
+            one.head,
+            str(one.d),
+            f"{one.accuracy:.2f}",
+            number(one.deviation, ".2f"),
+            number(one.difference, "+.2f"),
+            number(one.interval, ".2f"),
+            f"{one.trained:,}",
+            f"{one.head_bytes / 1e6:.2f}",
+            f"{one.seconds_per_epoch:.2f}",
+            f"{one.own_angle_deg:.1f}",
+            f"{one.means_angle_deg:.1f}",
+        )
+        for one in found
+    ]
+    widths = [max(map(len, column)) for column in zip(COLUMNS, *cells, strict=True)]
+    return [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in (COLUMNS, *cells)
+    ]
