@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..errors import BadRequest, NotFound
-from .tasks import data_folders
+from .data import Task, data_folders
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
@@ -46,14 +45,15 @@ class Face:
 
     def _ink(self, character: str) -> np.ndarray:
         mask = self._font.getmask(character, mode="L")
-        return np.array(mask, np.uint8).reshape(mask.size[::-1])
+        image = np.array(mask, np.uint8).reshape(mask.size[::-1])
+        rows, columns = np.flatnonzero(image.any(1)), np.flatnonzero(image.any(0))
+        return image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if rows.size else image[:0]
 
 
-def render(classes: int, folder: Path | None = None) -> tuple[int, Tensor, Tensor, Tensor, Tensor]:
+def render(classes: int, folder: Path | None = None) -> Task:
     """Draw the training images in every typeface but WenQuanYi Zen Hei, and the test images in that.
 
-    Returns the number of classes, images (samples, SIZE, SIZE) uint8 and labels, of training and test. The
-    classes are the first code points, in one shuffled order of all, that the test face and at least
+    The classes are the first code points, in one shuffled order of all, that the test face and at least
     FEWEST_FACES others have; so a smaller number of classes are among those of a larger.
 
     Raises BadRequest, and NotFound where there are not enough typefaces or characters.
@@ -76,8 +76,10 @@ def render(classes: int, folder: Path | None = None) -> tuple[int, Tensor, Tenso
         images += drawn
         tests.append(shown)
         if len(tests) == classes:
-            stacks = torch.from_numpy(np.stack(images)), torch.tensor(labels)
-            return classes, *stacks, torch.from_numpy(np.stack(tests)), torch.arange(classes)
+            train, held_out = (torch.from_numpy(np.stack(stack)) for stack in (images, tests))
+            return Task(
+                "glyphs", classes, train, torch.tensor(labels), held_out, torch.arange(classes), width=32, shake=True
+            )
     raise NotFound(
         f"{classes} classes need as many characters in {FEWEST_FACES} typefaces and the test face, {len(tests)} are "
         f"there in {len(faces)}; ask for fewer --classes, or install more: {PACKAGES}"

@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import BadRequest, IntegrityError
 from ..header import disk_error
 from .contestants import ABLATIONS, HEADS, LEARNED, spec_of
-from .tasks import Task
+from .data import Task
 from .training import Row, Trial
 
 

@@ -15,7 +15,7 @@ from ..geometry import angles_deg
 from ..measure import measure
 from ..solution import InMemory
 from .contestants import Contestant, build
-from .tasks import Task
+from .data import Task
 
 BATCH, RATE = 256, 3e-3  # of Adam, falling to zero along half a cosine
 EDGE = 4  # the network halves its images until they are at most so large
