@@ -1,17 +1,22 @@
 """Ask for prototypes: by Spec, from the store or made; by path; or the best that the store has."""
 
+import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import BadRequest, DiskError, IntegrityError, NotFound
+from .lockfile import lock_path, read_lock
+from .locks import alone
 from .methods import METHODS, method_of
 from .solution import Run
 from .spec import Spec, Value
 from .store import Entry, Store, store_root
+from .upkeep import repair
 
 if TYPE_CHECKING:
     from .prototypes import Prototypes
@@ -20,18 +25,34 @@ if TYPE_CHECKING:
 def ensure_path(spec: Spec, run: Run | None = None, *, store: str | Path | None = None, force: bool = False) -> Path:
     """Say which file holds what `spec` asks for; generate and publish it first where there is none.
 
-    A run that was ended early is published under the Spec that says so. `force` generates again.
-    Raises DiskError, before any work, where the store cannot be written or has no room for it.
+    One process at a time generates it, the others wait and take its file. A run that was killed goes on from
+    its state in the store. A damaged file is set aside, and generated again. A run that was ended early is
+    published under the Spec that says so. `force` generates again. Raises DiskError, before any work, where
+    the store cannot be written or has no room for it, and IntegrityError where it cannot be written and has a
+    damaged file.
     """
     place = Store(store_root(store))
-    path = None if force else place.find(spec)
-    if path is None:
-        from .pipeline import generate
-
+    with contextlib.suppress(IntegrityError):  # damage is seen to below, while no other process does the same
+        if not force and (path := place.find(spec)):
+            return path
         place.prepare(method_of(spec).file_bytes(spec.d, spec.n))
-        made = generate(spec, run)
-        # Two runs that were ended early share a Spec and yet differ: neither hides the other.
-        path = _keep(place, made, force=force or made.spec != spec)
+    with alone(place.root, spec.key):
+        with contextlib.suppress(IntegrityError):
+            if not force and (path := place.find(spec)):
+                return path
+        repair(place, spec)
+        return _make(place, spec, run or Run(), force)
+
+
+def _make(place: Store, spec: Spec, run: Run, force: bool) -> Path:
+    from .pipeline import generate
+
+    folder = place.root / ".runs" / spec.key
+    made = generate(spec, replace(run, folder=folder))
+    # Two runs that were ended early share a Spec and yet differ: neither hides the other.
+    path = _keep(place, made, force=force or made.spec != spec)
+    if made.spec == spec:
+        shutil.rmtree(folder, ignore_errors=True)
     return path
 
 
@@ -53,11 +74,18 @@ def _keep(place: Store, made: "Prototypes", force: bool) -> Path:
 def ensure(spec: Spec, run: Run | None = None, *, store: str | Path | None = None, force: bool = False) -> "Prototypes":
     """Load what `spec` asks for, checked; generate and publish it first where the store has it not.
 
-    As `ensure_path`, and IntegrityError where the file is damaged.
+    As `ensure_path`, also where the damage is in the rows.
     """
     from .prototypes import read
 
-    return read(ensure_path(spec, run, store=store, force=force))
+    path = ensure_path(spec, run, store=store, force=force)
+    try:
+        return read(path)
+    except (IntegrityError, NotFound):  # damaged, or set aside a moment ago
+        place = Store(store_root(store))
+        with alone(place.root, spec.key):
+            repair(place, spec)
+        return read(ensure_path(spec, run, store=store))
 
 
 def load(
@@ -69,34 +97,58 @@ def load(
     key: str | None = None,
     store: str | Path | None = None,
     check: bool = True,
+    rows: slice | None = None,
+    full: bool = False,
     **params: Value,
 ) -> "Prototypes":
-    """Load a file by its path, or the best of a method's artifacts that pass the filters.
+    """Load a file by its path, what `protogen.lock` has under a name, or the best of a method's artifacts.
 
+    `d`, `n`, `version`, `key` and `params` are filters of the last. The lock is PROTOGEN_LOCK, else
+    ./protogen.lock; its artifact is the one with the locked key and digest, whatever version it has here.
     `params` filter by the Spec's parameters, as the method reads them (alpha: a coherence at most so
-    large). The best is the method's own choice, ties go to the lowest version. Raises BadRequest,
-    NotFound, DiskError and IntegrityError.
+    large). The best is the method's own choice, ties go to the lowest version. `check`, `rows` and `full`
+    are those of `protogen.prototypes.read`. Raises BadRequest, NotFound, DiskError and IntegrityError.
     """
     from .prototypes import read
 
     asked = {"d": d, "n": n, "version": version, "key": key}
     where = {part: value for part, value in asked.items() if value is not None}
+    place = Store(store_root(store))
     if isinstance(target, Path) or os.sep in target or target.endswith(".safetensors"):
         if where or params or store:
             names = ", ".join([*where, *params, *(["store"] if store else [])])
             raise BadRequest(f"{target} with {names}: a path names one file; leave the filters out")
-        return read(target, check)
-    return read(_best(Store(store_root(store)), target, where, params).path, check)
+        path = Path(target)
+    elif target in METHODS:
+        path = _best(place, target, where, params).path
+    else:
+        path = _locked(place, target)
+        if where or params:
+            raise BadRequest(f"{target} with {', '.join([*where, *params])}: the lock names one file; leave them out")
+    return read(path, check, rows=rows, full=full)
+
+
+def _locked(store: Store, name: str) -> Path:
+    lock = lock_path()
+    pins = read_lock(lock) if lock.exists() else {}
+    if name not in pins:
+        names = f"names in {lock} are {', '.join(pins)}" if pins else f"{lock} has no names"
+        raise BadRequest(f"method {name!r}, allowed are {', '.join(METHODS)}; {names}; a path ends in .safetensors")
+    pin = pins[name]
+    path = store.holding(pin.spec, pin.digest)
+    if path is None:
+        raise NotFound(f"{name}: {store.root} has not {pin.path} with digest {pin.digest}; `protogen sync` brings it")
+    return path
 
 
 def _best(store: Store, method: str, where: Mapping[str, Any], params: Mapping[str, Value]) -> Entry:
-    if method not in METHODS:
-        raise BadRequest(f"method {method!r}, allowed are {', '.join(METHODS)}; a path ends in .safetensors")
     here = store.entries(method)
     fitting = [e for e in here if all(getattr(e.name, part) == value for part, value in where.items())]
     sound = [(e, e.spec) for e in fitting if e.spec is not None]
-    if fitting and not sound:
-        raise IntegrityError(fitting[0].error)
+    if not sound:
+        for entry in fitting:
+            if entry.error is not None:
+                raise entry.error
     rules = METHODS[method]
     known = {*(f.name for f in fields(rules)), *(name for _, spec in sound for name in spec.options)}
     if unknown := sorted(params.keys() - known):

@@ -1,5 +1,6 @@
 """The one sliced optimisation loop: evaluate by tiles, keep the best, stop for a stated reason."""
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from .checkpoint import State, Stateful
 from .geometry import blocks, gram_tile, tile_edge, upper_tiles
 from .solution import Progress, Run, Status
 
@@ -24,7 +26,7 @@ SMALL = 2**16
 STALL_STEPS = 20
 
 
-class Objective(Protocol):
+class Objective(Stateful, Protocol):
     """A loss made of a sum over pairs of a function of their cosine."""
 
     diagonal: float
@@ -57,7 +59,10 @@ class Evaluation:
     gradient: Tensor
 
 
-Evaluator = Callable[[Tensor], Evaluation]
+class Evaluator(Stateful, Protocol):
+    """Whatever evaluates unit rows (n, d), or (k, n, d)."""
+
+    def __call__(self, rows: Tensor) -> Evaluation: ...
 
 
 def evaluate(objective: Objective, rows: Tensor, edge: int, fixed: Tensor | None = None) -> Evaluation:
@@ -108,21 +113,28 @@ def evaluate(objective: Objective, rows: Tensor, edge: int, fixed: Tensor | None
     return Evaluation(float(losses.sum()), losses, high, torch.maximum(high, -low), gradient)
 
 
-def sliced(objective: Objective, run: Run, fixed: Tensor | None = None) -> Evaluator:
+class Sliced:
     """The evaluator of an objective by tiles, as large as the run asks or the device likes, beside `fixed` rows."""
-    edge = tile_edge(torch.device(run.device), run.tile)
 
-    def settled(rows: Tensor) -> Evaluation:
-        beside = None if fixed is None else fixed.to(rows)
+    def __init__(self, objective: Objective, run: Run, fixed: Tensor | None = None) -> None:
+        self._objective, self._fixed = objective, fixed
+        self._edge = tile_edge(torch.device(run.device), run.tile)
+
+    def __call__(self, rows: Tensor) -> Evaluation:
+        beside = None if self._fixed is None else self._fixed.to(rows)
         while True:
-            at = evaluate(objective, rows, edge, beside)
-            if objective.settled(at):
+            at = evaluate(self._objective, rows, self._edge, beside)
+            if self._objective.settled(at):
                 return at
 
-    return settled
+    def state(self) -> State:
+        return self._objective.state()
+
+    def restore(self, state: State) -> None:
+        self._objective.restore(state)
 
 
-class Stepper(Protocol):
+class Stepper(Stateful, Protocol):
     """A rule that makes the next unit rows from an evaluated set."""
 
     def next(self, rows: Tensor, at: Evaluation) -> Tensor | None:
@@ -135,7 +147,7 @@ class Stepper(Protocol):
 
 
 @dataclass(frozen=True)
-class GradientDescent:
+class GradientDescent(Stateful):
     """Plain gradient descent: rows - rate * gradient, then normalised; no way down where that is not finite."""
 
     rate: float
@@ -149,7 +161,7 @@ class GradientDescent:
         pass
 
 
-class LBFGS:
+class LBFGS(Stateful):
     """Limited-memory BFGS on unit rows (Nocedal and Wright 2006, Algorithm 7.4), Armijo backtracking.
 
     Gradients are projected on the tangent space, steps normalised back. `first` is the step along
@@ -159,29 +171,31 @@ class LBFGS:
     def __init__(self, memory: int, first: float, reach: float = 0.5) -> None:
         self._memory, self._first, self._reach = memory, first, reach
         self._pairs: list[tuple[Tensor, Tensor, Tensor]] = []
-        self._base: tuple[Tensor, float, Tensor] | None = None
+        # Where the last step began: rows, loss and tangent there, the direction taken and the slope along it.
+        self._base: tuple[Tensor, float, Tensor, Tensor, float] | None = None
+        self._length = 1.0
 
     def restart(self) -> None:
         self._base = None
 
     def next(self, rows: Tensor, at: Evaluation) -> Tensor | None:
         if self._base is not None:
-            base, loss, tangent = self._base
-            if not at.loss <= loss + 1e-4 * self._length * self._slope:
+            base, loss, tangent, direction, slope = self._base
+            if not at.loss <= loss + 1e-4 * self._length * slope:
                 self._length /= 2
                 if self._length > 1e-3:
-                    return normalize(base + self._length * self._direction, dim=-1)
-                return self._depart(*self._base) if self._forget() else None
+                    return normalize(base + self._length * direction, dim=-1)
+                return self._depart(base, loss, tangent) if self._forget() else None
             self._remember(rows - base, _tangent(rows, at.gradient) - tangent)
         return self._depart(rows, at.loss, _tangent(rows, at.gradient))
 
     def _depart(self, rows: Tensor, loss: float, tangent: Tensor) -> Tensor | None:
-        self._base = (rows, loss, tangent)
-        self._direction = _tangent(rows, self._descent_direction(tangent))
-        self._slope = (self._direction * tangent).sum().item()
+        direction = _tangent(rows, self._descent_direction(tangent))
+        slope = (direction * tangent).sum().item()
+        self._base = (rows, loss, tangent, direction, slope)
         self._length = 1.0
-        if self._slope < 0:
-            return normalize(rows + self._direction, dim=-1)
+        if slope < 0:
+            return normalize(rows + direction, dim=-1)
         return self._depart(rows, loss, tangent) if self._forget() else None
 
     def _forget(self) -> bool:
@@ -217,7 +231,7 @@ def _tangent(rows: Tensor, vectors: Tensor) -> Tensor:
     return vectors - (vectors * rows).sum(-1, keepdim=True) * rows
 
 
-class Goal(Protocol):
+class Goal(Stateful, Protocol):
     """What a descent is after: the figure it lowers, when it is done, and where it moves its target."""
 
     @property
@@ -261,6 +275,73 @@ class Descent:
     status: Status
 
 
+class _Course:
+    """Where a descent stands: the rows now, the best so far, and what its parts remember."""
+
+    def __init__(self, rows: Tensor, evaluator: Evaluator, goal: Goal, make_stepper: Callable[[], Stepper]) -> None:
+        self.evaluator, self.goal, self.make_stepper = evaluator, goal, make_stepper
+        self.rows, self.stepper = rows, make_stepper()
+        self.best, self.best_rows = math.inf, rows.view(-1, *rows.shape[-2:])[0]
+        self.watched: list[float] = []
+        self.step, self.seconds = 0, 0.0
+        self.status: Status | None = None
+
+    def see(self, figures: Tensor) -> float:
+        """Keep the best of the sets just evaluated, if it is the best so far; return its figure."""
+        lowest, index = (value.item() for value in figures.view(-1).min(0))
+        if lowest < self.best:
+            self.best, self.best_rows = lowest, self.rows.view(-1, *self.rows.shape[-2:])[int(index)]
+        return lowest
+
+    def go_on(self, at: Evaluation) -> None:
+        """Take the next rows, or say why there are none."""
+        now = self.goal.watched(at, self.best)
+        # The lowest so far: a trial step that leads up is no standstill.
+        self.watched.append(min(self.watched[-1], now) if self.watched else now)
+        if self.goal.reached(self.best):
+            self.status = Status.REACHED
+            return
+        if not self._stalled():
+            if self.goal.moved(at, self.best):
+                self.stepper.restart()
+                return
+            following = self.stepper.next(self.rows, at)
+            if following is not None:
+                self.rows = following
+                return
+        if self.rows.dim() == 2:
+            self.status = Status.CONVERGED
+            return
+        # In memory of their own, as after a restore: products may round by where rows lie.
+        self.rows, self.stepper = self.best_rows.clone(), self.make_stepper()
+        self.watched = []
+
+    def _stalled(self) -> bool:
+        window = max(STALL_STEPS, len(self.watched) // 10)
+        return len(self.watched) > window and self.goal.stands(self.watched[-1 - window], self.watched[-1])
+
+    def state(self) -> State:
+        """All of it; of a descent that has ended its best is all."""
+        best = {"best": self.best, "best_rows": self.best_rows}
+        stand = {"step": self.step, "seconds": self.seconds, "status": self.status}
+        if self.status is not None:
+            return {**stand, **best}
+        parts = {"evaluator": self.evaluator.state(), "goal": self.goal.state(), "stepper": self.stepper.state()}
+        # What is watched only grows: its length now serves for a copy of it at each step.
+        return {**stand, **best, **parts, "rows": self.rows, "watched": self.watched, "length": len(self.watched)}
+
+    def restore(self, state: State) -> None:
+        """Go back to what `state` said. Raises LookupError or ValueError where it is the state of something else."""
+        self.best, self.best_rows = state["best"], state["best_rows"]
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.status = None if state["status"] is None else Status(state["status"])
+        if self.status is None:
+            self.rows, self.watched = state["rows"], state["watched"][: state["length"]]
+            self.evaluator.restore(state["evaluator"])
+            self.goal.restore(state["goal"])
+            self.stepper.restore(state["stepper"])
+
+
 def descend(
     rows: Tensor, evaluator: Evaluator, goal: Goal, make_stepper: Callable[[], Stepper], steps: int, run: Run
 ) -> Descent:
@@ -268,56 +349,42 @@ def descend(
 
     Rows (n, d), or (k, n, d): k sets that descend at once, of which the best goes on alone when they
     stand still. It comes back on the CPU. Small sets are worked on in float64. A KeyboardInterrupt, or
-    memory that runs out on the way, ends it like a limit.
+    memory that runs out on the way, ends it like a limit. Where the run has a checkpoint it goes on from
+    there, and whatever ends it early leaves a state that it can go on from.
     """
-    began = time.monotonic()
-    device = torch.device(run.device)
-    rows = rows.to(device, torch.float64 if rows.shape[-2] * rows.shape[-1] <= SMALL else torch.float32)
-    stepper = make_stepper()
-    best, best_rows = math.inf, rows.view(-1, *rows.shape[-2:])[0]
-    watched: list[float] = []
-    status, step = Status.STEP_LIMIT, 0
+    rows = rows.to(run.device, torch.float64 if rows.shape[-2] * rows.shape[-1] <= SMALL else torch.float32)
+    course, checkpoint = _Course(rows, evaluator, goal, make_stepper), run.checkpoint
+    if checkpoint:
+        checkpoint.begin(course)
+    began, before = time.monotonic(), course.seconds
+    early: Status | None = None
     try:
-        for step in range(1, steps + 1):
-            at = evaluator(rows)
-            figures = goal.figure(at).view(-1)
-            lowest, index = (value.item() for value in figures.min(0))
-            if lowest < best:
-                best, best_rows = lowest, rows.view(-1, *rows.shape[-2:])[int(index)]
-            seconds = time.monotonic() - began
+        while course.status is None and early is None:
+            if checkpoint:
+                checkpoint.note(course.state())
+            at = evaluator(course.rows)
+            course.step += 1
+            lowest = course.see(goal.figure(at))
+            elapsed = time.monotonic() - began
+            course.seconds = before + elapsed
             if run.report:
-                run.report(Progress(step, steps, goal.name, lowest, best, goal.target, seconds))
-            now = goal.watched(at, best)
-            # The lowest so far: a trial step that leads up is no standstill.
-            watched.append(min(watched[-1], now) if watched else now)
-            if goal.reached(best):
-                status = Status.REACHED
-                break
-            if run.time_limit is not None and seconds >= run.time_limit:
-                status = Status.TIME_LIMIT
-                break
-            if not _stalled(watched, goal):
-                if goal.moved(at, best):
-                    stepper.restart()
-                    continue
-                following = stepper.next(rows, at)
-                if following is not None:
-                    rows = following
-                    continue
-            if rows.dim() == 2:
-                status = Status.CONVERGED
-                break
-            rows, stepper = best_rows, make_stepper()
-            watched.clear()
+                run.report(Progress(course.step, steps, goal.name, lowest, course.best, goal.target, course.seconds))
+            course.go_on(at)
+            if course.status is None and course.step == steps:
+                course.status = Status.STEP_LIMIT
+            elif course.status is None and run.time_limit is not None and elapsed >= run.time_limit:
+                early = Status.TIME_LIMIT
+        if checkpoint:
+            checkpoint.note(course.state())
     except KeyboardInterrupt:
-        status = Status.INTERRUPTED
+        early = Status.INTERRUPTED
     except (MemoryError, torch.OutOfMemoryError):
-        if best == math.inf:
+        if course.best == math.inf:
             raise
-        status = Status.OUT_OF_MEMORY
-    return Descent(best_rows.float().cpu(), best, step, status)
-
-
-def _stalled(watched: list[float], goal: Goal) -> bool:
-    window = max(STALL_STEPS, len(watched) // 10)
-    return len(watched) > window and goal.stands(watched[-1 - window], watched[-1])
+        early = Status.OUT_OF_MEMORY
+    if checkpoint and early:
+        with contextlib.suppress(KeyboardInterrupt):  # the best is lost to no second one
+            checkpoint.write()
+    status = early or course.status
+    assert status is not None, "it has ended"
+    return Descent(course.best_rows.float().cpu(), course.best, course.step, status)

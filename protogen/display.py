@@ -52,6 +52,12 @@ class Display:
         left = (time.monotonic() - self._began) / step * (steps - step)
         self._show(f"{name}  loss {loss:.4f}  step {step}/{steps}  {_clock(left)} left")
 
+    def say(self, line: str) -> None:
+        """Show a line that stays."""
+        if not self._quiet:
+            with contextlib.suppress(OSError):
+                print(line, file=sys.stderr, flush=True)
+
     def _show(self, text: str) -> None:
         now = time.monotonic()
         if self._quiet or now - self._shown < (LIVE_EVERY_S if self._terminal else PLAIN_EVERY_S):

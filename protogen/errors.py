@@ -1,10 +1,20 @@
 """Errors that a user can cause: one line each, with the exit code the command line gives them."""
 
+import re
+
+MOST = 2000  # characters of a message; what a damaged file says may be of any length
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")  # also what turns the direction of writing
+
 
 class ProtogenError(Exception):
     """Say in one line what was wrong, the value got, what is allowed and what to do."""
 
     exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        if len(message) > MOST:  # the end says what to do
+            message = f"{message[: MOST // 2]} ... {message[-MOST // 2 + 5 :]}"
+        super().__init__(_CONTROL.sub(lambda found: ascii(found[0])[1:-1], message))
 
 
 class BadRequest(ProtogenError):
@@ -33,3 +43,13 @@ class IntegrityError(ProtogenError):
     """A file whose content is not what it says it is."""
 
     exit_code = 5
+
+
+class SchemaError(IntegrityError):
+    """A file of a later protogen, sound as it may be."""
+
+
+class RemoteError(ProtogenError):
+    """A remote that could not be reached, or that refused."""
+
+    exit_code = 6

@@ -8,22 +8,27 @@ import re
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath
+from typing import Any, BinaryIO
 
-from .errors import DiskError, IntegrityError, NotFound
-from .spec import Spec, canonical_json
+from .errors import DiskError, IntegrityError, NotFound, SchemaError
+from .provenance import Provenance
+from .spec import METHOD, Spec, canonical_json
+from .stats import AngleStats
 
 SCHEMA = 1
 BLOCK = 2 << 20  # bytes of the data section under one digest
 PENDING = "0" * 64  # stands for a digest while the tensors are being written
-LONGEST = 100_000_000  # bytes; safetensors' own limit for a header
+LONGEST = 4_000_000  # bytes of a header: the digests of 120 GB
+VALUES = 100_000  # of the JSON in a header, twice as many as 120 GB need; each can take a hundred bytes of memory
 ITEM_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "U8": 1, "BOOL": 1}
 KEYS = {"schema", "spec", "facts", "stats", "provenance", "blocks", "digest", "check"}
-REMEDY = "delete it and generate it again, or keep it and use --force"
+REMEDY = "the same command with --force, or `protogen sync`, sets it aside and brings it anew"
 
-_FILE = re.compile(r"v([1-9]\d*)-([0-9a-f]{12})\.safetensors")
-_FOLDER = re.compile(r"d([1-9]\d*)-n([1-9]\d*)")
+TENSOR = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")  # a tensor's name
+
+_FILE = re.compile(r"v([1-9][0-9]{0,17})-([0-9a-f]{12})\.safetensors")
+_FOLDER = re.compile(r"d([1-9][0-9]{0,17})-n([1-9][0-9]{0,17})")
 _MALFORMED = (ValueError, LookupError, TypeError, AttributeError, RecursionError)  # JSON of another form
 
 
@@ -52,9 +57,10 @@ def parse_name(name: str) -> tuple[int, str] | None:
 def parse_path(path: Path) -> ArtifactName | None:
     """Read what `artifact_path` wrote, whatever the store; None where the path has another form."""
     file, folder = parse_name(path.name), _FOLDER.fullmatch(path.parent.name)
-    if file is None or folder is None:
+    method = path.parent.parent.name
+    if file is None or folder is None or not METHOD.fullmatch(method):
         return None
-    return ArtifactName(path.parent.parent.name, int(folder[1]), int(folder[2]), *file)
+    return ArtifactName(method, int(folder[1]), int(folder[2]), *file)
 
 
 @dataclass(frozen=True)
@@ -158,11 +164,17 @@ def encode(entries: Sequence[TensorEntry], content: Mapping[str, Any]) -> bytes:
     """
     table = {e.name: {"dtype": e.dtype, "shape": list(e.shape), "data_offsets": [e.start, e.end]} for e in entries}
     meta = {"schema": SCHEMA, **content, "digest": content_digest(content["blocks"])}
-    meta["check"] = hashlib.sha256(canonical_json([table, meta]).encode()).hexdigest()
-    text = {"__metadata__": {"format": "pt", "protogen": canonical_json(meta)}, **table}
+    parts = {name: canonical_json(value) for name, value in meta.items()}  # each once: a listing encodes every header
+    check = hashlib.sha256(f"[{canonical_json(table)},{_object(parts)}]".encode()).hexdigest()
+    text = {"__metadata__": {"format": "pt", "protogen": _object({**parts, "check": f'"{check}"'})}, **table}
     raw = json.dumps(text, separators=(",", ":")).encode()
     raw += b" " * (-len(raw) % 8)
     return len(raw).to_bytes(8, "little") + raw
+
+
+def _object(parts: Mapping[str, str]) -> str:
+    """Join values that are canonical JSON to an object of canonical JSON."""
+    return "{" + ",".join(f'"{name}":{parts[name]}' for name in sorted(parts)) + "}"
 
 
 def read_header(path: str | os.PathLike[str]) -> Header:
@@ -177,31 +189,54 @@ def read_header(path: str | os.PathLike[str]) -> Header:
         if not stat.S_ISREG(found.st_mode):
             raise DiskError(f"{path}: is a directory or a device, needed is a file; name a .safetensors file")
         with path.open("rb") as file:
-            first = file.read(8)
-            length = int.from_bytes(first, "little")
-            if len(first) < 8 or not 2 <= length <= min(LONGEST, found.st_size - 8):
-                got = f"{found.st_size} bytes that begin with {first!r}"
-                raise _damaged(path, f"no safetensors file, or cut short: {got}, not with a header's length")
-            raw = first + file.read(length)
-    except (FileNotFoundError, NotADirectoryError) as error:
+            return header_from(path, file, found.st_size)
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # the last: a name that no file can have
         raise NotFound(f"{path}: no such file; `protogen list` shows what there is") from error
     except OSError as error:
         raise disk_error(path, error) from error
-    return _parse(path, raw, found.st_size)
 
 
-def _damaged(path: Path, what: str) -> IntegrityError:
+def header_from(path: str | Path, file: BinaryIO, size: int) -> Header:
+    """Read and check the header of an open file of `size` bytes; `path`, or an address, says what it is.
+
+    Raises IntegrityError as `read_header`, and what reading the file raises.
+    """
+    first = file.read(8)
+    length = int.from_bytes(first, "little")
+    if len(first) < 8 or not 2 <= length <= min(LONGEST, size - 8):
+        got = f"{size} bytes that begin with {first!r}"
+        raise _damaged(path, f"no safetensors file, or cut short: {got}, not with a header's length")
+    return _parse(path, first + file.read(length), size)
+
+
+def check_file(path: str | os.PathLike[str]) -> Header:
+    """Read an artifact whole, without torch, and check its header and the digest of each block.
+
+    Raises as `read_header`.
+    """
+    path = Path(path)
+    header, hasher = read_header(path), BlockHasher()
+    try:
+        with path.open("rb") as file:
+            file.seek(header.data_start)
+            while piece := file.read(BLOCK):
+                hasher.update(memoryview(piece))
+    except OSError as error:
+        raise disk_error(path, error) from error
+    if hasher.digests() != header.meta["blocks"]:
+        raise _damaged(path, "the bytes of its tensors do not give the digests in the header")
+    return header
+
+
+def _damaged(path: str | Path, what: str) -> IntegrityError:
     return IntegrityError(f"{path}: {what}; {REMEDY}")
 
 
-def _parse(path: Path, raw: bytes, size: int) -> Header:
+def _parse(path: str | Path, raw: bytes, size: int) -> Header:
     try:
-        table = json.loads(raw[8:].decode())
+        table = _json(raw[8:].decode())
         metadata = table.pop("__metadata__", None) or {}
-        entries = tuple(
-            TensorEntry(name, entry["dtype"], tuple(entry["shape"]), *entry["data_offsets"])
-            for name, entry in table.items()
-        )
+        entries = tuple(_entry(name, fields) for name, fields in table.items())
         data_bytes = max((e.end for e in entries), default=0)
         promised = len(raw) + data_bytes
         text = metadata.get("protogen")
@@ -216,25 +251,44 @@ def _parse(path: Path, raw: bytes, size: int) -> Header:
             "`protogen stats FILE` measures any safetensors file"
         )
     try:
-        meta = json.loads(text)
+        meta = _json(text)
         schema = meta["schema"]
     except _MALFORMED as error:
         raise _damaged(path, "the metadata under `protogen` is no JSON object with a schema") from error
     if type(schema) is int and schema > SCHEMA:
-        raise IntegrityError(f"{path}: schema {schema}, this protogen reads {SCHEMA}; upgrade protogen")
+        raise SchemaError(f"{path}: schema {schema}, this protogen reads {SCHEMA}; upgrade protogen")
     header = Header(entries, meta, len(raw), data_bytes)
     _check(path, raw, header)
     return header
 
 
-def _check(path: Path, raw: bytes, header: Header) -> None:
+def _json(text: str) -> Any:
+    """Parse JSON. Raises ValueError, also on so many values that they would fill the memory, and on half characters."""
+    if sum(map(text.count, "[{:,")) > VALUES:  # each value but the first stands after one of these
+        raise ValueError("too many values")
+    value = json.loads(text)
+    if "\\ud" in text:
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
+def _entry(name: str, fields: Mapping[str, Any]) -> TensorEntry:
+    """Read a tensor's part of the table. Raises ValueError, and what a value of another kind raises."""
+    entry = TensorEntry(name, fields["dtype"], tuple(fields["shape"]), *fields["data_offsets"])
+    whole = all(type(x) is int and 0 <= x < 2**63 for x in (*entry.shape, entry.start, entry.end))
+    # As many numbers as torch counts in a tensor, also in one that has none because of a 0.
+    if not whole or len(entry.shape) > 8 or math.prod(max(1, x) for x in entry.shape) >= 2**60:
+        raise ValueError("no tensor's shape and place")
+    return entry
+
+
+def _check(path: str | Path, raw: bytes, header: Header) -> None:
     """Encode what was read once more: only the very bytes that `encode` writes are sound."""
     meta, entries = header.meta, {e.name: e for e in header.entries}
     content = {name: meta[name] for name in meta.keys() - {"schema", "digest", "check"}}
     try:
         laid = layout({e.name: (e.dtype, e.shape) for e in header.entries})
-        whole = all(type(x) is int for e in header.entries for x in (*e.shape, e.start, e.end))
-        sound = whole and encode(laid, content) == raw and meta.keys() == KEYS
+        sound = encode(laid, content) == raw and meta.keys() == KEYS
         sound = sound and len(meta["blocks"]) == block_count(laid) and isinstance(meta["facts"], dict)
         spec, rows = header.spec, entries["prototypes"]
         fits = rows.dtype == "F32" and len(rows.shape) in (2, 3) and spec.to_dict() == meta["spec"]
@@ -243,9 +297,17 @@ def _check(path: Path, raw: bytes, header: Header) -> None:
         raise _damaged(path, f"the header is damaged or incomplete ({error!r})") from error
     if not sound:
         raise _damaged(path, "the header is damaged: its bytes do not give the digest that it carries")
+    try:
+        Provenance.from_dict(meta["provenance"])
+        if meta["stats"] is not None:
+            AngleStats.from_dict(meta["stats"])
+    except _MALFORMED as error:
+        raise _damaged(path, "stats or provenance are not those of this schema") from error
+    if strange := [name for name in entries if not TENSOR.fullmatch(name)]:
+        raise _damaged(path, f"has a tensor {strange[0]!r}, allowed are up to 64 letters, digits and _, a letter first")
     if not fits:
         got = f"{rows.dtype} {rows.shape}"
         raise _damaged(path, f"prototypes are {got}, its Spec allows F32 ({spec.n}, {spec.d}) or (n, s, d)")
-    name = parse_name(path.name)
+    name = parse_name(PurePath(path).name)
     if name is not None and name[1] != spec.key:
         raise _damaged(path, f"its name has the key {name[1]}, its Spec has {spec.key}")

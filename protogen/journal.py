@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .disk import temporary_name
 from .errors import IntegrityError
 from .header import disk_error
 from .solution import InMemory, Rows
@@ -55,7 +55,7 @@ class Journal:
 
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            temporary = self.folder / f".{os.getpid()}.tmp"
+            temporary = self.folder / temporary_name()
             digest = None
             if source is not None:
                 rows = InMemory.of(source).tensor

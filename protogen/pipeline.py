@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from .checkpoint import Checkpoint
 from .errors import BadRequest
 from .methods import method_of
-from .prototypes import Prototypes, Provenance, read
+from .prototypes import Prototypes, read
+from .provenance import Provenance
 from .solution import ENDED_EARLY, EXACT_PAIRS, HELD, InMemory, Run, Solution, Status, has_classes
 from .spec import Spec, Value
 
@@ -28,7 +30,8 @@ def generate(spec: Spec, run: Run | None = None) -> Prototypes:
 
     Rows that a formula gives stay a formula where they would fill more than HELD bytes, and are not
     measured where the run asks for the certificate alone. A run that was ended by time or by hand
-    comes back under a Spec that says so. An interruption
+    comes back under a Spec that says so; where the run names a folder the same call goes on there, as
+    after a kill, with the time limit anew. An interruption
     of the statistics keeps a set that no formula gives, unmeasured. Where a class has several rows,
     the statistics are of pairs of different classes, and those within one are a fact. Raises
     BadRequest where the device is unknown, the memory too small, or an artifact that the Spec names
@@ -43,8 +46,10 @@ def generate(spec: Spec, run: Run | None = None) -> Prototypes:
     check_memory(f"d={spec.d}, n={spec.n}", needed, device)
     began = time.monotonic()
     given = {str(made.digest): made.tensors.get("centers", made.tensor) for made in map(read, run.files)}
-    solution = method.solve(spec.d, spec.n, spec.seed, dataclasses.replace(run, inputs={**run.inputs, **given}))
-    return record(spec, solution, run, began)
+    checkpoint = Checkpoint(run.folder, spec, device, run.say or (lambda line: None)) if run.folder else None
+    how = dataclasses.replace(run, inputs={**run.inputs, **given}, checkpoint=checkpoint)
+    solution = method.solve(spec.d, spec.n, spec.seed, how)
+    return record(spec, solution, run, began - (checkpoint.seconds if checkpoint else 0.0))
 
 
 def record(spec: Spec, solution: Solution, run: Run, began: float) -> Prototypes:

@@ -1,18 +1,22 @@
 """The result, prototypes with all that is known of them, and how one file is written and read."""
 
-import ctypes
 import hashlib
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import BadRequest, IntegrityError
 from .header import (
     BLOCK,
+    ITEM_BYTES,
+    LONGEST,
     PENDING,
+    REMEDY,
+    TENSOR,
     BlockHasher,
     Header,
     TensorEntry,
@@ -23,7 +27,8 @@ from .header import (
     parse_name,
     read_header,
 )
-from .solution import InMemory, Reproducible, Rows
+from .provenance import Provenance
+from .solution import InMemory, Rows
 from .spec import Spec
 from .stats import AngleStats
 
@@ -33,34 +38,7 @@ if TYPE_CHECKING:
 NORM_TOLERANCE = 1e-5
 CHUNK = 16 << 20  # bytes of rows that are built and written at a time
 DTYPES = {"float64": "F64", "float32": "F32", "int64": "I64", "int32": "I32", "uint8": "U8", "bool": "BOOL"}
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Where a set comes from: versions, machine, effort, date and how the run ended.
-
-    `seconds` is wall time, `created` ISO 8601 in UTC, `status` the sentence of a Status.
-    """
-
-    protogen: str
-    torch: str
-    python: str
-    device: str
-    threads: int
-    steps: int
-    seconds: float
-    created: str
-    status: str
-    reproducible: Reproducible
-
-    def to_dict(self) -> dict[str, Any]:
-        """The record as plain JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Provenance":
-        """Read what `to_dict` wrote. Raises KeyError or TypeError where it is something else."""
-        return cls(**{f.name: values[f.name] for f in fields(cls)})
+NAMES = {code: name for name, code in DTYPES.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +47,8 @@ class Prototypes:
 
     `tensors` are what the method made beside the rows, by name; `stats` are None where nothing was
     measured. `path`, `version` and `digest` (sha256 of the content) are None until it lies in a file.
+    `part` says which rows of the file these are where they are not all: `n`, `tensor`, `rows` and `tensors`
+    are then of the part, and everything else is of the whole.
     """
 
     spec: Spec
@@ -80,11 +60,12 @@ class Prototypes:
     path: Path | None = None
     version: int | None = None
     digest: str | None = None
+    part: range | None = None
 
     @property
     def n(self) -> int:
         """The number of prototypes (of classes, where each has several)."""
-        return self.spec.n
+        return self.source.shape[0]
 
     @property
     def d(self) -> int:
@@ -117,6 +98,9 @@ def write(path: str | os.PathLike[str], prototypes: Prototypes) -> str:
         "provenance": prototypes.provenance.to_dict(),
     }
     pending = encode(entries, {**content, "blocks": [PENDING] * block_count(entries)})
+    if len(pending) > LONGEST:
+        got = f"{entries[-1].end / 1e9:,.0f} GB need a header of {len(pending):,} bytes"
+        raise BadRequest(f"{path}: {got}, allowed are {LONGEST:,}; ask for fewer or shorter vectors")
     hasher = BlockHasher()
     created = finished = False
     try:
@@ -142,49 +126,60 @@ def write(path: str | os.PathLike[str], prototypes: Prototypes) -> str:
     return digest
 
 
-def read(path: str | os.PathLike[str], check: bool = True) -> Prototypes:
-    """Read a file into memory of its own and check header, length, digests, finite values and norms.
+def read(
+    path: str | os.PathLike[str], check: bool = True, *, rows: slice | None = None, full: bool = False
+) -> Prototypes:
+    """Read a file, or some of its rows, into memory of its own and check header, length, digests, values and norms.
 
-    `check=False` leaves out what needs a pass over the tensors. Raises NotFound, DiskError and
-    IntegrityError.
+    `rows` is slice(a, b) with 0 <= a < b <= n, where None is the end of the file's rows. Tensors whose first
+    dimension is n are cut alike, others are read whole. What is read are the 2 MiB blocks that hold any of
+    it, and their digests are checked; with `full` those of all blocks. `check=False` leaves out what needs a
+    pass over the tensors. Raises NotFound, DiskError, IntegrityError, and BadRequest on other `rows` and on
+    `full` without `check`.
     """
     path = Path(path)
+    if full and not check:
+        raise BadRequest(f"{path}: full=True with check=False, allowed is one of them; leave the other out")
     header = read_header(path)
-    tensors = _load(path, header)
+    part = _part(path, rows, header.spec.n)
+    tensors = _load(path, header, part, check, full)
     if check:
-        _check_blocks(path, header, tensors)
-        _check_values(path, header, tensors)
+        _check_values(path, header, tensors, part.start)
     stats = header.meta["stats"]
     name = parse_name(path.name)
-    try:
-        return Prototypes(
-            spec=header.spec,
-            source=InMemory(tensors.pop("prototypes")),
-            stats=None if stats is None else AngleStats.from_dict(stats),
-            provenance=Provenance.from_dict(header.meta["provenance"]),
-            facts=dict(header.meta["facts"]),
-            tensors=tensors,
-            path=path,
-            version=name[0] if name else None,
-            digest=header.digest,
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(path, "stats, facts or provenance are not those of this schema") from error
+    return Prototypes(
+        spec=header.spec,
+        source=InMemory(tensors.pop("prototypes")),
+        stats=None if stats is None else AngleStats.from_dict(stats),
+        provenance=Provenance.from_dict(header.meta["provenance"]),
+        facts=dict(header.meta["facts"]),
+        tensors=tensors,
+        path=path,
+        version=name[0] if name else None,
+        digest=header.digest,
+        part=None if len(part) == header.spec.n else part,
+    )
 
 
 def _damaged(path: Path, what: str) -> IntegrityError:
-    return IntegrityError(f"{path}: {what}; delete the file and generate it again")
+    return IntegrityError(f"{path}: {what}; {REMEDY}")
 
 
 def _entries(path: Path, prototypes: Prototypes) -> tuple[TensorEntry, ...]:
-    shape, spec = prototypes.source.shape, prototypes.spec
+    shape, spec, part = prototypes.source.shape, prototypes.spec, prototypes.part
+    if part is not None:
+        got = f"{part.start} to {part.stop - 1} of {prototypes.path}"
+        raise BadRequest(f"{path}: rows {got} alone, allowed is all that the Spec asks for; load them without `rows`")
     if len(shape) not in (2, 3) or (shape[0], shape[-1]) != (spec.n, spec.d):
         raise BadRequest(f"{path}: rows have shape {shape}, the Spec allows ({spec.n}, {spec.d}) or (n, s, d)")
     tensors: dict[str, tuple[str, Sequence[int]]] = {"prototypes": ("F32", shape)}
     for name, tensor in prototypes.tensors.items():
         dtype = str(tensor.dtype).removeprefix("torch.")
-        if dtype not in DTYPES or name in ("prototypes", "__metadata__"):
-            raise BadRequest(f"{path}: tensor {name!r} of {dtype}, allowed are other names and {', '.join(DTYPES)}")
+        if dtype not in DTYPES or name == "prototypes" or not TENSOR.fullmatch(name):
+            raise BadRequest(
+                f"{path}: tensor {name!r} of {dtype}, allowed are other names, of up to 64 letters, digits and _, "
+                f"a letter first, and {', '.join(DTYPES)}"
+            )
         tensors[name] = (DTYPES[dtype], tuple(tensor.shape))
     return layout(tensors)
 
@@ -211,8 +206,10 @@ def _chunks(path: Path, prototypes: Prototypes, entries: Sequence[TensorEntry]) 
 
 
 def _bytes(tensor: "Tensor") -> memoryview:
-    """Look at a contiguous tensor's memory; it lives no longer than the tensor."""
-    return memoryview((ctypes.c_ubyte * tensor.nbytes).from_address(tensor.data_ptr()))
+    """Look at a contiguous tensor's memory."""
+    import torch
+
+    return tensor.flatten().view(torch.uint8).numpy().data
 
 
 def _fault(rows: "Tensor", first: int, free: bool) -> str | None:
@@ -229,38 +226,57 @@ def _fault(rows: "Tensor", first: int, free: bool) -> str | None:
     return f"row {first + place[0]} has norm {norms[tuple(place)].item()}, allowed is {allowed}"
 
 
-def _load(path: Path, header: Header) -> dict[str, "Tensor"]:
-    from safetensors import SafetensorError, safe_open
-
+def _part(path: Path, rows: slice | None, n: int) -> range:
+    """Say which of n rows a slice names."""
+    if rows is None:
+        return range(n)
     try:
-        with safe_open(path, "pt") as file:
-            # A copy of its own: a mapped file that is cut or lost would take the process with it.
-            return {entry.name: file.get_tensor(entry.name).clone() for entry in header.entries}
-    except SafetensorError as error:
-        raise _damaged(path, f"safetensors refuses it ({error})") from error
+        ends = 0 if rows.start is None else rows.start, n if rows.stop is None else rows.stop
+        part = range(*ends, 1 if rows.step is None else rows.step)
+    except (AttributeError, TypeError, ValueError):  # no slice, or not one of whole numbers
+        part = range(0)
+    # A slice past the end is not cut short, as Python does: it would be another share of the rows than was asked for.
+    if part.step != 1 or not 0 <= part.start < part.stop <= n:
+        raise BadRequest(f"{path}: rows={rows!r}, allowed is slice(a, b) with 0 <= a < b <= n; n is {n}")
+    return part
+
+
+def _load(path: Path, header: Header, part: range, check: bool, full: bool) -> dict[str, "Tensor"]:
+    """Read the blocks that hold these rows by plain reads: a mapped file that is cut would take the process with it."""
+    import torch
+
+    tensors, wanted, digests = {}, [], header.meta["blocks"]
+    for entry in header.entries:
+        cut = entry.shape[:1] == (header.spec.n,)
+        shape = (len(part), *entry.shape[1:]) if cut else entry.shape
+        tensors[entry.name] = torch.empty(shape, dtype=getattr(torch, NAMES[entry.dtype]), device="cpu")
+        before = part.start * math.prod(entry.shape[1:]) * ITEM_BYTES[entry.dtype] if cut else 0
+        wanted.append((entry.start + before, _bytes(tensors[entry.name])))
+
+    def take(index: int) -> None:
+        start, size = index * BLOCK, min(BLOCK, header.data_bytes - index * BLOCK)
+        data = memoryview(os.pread(file.fileno(), size, header.data_start + start))
+        if len(data) < size:
+            raise _damaged(path, f"block {index} of its tensors has {len(data)} bytes, the header says {size}")
+        if check and (found := hashlib.sha256(data).hexdigest()) != digests[index]:
+            raise _damaged(path, f"block {index} of its tensors has sha256 {found}, the header says {digests[index]}")
+        for first, memory in wanted:
+            low, high = max(first, start), min(first + len(memory), start + size)
+            if low < high:
+                memory[low - first : high - first] = data[low - start : high - start]
+
+    blocks = {i for first, memory in wanted for i in range(first // BLOCK, -(-(first + len(memory)) // BLOCK))}
+    try:
+        # hashlib lets go of the interpreter lock: two threads hash twice as fast.
+        with path.open("rb", buffering=0) as file, ThreadPoolExecutor(2) as pool:
+            list(pool.map(take, range(len(digests)) if full else sorted(blocks)))
     except OSError as error:
         raise disk_error(path, error) from error
+    return tensors
 
 
-def _check_blocks(path: Path, header: Header, tensors: Mapping[str, "Tensor"]) -> None:
-    views = [(entry, _bytes(tensors[entry.name])) for entry in header.entries]
-
-    def digest(start: int) -> str:
-        hasher = hashlib.sha256()
-        for entry, view in views:
-            hasher.update(view[max(start - entry.start, 0) : max(start + BLOCK - entry.start, 0)])
-        return hasher.hexdigest()
-
-    # hashlib lets go of the interpreter lock: two threads hash twice as fast.
-    with ThreadPoolExecutor(2) as pool:
-        found = pool.map(digest, range(0, header.data_bytes, BLOCK))
-        for index, (is_, said) in enumerate(zip(found, header.meta["blocks"], strict=True)):
-            if is_ != said:
-                raise _damaged(path, f"block {index} of its tensors has sha256 {is_}, the header says {said}")
-
-
-def _check_values(path: Path, header: Header, tensors: Mapping[str, "Tensor"]) -> None:
-    fault = _fault(tensors["prototypes"], 0, header.meta["facts"].get("norms") == "free")
+def _check_values(path: Path, header: Header, tensors: Mapping[str, "Tensor"], first: int) -> None:
+    fault = _fault(tensors["prototypes"], first, header.meta["facts"].get("norms") == "free")
     if fault:
         raise _damaged(path, fault)
     for name, tensor in tensors.items():

@@ -2,25 +2,31 @@
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from .bounds import Bound, coherence_bound, line_bounds, max_cos_bound, point_bounds
 from .catalog import LINES, POINTS, label, reaching
-from .header import Header, parse_name, read_header
-from .methods.ebv import descent_promise
+from .header import Header, check_file, parse_name, read_header
+from .methods import METHODS
+from .methods.ebv import EBV, descent_promise
+from .remotes import remote_header
+from .solution import pieces
 from .stats import AngleStats
 from .store import Entry
+from .transport import shown
 
 
-def record_of(path: Path) -> dict[str, Any]:
-    """Everything that a file's header says, and how far its set is from the bounds of today."""
-    return record(path, read_header(path))
+def record_of(file: str | Path) -> dict[str, Any]:
+    """Everything that the header at a path or URL says, and how far the set is from the bounds of today."""
+    if "://" in str(file):
+        return record(shown(str(file)), remote_header(str(file)))
+    return record(Path(file), read_header(file))
 
 
-def record(path: Path, header: Header) -> dict[str, Any]:
+def record(path: str | Path, header: Header) -> dict[str, Any]:
     """As `record_of`, from a header that was read already."""
-    named, spec, meta = parse_name(path.name), header.spec, header.meta
+    named, spec, meta = parse_name(PurePath(path).name), header.spec, header.meta
     return {
         "path": str(path),
         "version": named[0] if named else None,
@@ -251,7 +257,7 @@ def differences(recorded: AngleStats | None, measured: AngleStats, facts: Mappin
 
 
 def entry_of(entry: Entry) -> dict[str, Any]:
-    """One artifact of a store as a row of its listing."""
+    """One artifact of a store as a row of its listing; `coherence` is the cosine that counts for the method."""
     name = entry.name
     row = {
         "path": str(entry.path),
@@ -262,22 +268,26 @@ def entry_of(entry: Entry) -> dict[str, Any]:
         "key": name.key,
     }
     if entry.error is not None:
-        return {**row, "error": entry.error}
-    coherence = entry.stats["coherence"]["value"] if entry.stats else None
+        return {**row, "error": str(entry.error)}
+    method = METHODS.get(name.method, EBV)
+    cosine = method.cosine(entry.stats, entry.facts)
+    bound = (coherence_bound if method.figure == "coherence" else max_cos_bound)(name.d, name.n).value
     return {
         **row,
-        "coherence": coherence,
-        "ratio": compare(name.d, name.n, entry.stats)["lines"]["ratio"],
+        "coherence": cosine,
+        "ratio": cosine / bound if cosine is not None and bound > 0 else None,
+        "bytes": entry.size,
         "status": entry.provenance["status"],
         "created": entry.provenance["created"],
     }
 
 
 def entry_lines(rows: list[dict[str, Any]]) -> list[str]:
-    """A store's listing in lines; `ratio` is coherence over the best lower bound."""
+    """A store's listing in lines; `ratio` is the cosine that counts over its lower bound."""
     if not rows:
         return ["no artifacts"]
-    lines = [f"{'method':<11}{'d':>6}{'n':>10}  {'version':<17}{'coherence':>10}{'ratio':>7}  {'created':<26}status"]
+    head = f"{'method':<11}{'d':>6}{'n':>10}  {'version':<17}{'coherence':>10}{'ratio':>7}{'size':>12}  "
+    lines = [f"{head}{'created':<26}status"]
     for row in rows:
         version = f"v{row['version']}-{row['key']}"
         start = f"{row['method']:<11}{row['d']:>6}{row['n']:>10}  {version:<17}"
@@ -286,5 +296,80 @@ def entry_lines(rows: list[dict[str, Any]]) -> list[str]:
             continue
         coherence = "-" if row["coherence"] is None else f"{row['coherence']:.6f}"
         ratio = "-" if row["ratio"] is None else f"{row['ratio']:.3f}"
-        lines.append(f"{start}{coherence:>10}{ratio:>7}  {row['created']:<26}{row['status']}")
+        lines.append(
+            f"{start}{coherence:>10}{ratio:>7}{megabytes(row['bytes']):>12}  {row['created']:<26}{row['status']}"
+        )
+    return lines
+
+
+def megabytes(size: int) -> str:
+    """Write a size in bytes as MB."""
+    return f"{size / 1e6:,.2f} MB"
+
+
+# The figures that two artifacts are compared in.
+_FIGURES = ("coherence", "max_cos", "min_cos", *_TOLERANCES, "frame_potential", "duplicate_pairs", "antipodal_pairs")
+
+
+def comparison(one: Path, other: Path) -> dict[str, Any]:
+    """In what two artifacts differ: their specs, their figures, their content and their rows; both are checked whole.
+
+    `spec` and `figures` have pairs of values, `spec` where they differ alone. `rows` has the largest |difference|
+    of two numbers and the rows that are equal, or None where the shapes differ. Raises as `check_file`.
+    """
+    headers = [check_file(path) for path in (one, other)]
+    specs = [{**header.meta["spec"], **header.spec.options} for header in headers]
+    stats = [header.meta["stats"] or {} for header in headers]
+    same = headers[0].digest == headers[1].digest
+    return {
+        "paths": [str(one), str(other)],
+        "digests": [header.digest for header in headers],
+        "same": same,
+        "spec": {
+            name: [spec.get(name) for spec in specs]
+            for name in dict.fromkeys([*specs[0], *specs[1]])
+            if name != "params" and specs[0].get(name) != specs[1].get(name)
+        },
+        "figures": {name: [_value(each.get(name)) for each in stats] for name in _FIGURES},
+        "rows": {"equal": headers[0].spec.n, "largest": 0.0} if same else _rows_apart(one, other),
+    }
+
+
+def _value(figure: Any) -> float | None:
+    """A figure of the statistics, of which some stand with the pair that attains them."""
+    value: float | None = figure["value"] if isinstance(figure, Mapping) else figure
+    return value
+
+
+def _rows_apart(one: Path, other: Path) -> dict[str, Any] | None:
+    from .prototypes import read
+
+    first, second = read(one).source, read(other).source
+    if first.shape != second.shape:
+        return None
+    equal, largest = 0, 0.0
+    for start, stop in pieces(first.shape):
+        apart = (first.rows(start, stop) - second.rows(start, stop)).abs().flatten(1).amax(1)
+        equal += int((apart == 0).sum())
+        largest = max(largest, float(apart.max()))
+    return {"equal": equal, "largest": largest}
+
+
+def comparison_lines(found: Mapping[str, Any]) -> list[str]:
+    """What `comparison` found in lines."""
+    lines = [f"{name:<24}{was!s:>24}{now!s:>24}" for name, (was, now) in found["spec"].items()]
+    for name, (was, now) in found["figures"].items():
+        if was is not None and now is not None:
+            lines.append(f"{name:<24}{was:>24.9g}{now:>24.9g}{now - was:>+16.3e}")
+        elif was is not None or now is not None:
+            lines.append(f"{name:<24}{was!s:>24}{now!s:>24}")
+    rows = found["rows"]
+    if found["same"]:
+        lines.append(f"the same content, digest {found['digests'][0][:12]}")
+    elif rows is None:
+        lines.append("other content, of another shape")
+    else:
+        lines.append(
+            f"other content: {rows['equal']:,} rows are equal, the largest difference is {rows['largest']:.3e}"
+        )
     return lines

@@ -167,14 +167,14 @@ class Search:
             yield self._descend(random_rows(max(1, min(RESTARTS, FEW // (n * d))), n, d, seed), n)
 
     def _descend(self, rows: "Tensor", n: int, fixed: "Tensor | None" = None) -> "Descent":
-        from .descent import LBFGS, descend, sliced
+        from .descent import LBFGS, Sliced, descend
 
         left = self._until - time.monotonic()
         run = replace(self._run, time_limit=None if left == math.inf else max(0.0, left))
         threshold = SquaredThreshold()
         goal = _Within(threshold, self._alpha, n)
         stepper = partial(LBFGS, history(rows.numel()), first=0.5)
-        found = descend(rows, sliced(threshold, run, fixed), goal, stepper, self._steps, run)
+        found = descend(rows, Sliced(threshold, run, fixed), goal, stepper, self._steps, run)
         ended = {
             Status.TIME_LIMIT: _TimeUp,
             Status.INTERRUPTED: KeyboardInterrupt,

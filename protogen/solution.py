@@ -7,13 +7,16 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from .provenance import Reproducible
+
 if TYPE_CHECKING:
     import torch
+
+    from .checkpoint import Checkpoint
 
 FILL = 2**22  # numbers that are built at a time
 HELD = 2**30  # bytes of rows that a formula gives and that are held in memory all the same
 
-Reproducible = Literal["exact", "statistical"]
 Stats = Literal["auto", "exact", "certificate"]
 
 
@@ -100,12 +103,13 @@ class Run:
     """How to compute, which never changes what is asked for.
 
     `tile` is the edge of a Gram tile in rows (None: chosen for the device). `time_limit` is in
-    seconds and ends a descent, not the statistics. `report` is called after every step of a
-    descent, `measuring` with the share of the statistics that is done. `files` are the artifacts
-    that a Spec names by digest; whoever calls `solve` reads them into `inputs`. `folder` is where a descent
-    keeps what lets it go on after a kill; without one it keeps nothing. `stats` says whether
-    all pairs are measured: `exact`; `certificate`: not where a formula guarantees a cosine; `auto`: up to
-    EXACT_PAIRS pairs.
+    seconds of this call, whatever calls before it took, and ends a descent, not the statistics. `report`
+    is called after every step of a descent, `measuring` with the share of the statistics that is done,
+    `say` with a line where there is something to tell. `files` are the artifacts that a Spec names by
+    digest; whoever calls `solve` reads them into `inputs`. `folder` is where a descent keeps what lets it
+    go on after a kill, by the `checkpoint` that `generate` makes of it; without one it keeps nothing.
+    `stats` says whether all pairs are measured: `exact`; `certificate`: not where a formula guarantees a
+    cosine; `auto`: up to EXACT_PAIRS pairs.
     """
 
     device: str = "cpu"
@@ -116,6 +120,8 @@ class Run:
     stats: Stats = "auto"
     files: tuple[Path, ...] = ()
     folder: Path | None = None
+    checkpoint: "Checkpoint | None" = None
+    say: Callable[[str], None] | None = None
     inputs: Mapping[str, "torch.Tensor"] = field(default_factory=dict)
 
 

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 Value = None | bool | int | float | str
+METHOD = re.compile(r"[a-z][a-z0-9-]{0,31}")  # a method's name, which is a folder's too
 
 
 def canonical_json(value: Any) -> str:
@@ -15,6 +17,11 @@ def canonical_json(value: Any) -> str:
     Raises ValueError on NaN and infinities, which JSON does not have.
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of JSON is a number that 64 bits hold."""
+    return type(value) in (int, float) and abs(value) < 2**63
 
 
 @dataclass(frozen=True)
@@ -60,8 +67,8 @@ class Spec:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Spec":
-        """Read what `to_dict` wrote. Raises KeyError, TypeError or AttributeError where it is something else."""
-        return cls.of(
+        """Read what `to_dict` wrote. Raises KeyError, TypeError, AttributeError or ValueError on something else."""
+        spec = cls.of(
             fields["method"],
             fields["version"],
             d=fields["d"],
@@ -69,3 +76,8 @@ class Spec:
             seed=fields["seed"],
             params=fields["params"],
         )
+        numbers = [(spec.version, 1), (spec.d, 1), (spec.n, 1), (spec.seed, 0)]
+        whole = all(type(number) is int and least <= number < 2**63 for number, least in numbers)
+        if not (whole and METHOD.fullmatch(spec.method) and all(isinstance(value, Value) for _, value in spec.params)):
+            raise ValueError("no Spec that protogen writes")
+        return spec

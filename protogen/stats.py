@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from .spec import is_number
+
 BINS = 1800  # of the histogram, 0.1 degrees each
 
 
@@ -57,4 +59,11 @@ class AngleStats:
         """Read what `to_dict` wrote. Raises KeyError or TypeError where it is something else."""
         extremes = {name: Extreme(**values[name]) for name in ("max_cos", "min_cos", "coherence")}
         rest = {f.name: values[f.name] for f in fields(cls) if f.name not in extremes}
-        return cls(**{**rest, **extremes, "histogram": tuple(values["histogram"])})
+        found = cls(**{**rest, **extremes, "histogram": tuple(values["histogram"])})
+        figures = [rest[name] for name in rest.keys() - {"histogram", "frame_potential", "frame_potential_min"}]
+        figures += [figure for each in extremes.values() for figure in (each.value, each.i, each.j)]
+        if (found.frame_potential, found.frame_potential_min) != (None, None):
+            figures += [found.frame_potential, found.frame_potential_min]
+        if not all(map(is_number, figures)) or not set(map(type, found.histogram)) <= {int}:
+            raise TypeError("a value of another kind")
+        return found

@@ -1,26 +1,22 @@
 """The store: a directory of immutable files, how one is published and found."""
 
 import contextlib
-import errno
 import glob
+import itertools
 import os
-import secrets
 import shutil
-import tempfile
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import DiskError, IntegrityError, ProtogenError
-from .header import ArtifactName, artifact_path, disk_error, parse_path, read_header
+from .disk import link, remove_stale, settle, sync, temporary
+from .errors import DiskError, IntegrityError, NotFound, ProtogenError
+from .header import ArtifactName, artifact_path, check_file, disk_error, parse_path, read_header
 from .spec import Spec
 
 if TYPE_CHECKING:
     from .prototypes import Prototypes
-
-SETTLE_S = 1.0  # how long a file may be empty between its exclusive creation and the rename onto it
 
 
 def store_root(store: str | Path | None = None) -> Path:
@@ -32,17 +28,18 @@ def store_root(store: str | Path | None = None) -> Path:
 class Entry:
     """One file of the store by name and header; `error` says what is wrong with a damaged one.
 
-    `spec` is None just where there is an error.
+    `size` is in bytes; `spec` is None just where there is an error.
     """
 
     path: Path
     name: ArtifactName
     spec: Spec | None = None
     digest: str | None = None
+    size: int | None = None
     stats: Mapping[str, Any] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    error: str | None = None
+    error: ProtogenError | None = None
 
     @property
     def version(self) -> int:
@@ -61,30 +58,42 @@ class Store:
 
         Raises DiskError where the store is no directory or cannot be read.
         """
+        named = []
+        folders = f"{glob.escape(method) if method else '[!.]*'}/d{d or '*'}-n{n or '*'}"
         try:
             os.listdir(self.root)
+            for path in self.root.glob(f"{folders}/v*.safetensors"):
+                name = parse_path(path)
+                if name and method in (None, name.method) and d in (None, name.d) and n in (None, name.n):
+                    named.append((name, path))
         except FileNotFoundError:
             return []
         except OSError as error:
             raise disk_error(self.root, error) from error
-        named = []
-        folders = f"{glob.escape(method) if method else '[!.]*'}/d{d or '*'}-n{n or '*'}"
-        for path in self.root.glob(f"{folders}/v*.safetensors"):
-            name = parse_path(path)
-            if name and method in (None, name.method) and d in (None, name.d) and n in (None, name.n):
-                named.append((name, path))
-        return [_entry(path, name) for name, path in sorted(named)]
+        found = (_entry(path, name) for name, path in sorted(named))
+        return [entry for entry in found if not isinstance(entry.error, NotFound)]  # gone meanwhile
 
     def find(self, spec: Spec) -> Path | None:
         """Find the file that holds what `spec` asks for: the lowest version that is sound.
 
-        Raises IntegrityError where there are only damaged ones.
+        Raises IntegrityError where there are only damaged ones, and DiskError where they cannot be read.
         """
-        mine = [e for e in self.entries(spec.method, spec.d, spec.n) if e.name.key == spec.key]
-        sound = [e.path for e in mine if e.error is None]
-        if mine and not sound:
-            raise IntegrityError(mine[0].error)
-        return sound[0] if sound else None
+        mine = self.of_key(spec)
+        for entry in mine:
+            if entry.error is None:
+                return entry.path
+        for entry in mine:
+            if entry.error is not None:
+                raise entry.error
+        return None
+
+    def of_key(self, spec: Spec) -> list[Entry]:
+        """List the artifacts that are named as a Spec's, sound or not."""
+        return [entry for entry in self.entries(spec.method, spec.d, spec.n) if entry.name.key == spec.key]
+
+    def holding(self, spec: Spec, digest: str) -> Path | None:
+        """Find a sound file of a Spec with this content."""
+        return next((entry.path for entry in self.of_key(spec) if entry.digest == digest), None)
 
     def prepare(self, size: int) -> None:
         """Try whether the store can be written and has room for `size` bytes; leave nothing behind.
@@ -94,8 +103,8 @@ class Store:
         # The nearest directory that is there, since making the store would race with other processes.
         base = next(p for p in (self.root, *self.root.absolute().parents) if os.path.lexists(p))
         try:
-            with tempfile.TemporaryDirectory(prefix=".protogen-", dir=base) as trial:
-                Path(trial, "trial").write_bytes(b"\0")
+            with temporary(base) as trial:
+                trial.write_bytes(b"\0")
         except OSError as error:
             raise disk_error(self.root, error) from error
         free = shutil.disk_usage(base).free
@@ -114,20 +123,43 @@ class Store:
         """
         from .prototypes import write
 
-        found = None if force else self.find(prototypes.spec)
-        if found:
-            return found
-        folder = self.root / artifact_path(prototypes.spec, 1).parent
+        spec, exact = prototypes.spec, prototypes.provenance.reproducible == "exact"
+        found = None if force else self.find(spec)
+        return found or self._bring(spec, 1, lambda path: write(path, prototypes), force, exact)
+
+    def receive(self, spec: Spec, version: int, fill: Callable[[Path], object]) -> Path:
+        """Bring the artifact that `fill` writes, at the path that it is given, into the store.
+
+        It gets this version where that is free or its own, else the next that is; a file with the same key
+        and content that is there already is taken. Raises what `fill` raises, DiskError, and IntegrityError
+        where the artifact is damaged or another's; then nothing is left behind.
+        """
+
+        def write(path: Path) -> str:
+            fill(path)
+            sync(path)
+            header = check_file(path)
+            if header.spec != spec:
+                raise IntegrityError(f"{path}: holds {artifact_path(header.spec, version)}, asked for was {spec.key}")
+            return header.digest
+
+        return self._bring(spec, version, write, force=True, exact=False)
+
+    def _bring(self, spec: Spec, version: int, write: Callable[[Path], str], force: bool, exact: bool) -> Path:
+        """Have an artifact written, and give it its name; `write` says its digest."""
+        folder = self.root / artifact_path(spec, 1).parent
         claims = folder / ".claims"
         made: list[Path] = []
         path = None
         try:
             made = [p for p in (claims, *claims.parents) if not p.exists()]
             claims.mkdir(parents=True, exist_ok=True)
-            with _temporary(folder) as temporary:
-                digest = write(temporary, prototypes)
-                path = self._place(temporary, prototypes, digest, force)
-            _sync(folder)
+            remove_stale(folder)
+            remove_stale(claims)
+            with temporary(folder) as unnamed:
+                digest = write(unnamed)
+                path = self._place(unnamed, spec, version, digest, force, exact)
+            sync(folder)
             return path
         except OSError as error:
             raise disk_error(folder, error) from error
@@ -137,9 +169,8 @@ class Store:
                     with contextlib.suppress(OSError):
                         directory.rmdir()  # only where it is empty
 
-    def _place(self, temporary: Path, prototypes: "Prototypes", digest: str, force: bool) -> Path:
-        """Give the finished file its name under the first version that this key may have."""
-        spec, exact = prototypes.spec, prototypes.provenance.reproducible == "exact"
+    def _place(self, unnamed: Path, spec: Spec, first: int, digest: str, force: bool, exact: bool) -> Path:
+        """Give a finished file its name under the first version, from `first` on, that its key may have."""
         here = self.entries(spec.method, spec.d, spec.n)
         if force:
             for entry in here:
@@ -147,45 +178,44 @@ class Store:
                     return entry.path
         # A store that was copied without its claims still has its versions taken.
         others = {entry.version for entry in here if entry.name.key != spec.key}
-        version = 0
-        while True:
-            version += 1
+        for version in itertools.count(first):
             path = self.root / artifact_path(spec, version)
             if version in others or not _claim(path.parent / ".claims", version, spec.key):
                 continue
-            if _link(temporary, path):
+            if link(unnamed, path):
                 return path
-            _settle(path)
+            settle(path)
             if not force:
                 read_header(path)
                 return path
             if _same(path, digest, exact):
                 return path
+        raise AssertionError("versions do not end")
 
 
 def _entry(path: Path, name: ArtifactName) -> Entry:
     try:
-        _settle(path)
+        settle(path)
         header = read_header(path)
     except ProtogenError as error:
-        return Entry(path, name, error=str(error))
+        return Entry(path, name, error=error)
     spec, meta = header.spec, header.meta
     if (name.method, name.d, name.n) != (spec.method, spec.d, spec.n):
         belongs = artifact_path(spec, name.version)
-        return Entry(path, name, error=f"{path}: holds what belongs into {belongs}; move it there or delete it")
-    return Entry(path, name, spec, header.digest, meta["stats"], meta["facts"], meta["provenance"])
+        misplaced = IntegrityError(f"{path}: holds what belongs into {belongs}; move it there or delete it")
+        return Entry(path, name, error=misplaced)
+    size = header.data_start + header.data_bytes
+    return Entry(path, name, spec, header.digest, size, meta["stats"], meta["facts"], meta["provenance"])
 
 
 def _same(path: Path, digest: str, exact: bool) -> bool:
     """Whether a published file holds the content of this digest; a damaged one does not."""
-    from .prototypes import read
-
     try:
         published = read_header(path).digest
-    except IntegrityError:
+    except (IntegrityError, NotFound):
         return False
     if published == digest:
-        read(path)  # where the bytes are not those of the header, this says so
+        check_file(path)  # where the bytes are not those of the header, this says so
         return True
     if exact:
         raise IntegrityError(
@@ -199,58 +229,8 @@ def _claim(claims: Path, version: int, key: str) -> bool:
     """Claim a version for a key, for ever; whether it is this key's, from now or from before."""
     claim = claims / str(version)
     if not claim.exists():
-        with _temporary(claims) as temporary:
-            temporary.write_text(key)
-            _link(temporary, claim)
-    _settle(claim)
+        with temporary(claims) as unnamed:
+            unnamed.write_text(key)
+            link(unnamed, claim)
+    settle(claim)
     return claim.read_text() == key
-
-
-@contextlib.contextmanager
-def _temporary(folder: Path) -> Iterator[Path]:
-    """Name a file of this process in the folder and remove it at the end."""
-    path = folder / f".{os.getpid()}-{secrets.token_hex(4)}.tmp"
-    try:
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _link(source: Path, target: Path) -> bool:
-    """Give a finished file the name `target`, all at once; whether it did, False where the name is taken."""
-    try:
-        os.link(source, target)
-        return True
-    except FileExistsError:
-        return False
-    except OSError:  # no hard links here, which file systems say by various numbers: first the name
-        try:
-            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
-        except FileExistsError:
-            return False
-    try:
-        source.replace(target)
-    except OSError:
-        target.unlink()
-        raise
-    return True
-
-
-def _settle(path: Path) -> None:
-    """Wait while a file is empty: where there are no hard links, its content comes a moment later."""
-    end = time.monotonic() + SETTLE_S
-    with contextlib.suppress(OSError):
-        while path.stat().st_size == 0 and time.monotonic() < end:
-            time.sleep(0.005)
-
-
-def _sync(folder: Path) -> None:
-    """Bring the folder's names to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # not every file system can
-            raise
-    finally:
-        os.close(descriptor)

@@ -116,8 +116,9 @@ def tree(folder: Path) -> list[tuple[str, int]]:
 
 
 def artifacts(store: Path) -> list[Path]:
-    """The files of a store but for its claims; whatever is left over is among them."""
-    return sorted(p for p in store.rglob("*") if p.is_file() and p.parent.name != ".claims")
+    """The files of a store but for its claims and the states of its runs; whatever is left over is among them."""
+    kept = (p for p in store.rglob("*") if p.is_file() and ".runs" not in p.parts)
+    return sorted(p for p in kept if p.parent.name != ".claims")
 
 
 def one_error(ran: Ran, code: int, *says: object) -> None:
@@ -205,15 +206,21 @@ class TestEbv:
             assert (again["path"], again["digest"]) == (first["path"], first["digest"])
         assert len(artifacts(store)) == 2
 
-    def test_force_replaces_a_damaged_file(self, run: Command, store: Path) -> None:
+    @pytest.mark.parametrize("force", [(), ("--force",)])
+    def test_a_damaged_file_is_set_aside_and_generated(
+        self, run: Command, store: Path, force: tuple[str, ...]
+    ) -> None:
         path = Path(run(*RANDOM, "--quiet").out.strip())
         os.truncate(path, path.stat().st_size - 1)
-        one_error(run(*RANDOM), 5, path, "--force")
-        again = Path(run(*RANDOM, "--quiet", "--force").out.strip())
-        assert again.name == path.name.replace("v1", "v2")
-        assert run("verify", again).code == 0
+        damaged = path.read_bytes()
+        ran = run(*RANDOM, "--quiet", *force)
+        assert (ran.code, ran.out) == (0, f"{path}\n")
+        (aside,) = (store / ".quarantine").iterdir()
+        assert re.fullmatch(rf"set aside as {re.escape(str(aside))}: {path}: the file is truncated: [^\n]+\n", ran.err)
+        assert aside.read_bytes() == damaged
+        assert run("verify", path).code == 0
         # The sound one is a hit from now on.
-        assert run(*RANDOM, "--quiet") == Ran(0, f"{again}\n", "")
+        assert run(*RANDOM, "--quiet") == Ran(0, f"{path}\n", "")
 
     def test_a_missed_alpha_is_a_note(self, run: Command, store: Path) -> None:
         ran = run(*RANDOM, "--alpha", 0.36, "--json")
@@ -723,7 +730,7 @@ class TestInterrupted:
         # The steps go on until the signal is seen; one line after them says what there is.
         assert re.fullmatch(
             r"(?:\[[\d:]+\] [^\n]+\n)*interrupted: this is the best so far, not what was asked for; "
-            r"run the command again for the whole of it\n",
+            r"run the command again to go on\n",
             ran.err,
         )
         assert artifacts(store) == [Path(saved["path"])]

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from protogen import descent
-from protogen.descent import LBFGS, Descent, Evaluation, GradientDescent, Stepper, descend, evaluate, sliced
+from protogen.descent import LBFGS, Descent, Evaluation, GradientDescent, Sliced, Stepper, descend, evaluate
 from protogen.methods.threshold import PaperThreshold, SquaredThreshold, Threshold
 from protogen.solution import Progress, Run, Status
 
@@ -177,7 +177,7 @@ def test_an_objective_that_adapts_is_evaluated_again() -> None:
     objective, expected = Doubtful(), SquaredThreshold()
     expected.threshold = 0.2
     rows = unit_rows(9, 3)
-    assert sliced(objective, Run(tile=4))(rows).loss == evaluate(expected, rows, 4).loss
+    assert Sliced(objective, Run(tile=4))(rows).loss == evaluate(expected, rows, 4).loss
     assert objective.asked == 2
 
 
@@ -238,7 +238,7 @@ def follow(
     """Descend along given cosines, the first of them the start."""
     stepper = stepper or Script(iter(cosines[1:]))
     how = Run(**run)
-    return descend(pair(cosines[0]), sliced(SquaredThreshold(), how), plan or Plan(), lambda: stepper, steps, how)
+    return descend(pair(cosines[0]), Sliced(SquaredThreshold(), how), plan or Plan(), lambda: stepper, steps, how)
 
 
 def test_the_best_is_kept_where_the_last_is_worse() -> None:
@@ -347,7 +347,7 @@ def test_an_interruption_within_an_evaluation_keeps_the_best(stop: int, kept: fl
             return super().weigh(cosines)
 
     stepper = Script(iter([0.4, 0.1]))
-    found = descend(pair(0.9), sliced(Stopped(), Run()), Plan(), lambda: stepper, 9, Run())
+    found = descend(pair(0.9), Sliced(Stopped(), Run()), Plan(), lambda: stepper, 9, Run())
     assert found.status == Status.INTERRUPTED
     assert torch.equal(found.rows, pair(kept).float())
 
@@ -387,7 +387,7 @@ def test_of_several_sets_the_best_comes_back() -> None:
     reports: list[Progress] = []
     run = Run(report=reports.append)
     start = torch.stack((pair(0.9), pair(0.8)))
-    found = descend(start, sliced(SquaredThreshold(), run), Plan(), Turn, 3, run)
+    found = descend(start, Sliced(SquaredThreshold(), run), Plan(), Turn, 3, run)
     assert [at.value for at in reports] == pytest.approx([0.8, 0.2, 0.3], abs=1e-15)
     assert found.best == pytest.approx(0.2, abs=1e-15)
     assert torch.equal(found.rows, pair(0.2).float())
@@ -404,7 +404,7 @@ def test_sets_that_stand_still_leave_the_best_to_go_on_alone() -> None:
     run = Run(report=reports.append)
     start = torch.stack((pair(0.9), pair(0.5), pair(0.7)))
     plan = Plan(watch=lambda step: 1.0)
-    found = descend(start, sliced(SquaredThreshold(), run), plan, make_stepper, 100, run)
+    found = descend(start, Sliced(SquaredThreshold(), run), plan, make_stepper, 100, run)
     # 21 steps show that three sets stand still, 21 more that the second of them does, which went to .1 at once.
     assert (found.status, found.steps) == (Status.CONVERGED, 42)
     assert [at.value for at in reports] == pytest.approx([0.5] * 22 + [0.1] * 20, abs=1e-15)
@@ -433,7 +433,7 @@ def lower(
     """Descend and return the losses on the way."""
     objective, goal, run = SquaredThreshold(), Noted(), Run(tile=tile)
     objective.threshold = threshold
-    descend(rows, sliced(objective, run), goal, make_stepper, steps, run)
+    descend(rows, Sliced(objective, run), goal, make_stepper, steps, run)
     return goal.losses
 
 

@@ -16,7 +16,7 @@ from protogen.bounds import coherence_bound
 from protogen.catalog import LINES, choose, label
 from protogen.catalog.kerdock import Kerdock
 from protogen.catalog.mub import ComplexMUB
-from protogen.descent import Evaluation, GradientDescent, descend, sliced
+from protogen.descent import Evaluation, GradientDescent, Sliced, descend
 from protogen.errors import BadRequest
 from protogen.measure import measure
 from protogen.methods import ebv, method_of, resolve
@@ -68,7 +68,7 @@ def test_the_paper_update_is_algorithm_1_step_by_step(
     assert len(theirs) == steps
 
     threshold, run = PaperThreshold(), Run(tile=tile)
-    evaluator = sliced(threshold, run)
+    evaluator = Sliced(threshold, run)
     rows: list[Tensor] = []
     found: list[Evaluation] = []
 

@@ -8,7 +8,7 @@ from torch.nn.functional import normalize
 
 from protogen.access import ensure, load
 from protogen.cli import main
-from protogen.descent import evaluate, sliced
+from protogen.descent import Sliced, evaluate
 from protogen.errors import BadRequest
 from protogen.methods import resolve
 from protogen.methods.threshold import SquaredThreshold
@@ -100,7 +100,7 @@ def test_the_loss_beside_fixed_rows_is_that_of_autograd(edge: int, sets: tuple[i
 
 def test_fixed_rows_may_be_of_another_type() -> None:
     rows = normalize(torch.randn(4, 3, generator=torch.Generator().manual_seed(1)), dim=1)
-    assert sliced(Potential(2.0), Run(), rows)(rows[:2].double()).gradient.dtype == torch.float64
+    assert Sliced(Potential(2.0), Run(), rows)(rows[:2].double()).gradient.dtype == torch.float64
 
 
 @pytest.mark.parametrize(

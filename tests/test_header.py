@@ -36,12 +36,16 @@ from protogen.spec import Spec
 ROOT = Path(__file__).parents[1]
 SPEC = Spec.of("ebv", 1, d=3, n=2, seed=0, params={"alpha": 0.1})
 TENSORS = {"prototypes": ("F32", (2, 3)), "centers": ("F32", (1, 3))}
+MADE = {
+    **dict.fromkeys(("protogen", "torch", "python", "device", "created", "status"), "0"),
+    **{"threads": 1, "steps": 0, "seconds": 0.5, "reproducible": "exact"},
+}
 DATA = struct.pack("<9f", 0, 1, 0, 1, 0, 0, 0, 0, 1)  # centers come first: equal items go by name
 
 
 def content(**changes: Any) -> dict[str, Any]:
     blocks = [hashlib.sha256(DATA).hexdigest()]
-    made = {"spec": SPEC.to_dict(), "facts": {}, "stats": None, "provenance": {}, "blocks": blocks}
+    made = {"spec": SPEC.to_dict(), "facts": {}, "stats": None, "provenance": MADE, "blocks": blocks}
     return {**made, **changes}
 
 
@@ -243,7 +247,7 @@ def spec_dict(**changes: Any) -> dict[str, Any]:
         ({"prototypes": ("F32", (3, 3))}, {}, "its Spec allows F32 (2, 3)"),
         ({"prototypes": ("F32", (9,))}, {"spec": spec_dict(n=9, d=9)}, "prototypes are F32 (9,)"),
         ({"centers": ("F32", (3, 3))}, {}, "damaged or incomplete"),
-        ({"prototypes": ("F32", (3.0, 3))}, {"spec": spec_dict(n=3)}, "do not give the digest"),
+        ({"prototypes": ("F32", (3.0, 3))}, {"spec": spec_dict(n=3)}, "not that of a safetensors"),
         (TENSORS, {"blocks": []}, "do not give the digest"),
         (TENSORS, {"blocks": [PENDING, PENDING]}, "do not give the digest"),
         (TENSORS, {"facts": None}, "do not give the digest"),

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from protogen import access, store
+from protogen import access, disk
 from protogen.access import ensure, load
 from protogen.errors import BadRequest, DiskError, IntegrityError, NotFound
 from protogen.header import artifact_path, read_header
@@ -226,7 +226,7 @@ def claim(here: Store, version: int, key: str) -> Path:
 
 
 def test_claims_of_dead_processes(here: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "SETTLE_S", 0.01)
+    monkeypatch.setattr(disk, "SETTLE_S", 0.01)
     claim(here, 1, "0" * 12)  # another's
     claim(here, 2, "")  # died before it wrote its key
     mine = claim(here, 3, spec().key)
@@ -252,7 +252,7 @@ def on_sleep(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> list
         waits.append(seconds)
         act()
 
-    monkeypatch.setattr(store, "time", SimpleNamespace(sleep=sleep, monotonic=lambda: 0.0))
+    monkeypatch.setattr(disk, "time", SimpleNamespace(sleep=sleep, monotonic=lambda: 0.0))
     return waits
 
 
@@ -315,7 +315,7 @@ def test_several_files_of_a_key_give_the_lowest_that_is_sound(here: Store) -> No
     assert here.find(spec()) == paths[1]
     damage(paths[1])
     damage(paths[2])
-    with pytest.raises(IntegrityError, match=r"truncated.*delete it.*--force") as caught:
+    with pytest.raises(IntegrityError, match=r"truncated.*--force, or `protogen sync`") as caught:
         here.find(spec())
     assert str(paths[0]) in str(caught.value)
     assert here.publish(pair(0.2), force=True).name.startswith("v4-")
@@ -349,7 +349,7 @@ def test_force_sees_that_the_bytes_of_the_same_content_are_gone(here: Store) -> 
     with path.open("r+b") as file:
         file.seek(-1, os.SEEK_END)
         file.write(b"\x7f")
-    with pytest.raises(IntegrityError, match="delete the file and generate it again"):
+    with pytest.raises(IntegrityError, match="do not give the digests in the header"):
         here.publish(pair(0.5), force=True)
 
 

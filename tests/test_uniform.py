@@ -12,7 +12,7 @@ from protogen.errors import BadRequest
 from protogen.geometry import random_rows
 from protogen.measure import measure
 from protogen.methods import method_of, resolve
-from protogen.methods.uniform import PaperPotential, Potential, subsets
+from protogen.methods.uniform import PaperPotential, Potential, Subsets
 from protogen.solution import InMemory, Run, Solution, Status
 from protogen.spec import Value
 from protogen.stats import AngleStats
@@ -85,7 +85,7 @@ def test_a_sharp_potential_neither_overflows_nor_vanishes() -> None:
 def test_a_subset_moves_alone_by_eq5s_gradient() -> None:
     n, d, size, t = 12, 4, 5, 2.0
     rows = normalize(random_rows(1, n, d, 0).double(), dim=1)
-    at = subsets(PaperPotential(t, n), size, 9, Run(tile=3))(rows)
+    at = Subsets(PaperPotential(t, n), size, 9, Run(tile=3))(rows)
     chosen = torch.randperm(n, generator=torch.Generator().manual_seed(9))[:size]
     loss, gradient = autograd(rows, t, chosen)
     assert at.loss == pytest.approx(loss, rel=1e-12)

@@ -8,8 +8,8 @@ import typer
 
 from ..errors import DiskError, ProtogenError
 from .demo import demo
-from .files import show, stats, verify
-from .keep import list_
+from .files import diff, show, stats, verify
+from .keep import cache_key_, list_, lock, prune_, sync_
 from .make import add_commands
 from .options import INTERRUPTED
 from .remote import pull, push
@@ -27,7 +27,12 @@ add_commands(app)
 app.command()(show)
 app.command()(stats)
 app.command()(verify)
+app.command()(diff)
 app.command("list")(list_)
+app.add_typer(lock, name="lock", help="Pin artifacts by names, in a file that the project's repository keeps.")
+app.command("sync")(sync_)
+app.command("cache-key")(cache_key_)
+app.command("prune")(prune_)
 app.command()(push)
 app.command()(pull)
 app.command()(bounds)

@@ -13,8 +13,8 @@ from ..plot import check_png, save_demo
 from .options import INTERRUPTED, Json, StoreOption, number, print_result, values, whole
 
 if TYPE_CHECKING:
+    from ..demo.data import Task
     from ..demo.results import RowFile
-    from ..demo.tasks import Task
     from ..demo.training import Trial
 
 MOST_IMBALANCE = 1e6

@@ -8,22 +8,24 @@ from typing import Annotated
 import typer
 
 from .. import report
-from ..errors import BadRequest, Unmet
+from ..errors import BadRequest, DiskError, IntegrityError, Unmet
+from ..header import check_file
 from ..plot import save_png, terminal_lines
 from ..solution import Rows
 from ..stats import AngleStats
-from .options import Device, File, Json, Tile, check_tile, print_result
+from ..store import Store, store_root
+from .options import Device, File, Json, StoreOption, Tile, check_tile, print_result
 
 
 def show(
-    file: File,
+    file: Annotated[str, typer.Argument(help="A safetensors file, or the URL of one.", show_default=False)],
     plot: Annotated[bool, typer.Option("--plot", help="Draw the histogram of angles, with the bounds marked.")] = False,
     png: Annotated[
         Path | None, typer.Option("--png", help="Write the histogram as a picture; needs the extra `plot`.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Say what a file says of itself; reads its header alone."""
+    """Say what a file says of itself; reads its header alone, also at a URL."""
     if plot and json:
         raise BadRequest("--plot with --json: one JSON document holds no drawing; it has the histogram under stats")
     record = report.record_of(file)
@@ -61,18 +63,23 @@ def stats(
     )
 
 
-def verify(file: File, device: Device = "cpu", tile: Tile = None, json: Json = False) -> None:
+def verify(
+    file: Annotated[Path | None, typer.Argument(help="A safetensors file.", show_default=False)] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Check the digests of every file of the store.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="With --all: measure every file again, too.")] = False,
+    device: Device = "cpu",
+    tile: Tile = None,
+    store: StoreOption = None,
+    json: Json = False,
+) -> None:
     """Check a file's digests, measure it again and compare with what it says; exit 1 where they differ."""
-    from ..prototypes import read
-
     check_tile(tile)
-    prototypes = read(file)
-    measured = _measure(prototypes.source, device, tile)
-    differences = report.differences(prototypes.stats, measured, prototypes.facts)
-    if "within_class" in prototypes.facts:
-        recorded = AngleStats.from_dict(prototypes.facts["within_class"])
-        within = _measure(prototypes.source, device, tile, within=True)
-        differences += [f"within a class {what}" for what in report.differences(recorded, within, {})]
+    if all_ == (file is not None) or (full and not all_):
+        raise BadRequest("verify takes a file, which is measured, or --all for the store, with --full to measure it")
+    if file is None:
+        _verify_store(Store(store_root(store)), full, device, tile, json)
+        return
+    differences, measured = _differences(file, device, tile)
     document = {"path": str(file), "differences": differences, "stats": measured.to_dict()}
     print_result(
         document,
@@ -81,6 +88,57 @@ def verify(file: File, device: Device = "cpu", tile: Tile = None, json: Json = F
     )
     if differences:
         raise Unmet(f"{file}: {'; '.join(differences)}; do not trust it, generate it again")
+
+
+def _verify_store(store: Store, full: bool, device: str, tile: int | None, json: bool) -> None:
+    """Check all files; one line for each that is not sound, and the damaged ones make the exit code."""
+    entries = store.entries()
+    damaged: dict[str, str] = {}
+    differing: dict[str, list[str]] = {}
+    for entry in entries:
+        try:
+            if entry.error is not None:
+                raise entry.error
+            check_file(entry.path)
+            if full and (found := _differences(entry.path, device, tile)[0]):
+                differing[str(entry.path)] = found
+        except (IntegrityError, DiskError) as error:
+            damaged[str(entry.path)] = str(error)
+    document = {"store": str(store.root), "files": len(entries), "damaged": damaged, "differing": differing}
+    lines = [f"damaged: {error}" for error in damaged.values()]
+    lines += [f"differs: {path}: {'; '.join(found)}" for path, found in differing.items()]
+    said = f"{len(entries)} files, {len(damaged)} damaged, {len(differing)} with other figures"
+    print_result(document, lambda _: [*lines, f"{store.root}: {said}"], json)
+    if damaged:
+        raise IntegrityError(f"{store.root}: {said}; `protogen sync`, or making them again, sets them aside")
+    if differing:
+        raise Unmet(f"{store.root}: {said}; do not trust them, generate them again with --force")
+
+
+def _differences(file: Path, device: str, tile: int | None) -> tuple[list[str], AngleStats]:
+    """In what a set is not what its file says, and what was measured."""
+    from ..prototypes import read
+
+    prototypes = read(file)
+    measured = _measure(prototypes.source, device, tile)
+    differences = report.differences(prototypes.stats, measured, prototypes.facts)
+    if "within_class" in prototypes.facts:
+        recorded = AngleStats.from_dict(prototypes.facts["within_class"])
+        within = _measure(prototypes.source, device, tile, within=True)
+        differences += [f"within a class {what}" for what in report.differences(recorded, within, {})]
+    return differences, measured
+
+
+def diff(
+    one: File,
+    other: File,
+    json: Json = False,
+) -> None:
+    """Compare two artifacts: what was asked for, figures, content and rows; exit 1 where the content differs."""
+    found = report.comparison(one, other)
+    print_result(found, report.comparison_lines, json)
+    if not found["same"]:
+        sys.exit(Unmet.exit_code)
 
 
 def _measure(source: Rows, device: str, tile: int | None, within: bool = False) -> AngleStats:

@@ -1,11 +1,184 @@
-"""The commands about the store."""
+"""The commands that keep a store: what it has, what a project's lock asks of it, what may go."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from .. import report
+from ..errors import BadRequest, NotFound, ProtogenError
+from ..header import check_file
+from ..lockfile import Pin, cache_key, lock_path, read_lock, write_lock
+from ..remotes import remotes
+from ..solution import Run
 from ..store import Store, store_root
-from .options import Json, StoreOption, print_result
+from ..sync import Synced, sync
+from ..upkeep import Removed, prune
+from .options import Json, RemoteOption, StoreOption, print_result
+
+UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+LockOption = Annotated[Path | None, typer.Option("--lock", help="The lock; else PROTOGEN_LOCK, else ./protogen.lock.")]
+Name = Annotated[str, typer.Argument(help="The project's name for the artifact.", show_default=False)]
+
+lock = typer.Typer(no_args_is_help=True)
 
 
 def list_(store: StoreOption = None, json: Json = False) -> None:
-    """List the artifacts of a store."""
+    """List the artifacts of a store; coherence is the largest cosine where the set is one of points."""
     rows = [report.entry_of(entry) for entry in Store(store_root(store)).entries()]
     print_result({"store": str(store_root(store)), "artifacts": rows}, lambda _: report.entry_lines(rows), json)
+
+
+@lock.command()
+def add(
+    name: Name,
+    file: Annotated[Path, typer.Argument(help="An artifact: a file, or its path in the store.", show_default=False)],
+    lock: LockOption = None,
+    store: StoreOption = None,
+    json: Json = False,
+) -> None:
+    """Pin an artifact under a name; its content is checked."""
+    path = file if file.exists() else store_root(store) / file
+    pin, pins = Pin.of(name, path, check_file(path)), _pins(lock)
+    if pins.get(name, pin) != pin:
+        raise BadRequest(
+            f"{name} is {pins[name].path} with digest {pins[name].digest[:12]} in {lock_path(lock)}, asked for is "
+            f"{pin.path} with {pin.digest[:12]}; remove it first: `protogen lock remove {name}`"
+        )
+    write_lock(lock_path(lock), [*pins.values(), pin])
+    _print_pins([pin], json)
+
+
+@lock.command()
+def remove(name: Name, lock: LockOption = None, json: Json = False) -> None:
+    """Take a name out of the lock; the store stays as it is."""
+    pins = read_lock(lock_path(lock))
+    if name not in pins:
+        raise NotFound(f"{name}: not in {lock_path(lock)}, which has {', '.join(pins) or 'no names'}")
+    pin = pins.pop(name)
+    write_lock(lock_path(lock), pins.values())
+    _print_pins([pin], json)
+
+
+@lock.command("list")
+def list_pins(lock: LockOption = None, json: Json = False) -> None:
+    """List what is pinned."""
+    _print_pins(list(read_lock(lock_path(lock)).values()), json)
+
+
+def sync_(
+    lock: LockOption = None,
+    store: StoreOption = None,
+    remote: RemoteOption = None,
+    accept_equivalent: Annotated[
+        bool,
+        typer.Option("--accept-equivalent", help="Generate what is to be had nowhere as good, and change the lock."),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Make the store hold what the lock asks: present and sound, or fetched, or generated where a formula gives it."""
+    from ..display import Display
+
+    path, place = lock_path(lock), Store(store_root(store))
+    pins = read_lock(path)
+    rows: list[dict[str, Any]] = []
+    failed: ProtogenError | None = None
+    with Display(quiet=False) as display:
+        run = Run(report=display.step, measuring=display.measuring)
+        for done in sync(place, pins.values(), remotes(remote or ()), run, accept=accept_equivalent):
+            if pins[done.pin.name] != done.pin:
+                pins[done.pin.name] = done.pin
+                write_lock(path, pins.values())
+            rows.append(_row(done))
+            failed = failed or done.error
+            if done.error is not None:
+                print(f"error: {done.pin.name}: {' '.join(str(done.error).split())}", file=sys.stderr)
+            elif not json:
+                print(_line(done), flush=True)
+    if json:
+        print_result({"lock": str(path), "store": str(place.root), "artifacts": rows}, lambda _: [], json)
+    if failed is not None:
+        sys.exit(failed.exit_code)
+
+
+def cache_key_(lock: LockOption = None) -> None:
+    """Print a key for a cache of the store: of what the lock asks for, and of the schema of the files."""
+    print(cache_key(read_lock(lock_path(lock))))
+
+
+def prune_(
+    keep_lock: Annotated[bool, typer.Option("--keep-lock", help="Remove no artifact that the lock asks for.")] = False,
+    older_than: Annotated[
+        str | None, typer.Option("--older-than", help="Remove none written less long ago: 30d, 12h, 2w.")
+    ] = None,
+    max_size: Annotated[
+        str | None,
+        typer.Option("--max-size", help="Remove the oldest, until the rest has at most so much: 2GB, 500MB."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")] = False,
+    lock: LockOption = None,
+    store: StoreOption = None,
+    json: Json = False,
+) -> None:
+    """Remove what dead processes left over, and the artifacts that all of the options given allow to go."""
+    removed: list[Removed] = []
+    keep = {(pin.spec.key, pin.digest) for pin in read_lock(lock_path(lock)).values()} if keep_lock else None
+    age = None if older_than is None else _amount("older-than", older_than, SECONDS, "30d, 12h or 2w")
+    size = None if max_size is None else _amount("max-size", max_size, UNITS, "2GB or 500MB")
+    for each in prune(Store(store_root(store)), keep=keep, older_than=age, max_size=size, dry_run=dry_run):
+        removed.append(each)
+        if not json:
+            print(f"{each.path}: {each.why}, {report.megabytes(each.size)}", flush=True)
+    total = sum(each.size for each in removed)
+    document = {
+        "dry_run": dry_run,
+        "bytes": total,
+        "removed": [{"path": str(each.path), "why": each.why, "bytes": each.size} for each in removed],
+    }
+    said = f"{len(removed)} {'would be ' if dry_run else ''}removed, {report.megabytes(total)}"
+    print_result(document, lambda _: [said], json)
+
+
+def _pins(lock: Path | None) -> dict[str, Pin]:
+    """The pins of a lock that need not be there yet."""
+    return read_lock(lock_path(lock)) if lock_path(lock).exists() else {}
+
+
+def _print_pins(pins: list[Pin], json: bool) -> None:
+    document = {"artifacts": {pin.name: pin.to_dict() for pin in pins}}
+    width = max((len(pin.name) for pin in pins), default=0)
+    lines = [
+        f"{pin.name:<{width}}  {pin.path}  {pin.digest[:12]}  {pin.reproducible:<11}  "
+        f"{'-' if pin.coherence is None else f'{pin.coherence:.6f}'}"
+        for pin in pins
+    ]
+    print_result(document, lambda _: lines or ["no names"], json)
+
+
+def _row(done: Synced) -> dict[str, Any]:
+    return {
+        "name": done.pin.name,
+        "how": done.how,
+        "path": None if done.path is None else str(done.path),
+        "url": done.url,
+        "error": None if done.error is None else str(done.error),
+    }
+
+
+def _line(done: Synced) -> str:
+    source = f" from {done.url}" if done.url else ""
+    return f"{done.pin.name}: {done.how}{source}, {done.path}"
+
+
+def _amount(name: str, text: str, units: dict[str, int], like: str) -> int:
+    """Read a number with a unit. Raises BadRequest."""
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?) ?([A-Za-z]*)", text)
+    if match is None or match[2] not in units:
+        raise BadRequest(
+            f"{name} is {text!r}; allowed is a number with a unit, one of {', '.join(units)}: write {like}"
+        )
+    return int(float(match[1]) * units[match[2]])

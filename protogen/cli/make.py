@@ -59,14 +59,14 @@ def _generate(
         "largest cosine": max_cos_bound(spec.d, spec.n).value,
     }
     with Display(quiet, bounds) as display:
-        how = replace(run, report=display.step, measuring=display.measuring, files=asked.files())
+        how = replace(run, report=display.step, measuring=display.measuring, say=display.say, files=asked.files())
         path = ensure_path(spec, how, store=store, force=force)
     record = report.record_of(path)
     print_result(record, report.artifact_lines, json, quiet)
     status, target = record["provenance"]["status"], asked.target()
     if "ended" in record["spec"]["params"]:
         print(
-            f"{status}: this is the best so far, not what was asked for; run the command again for the whole of it",
+            f"{status}: this is the best so far, not what was asked for; run the command again to go on",
             file=sys.stderr,
         )
         if status == Status.INTERRUPTED:

@@ -40,6 +40,10 @@ StoreOption = Annotated[
     Path | None,
     typer.Option("--store", help="Directory of the artifacts; else PROTOGEN_STORE, else ./prototypes."),
 ]
+RemoteOption = Annotated[
+    list[str] | None,
+    typer.Option("--remote", help="A directory or URL of artifacts, the first first; else those of PROTOGEN_REMOTE."),
+]
 Points = Annotated[bool, typer.Option("--points", help="Of points (largest cos), not of lines (|cos|).")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print the path alone.")]

@@ -8,16 +8,12 @@ from typing import Annotated
 import typer
 
 from ..errors import BadRequest
-from ..header import check_file, parse_path
+from ..header import parse_path
 from ..remotes import Remote, fetch, find_header, remotes
 from ..remotes import push as upload
 from ..store import Store, store_root
-from .options import Json, StoreOption, print_result
-
-RemoteOption = Annotated[
-    str | None,
-    typer.Option("--remote", help="A directory, http://, s3://, gs:// or hf://; else those of PROTOGEN_REMOTE."),
-]
+from ..upkeep import set_aside
+from .options import Json, RemoteOption, StoreOption, print_result
 
 
 def push(
@@ -43,25 +39,25 @@ def pull(
     _tell((_pull(name, remote, place) for name in names), json)
 
 
-def _places(remote: str | None) -> tuple[Remote, ...]:
-    places = remotes([remote] if remote else ())
+def _places(remote: list[str] | None) -> tuple[Remote, ...]:
+    places = remotes(remote or ())
     if not places:
         raise BadRequest("no remote is given; name one with --remote, or some in PROTOGEN_REMOTE")
     return places
 
 
-def _pull(name: str, remote: str | None, store: Store) -> tuple[Path, str]:
+def _pull(name: str, remote: list[str] | None, store: Store) -> tuple[Path, str]:
     """Have an artifact in the store, and say where and how it came there."""
     named = parse_path(Path(name))
     if named is None:
-        raise BadRequest(f"{name}: no artifact's path; allowed is <method>/d<d>-n<n>/v<k>-<key>.safetensors, or its URL")
+        raise BadRequest(f"{name}: no artifact's path; allowed is <method>/d<d>-n<n>/v<k>-<key>.safetensors, or a URL")
     path = PurePath(*PurePath(name).parts[-3:])
     places = (Remote.of(name.removesuffix(f"/{path}")),) if "://" in name else _places(remote)
     header = find_header(path, places)
-    for entry in store.of_key(header.spec):
-        if entry.digest == header.digest:
-            check_file(entry.path)
-            return entry.path, "there already"
+    if held := store.holding(header.spec, header.digest):
+        set_aside(store, held)
+        if held.exists():
+            return held, "there already"
     return store.receive(header.spec, named.version, partial(fetch, path, header.digest, places=places)), "pulled"
 
 

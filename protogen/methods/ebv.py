@@ -53,6 +53,7 @@ class EBV(Method):
     """Make n lines in R^d whose largest |cos| is as low as asked for, or as low as it goes."""
 
     name: ClassVar[str] = "ebv"
+    figure: ClassVar[str] = "coherence"
     version: ClassVar[int] = 1
 
     alpha: float | None = option(None, "Stop at this coherence, 0 < alpha < 1; left out: as low as it can.")
@@ -215,7 +216,7 @@ class EBV(Method):
             yield random_rows(self.restarts, n, d, seed), promise
 
     def _descend(self, rows: "Tensor", promise: float, run: Run, fixed: "Tensor | None" = None) -> "Descent":
-        from ..descent import LBFGS, GradientDescent, descend, sliced
+        from ..descent import LBFGS, GradientDescent, Sliced, descend
 
         threshold: Threshold
         make_stepper: Callable[[], GradientDescent | LBFGS]
@@ -230,7 +231,7 @@ class EBV(Method):
         else:
             margin = 0.0 if self.update == "paper" else min(0.05, 0.1 * (1 - promise / self.alpha))
             goal = FixedAlpha(threshold, self.alpha, max(0.0, margin))
-        return descend(rows, sliced(threshold, run, fixed), goal, make_stepper, self.steps, run)
+        return descend(rows, Sliced(threshold, run, fixed), goal, make_stepper, self.steps, run)
 
     def peak_bytes(self, d: int, n: int) -> int:
         word, _, form = self.start.partition(":")

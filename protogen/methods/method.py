@@ -33,6 +33,7 @@ class Method(ABC):
     name: ClassVar[str]
     version: ClassVar[int]
     group: ClassVar[str | None] = None  # the word before its own on the command line
+    figure: ClassVar[str] = "max_cos"  # the cosine that counts: of points the largest, of lines "coherence"
     takes: ClassVar[tuple[str, ...]] = ("seed", "time_limit", "strict")  # options that it shares with others
 
     def resolve(self, d: int | None, n: int, seed: int = 0) -> Spec:
@@ -87,6 +88,12 @@ class Method(ABC):
         """The figure by which artifacts of one size compare; lower is better."""
 
     @classmethod
+    def cosine(cls, stats: Mapping[str, Any] | None, facts: Mapping[str, Any]) -> float | None:
+        """The cosine that counts, as measured; as guaranteed where nothing was measured; or None."""
+        value = stats[cls.figure]["value"] if stats else facts.get(f"guaranteed_{cls.figure}")
+        return None if value is None else float(value)
+
+    @classmethod
     def admits(
         cls, spec: Spec, stats: Mapping[str, Any], facts: Mapping[str, Any], wanted: Mapping[str, Value]
     ) -> bool:
@@ -100,8 +107,11 @@ def history(numbers: int) -> int:
 
 
 def descent_bytes(numbers: int) -> int:
-    """The memory of a descent on so many numbers: rows, gradients, directions, and the steps remembered."""
-    return 4 * numbers * (12 + 2 * history(numbers)) + 2**28
+    """The memory of a descent on so many numbers: rows, gradients, directions, and the steps remembered.
+
+    A checkpoint holds on to a step that is forgotten until the next one.
+    """
+    return 4 * numbers * (14 + 2 * history(numbers)) + 2**28
 
 
 def formula_bytes(d: int, n: int) -> int:

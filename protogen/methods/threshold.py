@@ -5,6 +5,8 @@ Shen, Sun and Wei 2023, Equiangular Basis Vectors: Eq. 4 and Algorithm 1.
 
 from typing import TYPE_CHECKING
 
+from ..checkpoint import Stateful
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -15,7 +17,7 @@ TOLERANCE = 1e-6  # the paper's o(alpha)
 STALL_SHARE = 1e-3  # a fall by less than this share is no improvement
 
 
-class Threshold:
+class Threshold(Stateful):
     """A loss of the excess of |cos| over a threshold, zero below it."""
 
     diagonal = 0.0
@@ -56,7 +58,7 @@ class PaperThreshold(Threshold):
         return 2 * excess.abs().sum((-2, -1)), 2 * excess.sign()
 
 
-class FixedAlpha:
+class FixedAlpha(Stateful):
     """Stop at a given coherence; the threshold lies under it by a share, the margin."""
 
     name = COHERENCE
@@ -82,7 +84,7 @@ class FixedAlpha:
         return False
 
 
-class AsLowAsItCan:
+class AsLowAsItCan(Stateful):
     """Lower the target as far as it goes.
 
     The threshold starts under what can be reached, which spreads the excess over many pairs; each

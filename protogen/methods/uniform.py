@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import catalog
 from ..bounds import max_cos_bound
+from ..checkpoint import State, Stateful
 from ..errors import BadRequest
 from ..solution import InMemory, Run, Solution
 from ..spec import Spec, Value
@@ -113,24 +114,24 @@ class Uniform(Method):
         if form:
             return catalog.build(form, n, d)
 
-        from ..descent import LBFGS, GradientDescent, descend, sliced
+        from ..descent import LBFGS, GradientDescent, Sliced, descend
         from ..geometry import random_rows
 
         rows = random_rows(self.restarts, n, d, seed)
         steps = self.steps or 0
         if self.update == "paper":
             printed = PaperPotential(self.t, n)
-            evaluator = sliced(printed, run)
+            evaluator: Evaluator = Sliced(printed, run)
             goal: LeastLoss | Sharper = LeastLoss(gain=-math.inf)
             if self.batch is not None and self.batch < n:
-                evaluator, goal = subsets(printed, self.batch, seed, run), LastLoss()
+                evaluator, goal = Subsets(printed, self.batch, seed, run), LastLoss()
             make = partial(GradientDescent, PAPER_RATE if self.rate is None else self.rate)
             found = descend(rows, evaluator, goal, make, steps, run)
         else:
             potential = Potential(self.t)
             make_lbfgs = partial(LBFGS, history(rows.numel()), first=0.5)
             goal = Sharper(potential) if self.sharpen else LeastLoss(gain=1e-6)
-            found = descend(rows, sliced(potential, run), goal, make_lbfgs, steps, run)
+            found = descend(rows, Sliced(potential, run), goal, make_lbfgs, steps, run)
         return Solution(InMemory(found.rows), found.status, "statistical", steps=found.steps)
 
     def peak_bytes(self, d: int, n: int) -> int:
@@ -145,7 +146,7 @@ class Uniform(Method):
         return float(stats["uniformity_t2"]) if stats else math.inf
 
 
-class Potential:
+class Potential(Stateful):
     """log of the sum over pairs of exp(-t |u - v|^2) = exp(2 t (cos - 1)), of which Eq. 5 is a function.
 
     With S that sum, Eq. 5 on all n vectors is log((n + 2 S) / n), its i = j terms being 1: it falls
@@ -194,43 +195,54 @@ class PaperPotential(Potential):
         return (doubled / self._n).log1p()
 
 
-def subsets(potential: Potential, size: int, seed: int, run: Run) -> "Evaluator":
+class Subsets:
     """The evaluator of Eq. 5 on a random subset of `size` rows (n, d) a step, by tiles; the others stay put."""
-    import torch
 
-    from ..descent import Evaluation
-    from ..geometry import blocks, tile_edge
+    def __init__(self, potential: Potential, size: int, seed: int, run: Run) -> None:
+        import torch
 
-    generator = torch.Generator().manual_seed(seed)
-    edge = tile_edge(torch.device(run.device), run.tile)
+        from ..geometry import tile_edge
 
-    def evaluator(rows: "Tensor") -> "Evaluation":
+        self._t, self._size = potential.t, size
+        self._generator = torch.Generator().manual_seed(seed)
+        self._edge = tile_edge(torch.device(run.device), run.tile)
+
+    def __call__(self, rows: "Tensor") -> "Evaluation":
+        import torch
+
+        from ..descent import Evaluation
+        from ..geometry import blocks
+
         n = len(rows)
-        chosen = torch.randperm(n, generator=generator)[:size].to(rows.device)
+        chosen = torch.randperm(n, generator=self._generator)[: self._size].to(rows.device)
         # A pair inside the subset stands twice in the sum, once from each end.
         ends = torch.ones_like(rows[:, 0]).index_fill_(0, chosen, 2.0)
-        total = rows.new_full((), size, dtype=torch.float64)  # i = j counts exp(0)
+        total = rows.new_full((), self._size, dtype=torch.float64)  # i = j counts exp(0)
         low, high = rows.new_full((), math.inf), rows.new_full((), -math.inf)
         gradient = torch.zeros_like(rows)
-        for i0, i1 in blocks(size, edge):
+        for i0, i1 in blocks(self._size, self._edge):
             own = chosen[i0:i1]
-            for j0, j1 in blocks(n, edge):
+            for j0, j1 in blocks(n, self._edge):
                 cosines = rows[own] @ rows[j0:j1].T
                 itself = own[:, None] == torch.arange(j0, j1, device=rows.device)
                 low = torch.minimum(low, cosines.masked_fill(itself, math.inf).amin())
                 cosines.masked_fill_(itself, -math.inf)
                 high = torch.maximum(high, cosines.amax())
-                weights = cosines.sub_(1).mul_(2 * potential.t).exp_()
+                weights = cosines.sub_(1).mul_(2 * self._t).exp_()
                 total += weights.sum()
                 gradient.index_add_(0, own, (weights * ends[j0:j1]) @ rows[j0:j1])
-        gradient *= (2 * potential.t / total).to(rows.dtype)
-        loss = (total / size).log()
+        gradient *= (2 * self._t / total).to(rows.dtype)
+        loss = (total / self._size).log()
         return Evaluation(float(loss), loss, high, torch.maximum(high, -low), gradient)
 
-    return evaluator
+    def state(self) -> State:
+        return {"generator": self._generator.get_state()}
+
+    def restore(self, state: State) -> None:
+        self._generator.set_state(state["generator"].cpu())
 
 
-class LeastLoss:
+class LeastLoss(Stateful):
     """Lower the loss, a logarithm, until it stands still; or to the last step, with no gain to be had."""
 
     name = "log potential"
@@ -267,7 +279,7 @@ class LastLoss(LeastLoss):
         return at.losses.new_full(at.losses.shape, -self._steps)
 
 
-class Sharper:
+class Sharper(Stateful):
     """Lower the largest cosine: t grows each time the best stands still, to where it alone counts."""
 
     GROW = 1.3

@@ -45,8 +45,10 @@ class Fingerprint:
 
     @classmethod
     def of_record(cls, record: Prototypes) -> Self | None:
-        """That of the file that a record lies in; None where it lies in none."""
-        return cls.of_file(record.path, record.digest) if record.path and record.digest else None
+        """That of the file that a record lies in; None where it lies in none, or is only a part of one."""
+        if record.part is None and record.path and record.digest:
+            return cls.of_file(record.path, record.digest)
+        return None
 
     @classmethod
     def of_label(cls, label: str, n: int, d: int) -> Self:
@@ -273,6 +275,21 @@ class FrozenPrototypes(FixedPrototypes):
     def vectors(self, classes: Tensor) -> Tensor:
         return self.prototypes[classes]
 
+    @classmethod
+    def of_rank(
+        cls, path: str | Path, rank: int, world: int, *, dtype: torch.dtype = torch.float32
+    ) -> tuple[Self, int]:
+        """Return what `slice` gives of a file's prototypes, reading and checking the blocks of that share alone.
+
+        Raises BadRequest as `slice` and the class do, NotFound, DiskError and IntegrityError.
+        """
+        with torch.device("meta"):
+            part = cls(path, dtype=dtype)  # the header alone: size and fingerprint
+        start, stop = _share(part.n, rank, world)
+        rows, _ = _read_file(path, False, slice(start, stop))
+        part.register_buffer("prototypes", rows.to(dtype), persistent=False)
+        return part, start
+
     def slice(self, rank: int, world: int) -> tuple["FrozenPrototypes", int]:
         """Return the prototypes of rank `rank`'s share of the classes, and the first of them.
 
@@ -280,11 +297,7 @@ class FrozenPrototypes(FixedPrototypes):
         copies and in no `state_dict`; the fingerprint is that of all rows, so that any rank's checkpoint loads
         on any other, whatever `world`. Raises BadRequest where there is no such rank or no class for each.
         """
-        if not 0 <= rank < world <= self.n:
-            raise BadRequest(
-                f"rank, world is {rank}, {world}; allowed is world from 1 to n and rank from 0 below it; n is {self.n}"
-            )
-        start, stop = (self.n * share // world for share in (rank, rank + 1))
+        start, stop = _share(self.n, rank, world)
         part = copy.deepcopy(self)
         part.register_buffer("prototypes", self.prototypes[start:stop].clone(), persistent=False)
         return part, start
@@ -332,7 +345,7 @@ def _read(source: Tensor | Prototypes | str | Path, persistent: bool) -> tuple[T
     raise BadRequest(f"prototypes come from a tensor, a Prototypes record or a path, got {type(source).__name__}")
 
 
-def _read_file(path: str | Path, persistent: bool) -> tuple[Tensor, Fingerprint | None]:
+def _read_file(path: str | Path, persistent: bool, part: slice | None = None) -> tuple[Tensor, Fingerprint | None]:
     """Read a file to the default device; on "meta", where a checkpoint can bring the rows, its header alone."""
     device = torch.get_default_device()
     if device.type == "meta" and persistent:
@@ -341,9 +354,18 @@ def _read_file(path: str | Path, persistent: bool) -> tuple[Tensor, Fingerprint 
         return _checked(torch.empty(shape)), Fingerprint.of_file(path, header.digest)
     from ..access import load
 
-    with torch.device("cpu"):
-        rows, fingerprint = _read(load(Path(path)), persistent)
-    return rows if device.type == "meta" else rows.to(device), fingerprint
+    record = load(Path(path), rows=part)
+    rows = _checked(record.tensor)
+    return rows if device.type == "meta" else rows.to(device), Fingerprint.of_record(record)
+
+
+def _share(n: int, rank: int, world: int) -> tuple[int, int]:
+    """Return the first class of a rank's share of n, and that of the next rank's, or raise BadRequest."""
+    if not 0 <= rank < world <= n:
+        raise BadRequest(
+            f"rank, world is {rank}, {world}; allowed is world from 1 to n and rank from 0 below it; n is {n}"
+        )
+    return n * rank // world, n * (rank + 1) // world
 
 
 def _checked(rows: Tensor) -> Tensor:

@@ -121,7 +121,7 @@ def _certified(
     source: Tensor | Prototypes | str | Path,
 ) -> tuple[catalog.Padded | None, Fingerprint | None]:
     """What the certificate of a record or a file says that its rows are, if it has one that is known."""
-    if isinstance(source, Prototypes):
+    if isinstance(source, Prototypes) and source.part is None:
         facts, spec, fingerprint = source.facts, source.spec, Fingerprint.of_record(source)
     elif isinstance(source, (str, Path)):
         header = read_header(source)

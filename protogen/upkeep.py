@@ -1,0 +1,141 @@
+"""What keeps a store in order: damaged files set aside, leftovers removed, artifacts that are not wanted removed."""
+
+import contextlib
+import itertools
+import shutil
+import sys
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from .disk import is_stale
+from .errors import IntegrityError, NotFound, SchemaError
+from .header import REMEDY, check_file, disk_error
+from .locks import is_held
+from .spec import Spec
+from .store import Entry, Store
+
+JOURNAL = "journal.json"  # of a search, whose record answers the same search again
+
+
+def set_aside(store: Store, path: Path) -> None:
+    """Move a damaged file into `.quarantine` and say so on stderr; one that is sound after all stays.
+
+    The versions that its key has claimed remain its own. Raises the IntegrityError where the store can
+    not be written, and SchemaError where the file is a later protogen's.
+    """
+    try:
+        check_file(path)
+    except (NotFound, SchemaError) as error:
+        if isinstance(error, SchemaError):
+            raise
+    except IntegrityError as damage:
+        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{'-'.join(path.relative_to(store.root).parts)}"
+        target = store.root / ".quarantine" / name
+        try:
+            target.parent.mkdir(exist_ok=True)
+            path.rename(target)
+        except FileNotFoundError:  # another process was first
+            return
+        except OSError:
+            raise damage from None
+        print(f"set aside as {target}: {str(damage).removesuffix(f'; {REMEDY}')}", file=sys.stderr)
+
+
+def repair(store: Store, spec: Spec) -> None:
+    """Set aside the files of a Spec that are damaged. Raises as `set_aside`."""
+    for entry in store.of_key(spec):
+        set_aside(store, entry.path)
+
+
+@dataclass(frozen=True)
+class Removed:
+    """A file or folder that was removed, or would be; why, and its size in bytes."""
+
+    path: Path
+    why: str
+    size: int
+
+
+def prune(
+    store: Store,
+    *,
+    keep: Collection[tuple[str, str]] | None = None,
+    older_than: float | None = None,
+    max_size: int | None = None,
+    dry_run: bool = False,
+) -> Iterator[Removed]:
+    """Remove leftovers, and artifacts where any condition is given; yield each when it is gone.
+
+    An artifact goes where every condition that is given allows it: it is not among `keep`, pairs of key and
+    digest; it was written more than `older_than` seconds ago; the store, of which the oldest go first, is
+    still larger than `max_size` bytes. Leftovers are temporary files and locks that no process has any
+    more, the states of runs whose result is published, with `older_than` also of runs that were not
+    touched for so long, and empty folders. Claims and `.quarantine` stay. Raises DiskError.
+    """
+    try:
+        for found in itertools.chain(_unwanted(store, keep, older_than, max_size), _leftovers(store, older_than)):
+            if not dry_run and found.path.is_dir():
+                shutil.rmtree(found.path)
+            elif not dry_run:
+                found.path.unlink(missing_ok=True)
+            yield found
+    except OSError as error:
+        raise disk_error(store.root, error) from error
+    for folder in sorted(store.root.rglob("*/"), reverse=True) if not dry_run else ():
+        if folder.name != ".claims":
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # only where it is empty
+
+
+def _unwanted(
+    store: Store, keep: Collection[tuple[str, str]] | None, older_than: float | None, max_size: int | None
+) -> Iterator[Removed]:
+    if keep is None and older_than is None and max_size is None:
+        return
+    aged = []
+    for entry in store.entries():
+        with contextlib.suppress(FileNotFoundError):
+            found = entry.path.stat()
+            aged.append((found.st_mtime, found.st_size, entry))
+    total, now = sum(size for _, size, _ in aged), time.time()
+    for written, size, entry in sorted(aged, key=lambda each: (each[0], each[2].path)):
+        kept = keep is not None and _is_among(entry, keep)
+        young = older_than is not None and now - written <= older_than
+        if not kept and not young and (max_size is None or total > max_size):
+            total -= size
+            yield Removed(entry.path, "artifact", size)
+
+
+def _is_among(entry: Entry, keep: Collection[tuple[str, str]]) -> bool:
+    """Whether an artifact is to be kept; of a damaged one the key alone is known."""
+    return any(entry.name.key == key and entry.digest in (None, digest) for key, digest in keep)
+
+
+def _leftovers(store: Store, older_than: float | None) -> Iterator[Removed]:
+    for path in filter(is_stale, store.root.rglob(".*.tmp")):
+        yield Removed(path, "temporary file that no process writes", _size(path))
+    locks = store.root / ".locks"
+    for path in locks.glob("*.lock"):
+        if not is_held(path):
+            yield Removed(path, "lock that no process holds", _size(path))
+    keys = {entry.name.key for entry in store.entries() if entry.error is None}
+    for folder in (store.root / ".runs").glob("*/"):
+        if is_held(locks / f"{folder.name}.lock"):
+            continue
+        if older_than is not None and time.time() - _touched(folder) > older_than:
+            yield Removed(folder, "run that was not gone on with", _size(folder))
+        elif folder.name in keys and not (folder / JOURNAL).exists():
+            yield Removed(folder, "run whose result is published", _size(folder))
+
+
+def _touched(folder: Path) -> float:
+    """When a folder, or a file in it, was last written."""
+    return max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+
+
+def _size(path: Path) -> int:
+    """The bytes of a file, or of all files in a folder."""
+    return sum(each.stat().st_size for each in (path, *path.rglob("*")) if each.is_file())
