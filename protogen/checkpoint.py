@@ -89,12 +89,11 @@ class Checkpoint:
                 self._say(f"the run goes on after step {state['step']}")
         except (LookupError, ValueError, TypeError, AttributeError):
             descent.restore(anew)
-            del self._states[self._descent :]
             self._say(f"{self._last}: is not the state of this descent; it begins anew")
 
     def note(self, state: State) -> None:
         """Hold the state of the descent under way, and write it if it is time to."""
-        self._states[self._descent :] = [state]
+        self._states[self._descent : self._descent + 1] = [state]
         if time.monotonic() < self._due:
             return
         size = _flat(self._states)[2]

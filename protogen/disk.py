@@ -13,7 +13,7 @@ from pathlib import Path
 SETTLE_S = 1.0  # how long a file may be empty between its exclusive creation and the rename onto it
 STALE_S = 86_400.0  # how long a temporary file may lie untouched while its process may live, on another machine say
 
-_TEMPORARY = re.compile(r"\.(?:(.+)-)?([1-9]\d{0,8})(?:-[0-9a-f]{8})?\.tmp")
+_TEMPORARY = re.compile(r"\.(.+)-([1-9]\d{0,8})-[0-9a-f]{8}\.tmp")
 
 
 @contextlib.contextmanager
@@ -69,7 +69,7 @@ def link(source: Path, target: Path) -> bool:
         return False
     except OSError:  # no hard links here, which file systems say by various numbers: first the name
         try:
-            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
+            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         except FileExistsError:
             return False
     try:

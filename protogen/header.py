@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from .errors import DiskError, IntegrityError, NotFound, SchemaError
 from .provenance import Provenance
-from .spec import METHOD, Spec, canonical_json
+from .spec import METHOD, Spec, canonical_json, is_number
 from .stats import AngleStats
 
 SCHEMA = 1
@@ -221,6 +221,8 @@ def check_file(path: str | os.PathLike[str]) -> Header:
             file.seek(header.data_start)
             while piece := file.read(BLOCK):
                 hasher.update(memoryview(piece))
+    except FileNotFoundError as error:
+        raise NotFound(f"{path}: was removed while it was read") from error
     except OSError as error:
         raise disk_error(path, error) from error
     if hasher.digests() != header.meta["blocks"]:
@@ -301,8 +303,11 @@ def _check(path: str | Path, raw: bytes, header: Header) -> None:
         Provenance.from_dict(meta["provenance"])
         if meta["stats"] is not None:
             AngleStats.from_dict(meta["stats"])
+        for name, value in meta["facts"].items():
+            if name.startswith("guaranteed_") and not is_number(value):
+                raise TypeError(name)
     except _MALFORMED as error:
-        raise _damaged(path, "stats or provenance are not those of this schema") from error
+        raise _damaged(path, "stats, provenance or guarantees are not those of this schema") from error
     if strange := [name for name in entries if not TENSOR.fullmatch(name)]:
         raise _damaged(path, f"has a tensor {strange[0]!r}, allowed are up to 64 letters, digits and _, a letter first")
     if not fits:

@@ -51,7 +51,7 @@ class Journal:
 
     def save(self, probes: tuple[Probe, ...], source: Rows | None, done: bool = False) -> None:
         """Write the set, if there is one, then the record that names it, then remove other sets. Raises DiskError."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ class Journal:
             if source is not None:
                 rows = InMemory.of(source).tensor
                 digest = _digest(rows)
-                save_file({"prototypes": rows}, temporary)
+                temporary.write_bytes(save({"prototypes": rows}))  # `save_file` lets no other user read
                 temporary.replace(self._set(digest))
             content = {
                 "spec": self.spec.to_dict(),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import BadRequest, DiskError, IntegrityError, NotFound
-from .header import disk_error
+from .header import LONGEST, disk_error
 from .solution import HELD, InMemory, Rows
 
 if TYPE_CHECKING:
@@ -51,6 +51,11 @@ def read_matrix(path: Path, name: str | None = None) -> Rows:
     if not path.is_file():
         raise DiskError(f"{path}: is a directory or a device, needed is a file; name a .safetensors file")
     try:
+        with path.open("rb") as start:
+            length = int.from_bytes(start.read(8), "little")
+        if length > LONGEST:  # the library would take three times as much memory
+            got = f"begins with a header's length of {length} bytes, allowed are {LONGEST}"
+            raise IntegrityError(f"{path}: is no sound safetensors file: it {got}; fetch or make it again")
         with safe_open(path, "pt") as file:
             names = file.keys()
             shapes = {key: file.get_slice(key).get_shape() for key in names}

@@ -104,7 +104,7 @@ def write(path: str | os.PathLike[str], prototypes: Prototypes) -> str:
     hasher = BlockHasher()
     created = finished = False
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         created = True
         with os.fdopen(descriptor, "wb") as file:
             file.write(pending)

@@ -10,13 +10,15 @@ from typing import Any
 Value = None | bool | int | float | str
 METHOD = re.compile(r"[a-z][a-z0-9-]{0,31}")  # a method's name, which is a folder's too
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
 
 def canonical_json(value: Any) -> str:
     """Write JSON in the one form that is hashed: keys sorted, no spaces, ASCII.
 
     Raises ValueError on NaN and infinities, which JSON does not have.
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _ENCODER.encode(value)
 
 
 def is_number(value: Any) -> bool:

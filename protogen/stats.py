@@ -64,6 +64,7 @@ class AngleStats:
         figures += [figure for each in extremes.values() for figure in (each.value, each.i, each.j)]
         if (found.frame_potential, found.frame_potential_min) != (None, None):
             figures += [found.frame_potential, found.frame_potential_min]
-        if not all(map(is_number, figures)) or not set(map(type, found.histogram)) <= {int}:
+        counts = found.histogram
+        if not all(map(is_number, figures)) or len(counts) != BINS or set(map(type, counts)) != {int}:
             raise TypeError("a value of another kind")
         return found

@@ -28,20 +28,22 @@ def set_aside(store: Store, path: Path) -> None:
     """
     try:
         check_file(path)
-    except (NotFound, SchemaError) as error:
-        if isinstance(error, SchemaError):
-            raise
+    except SchemaError:
+        raise
+    except NotFound:  # another process was first
+        return
     except IntegrityError as damage:
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{'-'.join(path.relative_to(store.root).parts)}"
         target = store.root / ".quarantine" / name
         try:
             target.parent.mkdir(exist_ok=True)
             path.rename(target)
-        except FileNotFoundError:  # another process was first
+        except FileNotFoundError:
             return
         except OSError:
             raise damage from None
-        print(f"set aside as {target}: {str(damage).removesuffix(f'; {REMEDY}')}", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            print(f"set aside as {target}: {str(damage).removesuffix(f'; {REMEDY}')}", file=sys.stderr)
 
 
 def repair(store: Store, spec: Spec) -> None:

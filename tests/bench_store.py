@@ -1,22 +1,31 @@
-"""The store's figures, by hand: python tests/bench_store.py [parts|load].
+"""The store's figures, by hand: python tests/bench_store.py [parts|load|badfiles].
 
 parts: a file of 400 MB, read whole, by an eighth of its rows, the same with all blocks checked, and as the share of
 one rank in eight: the bytes read, the time, and the memory needed above that of the process before.
 load: a file of 10 MB, and the import of the package (torch is there already), against the plain read of its bytes.
 Each reading has a process of its own, and the file lies in the page cache.
+badfiles: an artifact that is cut at every byte of its header and 500 of its data, or of which every bit of the header
+or 2,000 of the data are flipped, one at a time, read in every way; then headers that would fill the memory, of the
+largest length that is read and of 100 MB: the time, the memory above that before, and the length of the message.
 """
 
+import multiprocessing
 import os
+import random
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 TURNS = 5
+FORK = multiprocessing.get_context("fork")
+Result = TypeVar("Result")
 READINGS = {
     "whole": "protogen.load(path)",
     "eighth": "protogen.load(path, rows=slice(n // 8, n // 4))",
@@ -95,6 +104,101 @@ def load(folder: Path) -> None:
         print(f"{plain:8.1f} {imported:8.1f} {loaded:8.1f} {imported + loaded - plain:8.1f}")
 
 
+def refusal(path: Path, reader: Callable[[Path], object]) -> float:
+    """The seconds that a refusal takes; anything else is an error here."""
+    from protogen.errors import DiskError, IntegrityError, NotFound
+
+    began = time.perf_counter()
+    try:
+        reader(path)
+    except (DiskError, IntegrityError, NotFound):
+        return time.perf_counter() - began
+    raise AssertionError(f"{path} was read")
+
+
+def refuse(reader: Callable[[Path], object], path: Path) -> tuple[float, int, int]:
+    """The seconds and the KiB that one refusal takes, and how long its message is."""
+    from protogen.errors import ProtogenError
+
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is the size of now
+    before, began = figure("status", "VmHWM"), time.perf_counter()
+    try:
+        reader(path)
+    except ProtogenError as error:
+        return time.perf_counter() - began, figure("status", "VmHWM") - before, len(str(error))
+    raise AssertionError(f"{path} was read")
+
+
+def forked(work: Callable[..., Result], *arguments: object) -> Result:
+    """Do some work in a process of its own, which has all that this one has imported."""
+    receiver, sender = FORK.Pipe()
+    process = FORK.Process(target=lambda: sender.send(work(*arguments)))
+    process.start()
+    result: Result = receiver.recv()
+    process.join()
+    return result
+
+
+def readers() -> dict[str, Callable[[Path], object]]:
+    """The ways to read a file."""
+    from protogen.header import check_file, read_header
+    from protogen.matrix import read_matrix
+    from protogen.prototypes import read
+
+    return {"header": read_header, "check": check_file, "read": read, "stats": read_matrix}
+
+
+def badfiles(folder: Path) -> None:
+    from test_bad_files import HUGE
+
+    from protogen import ensure, resolve
+    from protogen.header import LONGEST, VALUES, read_header
+
+    ways = {name: reader for name, reader in readers().items() if name != "stats"}  # which checks no digest
+    path = ensure(resolve("ebv", d=64, n=1000), store=folder / "store").path
+    assert path is not None
+    raw, start = path.read_bytes(), read_header(path).data_start
+    print(f"{len(raw):,} bytes, {start:,} of them header; refusals, ms of the slowest by {', '.join(ways)}")
+
+    def sweep(what: str, spoil: Callable[[int], None], mend: Callable[[int], None], places: list[int]) -> None:
+        slowest = dict.fromkeys(ways, 0.0)
+        for place in places:
+            spoil(place)
+            for name, reader in ways.items():
+                if name != "header" or place < start * (8 if "bit" in what else 1):  # which alone it reads
+                    slowest[name] = max(slowest[name], refusal(path, reader))
+            mend(place)
+        print(f"{len(places):>8,} {what:<20}", *(f"{1e3 * seconds:8.2f}" for seconds in slowest.values()))
+
+    def flip(place: int) -> None:
+        with path.open("r+b") as file:
+            file.seek(place // 8)
+            byte = file.read(1)[0]
+            file.seek(place // 8)
+            file.write(bytes([byte ^ 1 << place % 8]))
+
+    def restore(place: int) -> None:
+        path.write_bytes(raw)
+
+    draw = random.Random(0)
+    cut = lambda size: os.truncate(path, size)  # noqa: E731
+    sweep("cuts of the header", cut, restore, list(range(start)))
+    sweep("cuts of the data", cut, restore, draw.sample(range(start, len(raw)), 500))
+    sweep("bits of the header", flip, flip, list(range(8 * start)))
+    sweep("bits of the data", flip, flip, draw.sample(range(8 * start, 8 * len(raw)), 2000))
+    assert path.read_bytes() == raw
+
+    print(f"{'':<26} {'MB':>6} {'values':>6} {'by':>7} {'ms':>8} {'MB of memory':>13} {'message':>8}")
+    huge = folder / "huge.safetensors"
+    for longest, most in ((LONGEST, VALUES), (LONGEST, LONGEST), (10**8, 10**8)):
+        for name, make in HUGE.items():
+            forked(lambda make=make, longest=longest, most=most: huge.write_bytes(make(longest, most)))
+            what = f"{name:<26} {huge.stat().st_size / 1e6:6.1f} {min(most, longest) / 1e6:6.1f}"
+            for way, reader in readers().items():
+                seconds, memory, message = forked(refuse, reader, huge)
+                print(f"{what} {way:>7} {1e3 * seconds:8.1f} {memory * 1024 / 1e6:13.1f} {message:8}")
+
+
 def main() -> None:
     if sys.argv[1:2] == ["read_part"]:
         return read_part(*sys.argv[2:])
@@ -102,7 +206,7 @@ def main() -> None:
         return read_all(*sys.argv[2:])
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     with tempfile.TemporaryDirectory() as folder:
-        for part in (parts, load):
+        for part in (parts, load, badfiles):
             if sys.argv[1:] in ([], [part.__name__]):
                 part(Path(folder))
 

@@ -16,13 +16,15 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
-from test_prototypes import file_of, record, unit_rows
+from test_prototypes import MADE, file_of, record, unit_rows
 
 import protogen
 from protogen import cli
 from protogen.errors import MOST, BadRequest, DiskError, IntegrityError, NotFound, ProtogenError, SchemaError
 from protogen.header import BLOCK, LONGEST, VALUES, Header, check_file, encode, layout, read_header
+from protogen.measure import measure
 from protogen.prototypes import Prototypes, read, write
+from protogen.solution import InMemory
 from protogen.spec import canonical_json
 from protogen.store import Store
 
@@ -241,7 +243,34 @@ def test_a_spec_that_is_wrong(good: Path, changes: Tree) -> None:
 def test_metadata_that_is_wrong(good: Path, changes: Tree) -> None:
     table, meta, data = parts(good.read_bytes())
     good.write_bytes(forged(table, {**meta, **changes}, data))
-    refused(read, good)
+    refused_by_all(good)
+
+
+NUMBERS = (None, "1", [], {}, True, LARGE, float("inf"))  # that are none
+WORDS = (None, 1, 0.5, [], {}, True)
+
+
+@pytest.mark.parametrize("value", NUMBERS, ids=brief)
+def test_figures_that_are_no_numbers(good: Path, value: object) -> None:
+    table, meta, data = parts(good.read_bytes())
+    stats = measure(InMemory(ROWS)).to_dict()
+    good.write_bytes(forged(table, {**meta, "stats": stats, "facts": {"guaranteed_coherence": 1}}, data))
+    assert read(good).stats is not None
+    good.write_bytes(forged(table, {**meta, "facts": {"guaranteed_coherence": value}}, data))
+    refused_by_all(good)
+    for name in stats:
+        wrong = {**stats[name], "value": value} if isinstance(stats[name], dict) else value
+        good.write_bytes(forged(table, {**meta, "stats": {**stats, name: wrong}}, data))
+        refused_by_all(good)
+
+
+@pytest.mark.parametrize("name", MADE.to_dict())
+def test_a_provenance_of_other_kinds(good: Path, name: str) -> None:
+    table, meta, data = parts(good.read_bytes())
+    made = MADE.to_dict()
+    for wrong in WORDS if isinstance(made[name], str) else NUMBERS:
+        good.write_bytes(forged(table, {**meta, "provenance": {**made, name: wrong}}, data))
+        refused_by_all(good)
 
 
 @pytest.mark.parametrize("schema", [2, 10**18, LARGE])
@@ -316,53 +345,58 @@ def test_bytes_that_are_no_text(good: Path, byte: bytes) -> None:
 # Headers that would fill the memory
 
 
-def filled(head: str, unit: str, tail: str) -> bytes:
-    """A file that is a header of the largest length alone, of one unit again and again."""
-    text = head + unit * ((LONGEST - len(head) - len(tail)) // len(unit.encode())) + tail
-    return joined(text, b"")
+def filled(longest: int, most: int, head: str, unit: str, tail: str) -> bytes:
+    """A file that is a header of this length alone, of one unit again and again, with so many values at most."""
+    count = (longest - len(head) - len(tail)) // len(unit.replace("N", 6 * "0").encode())
+    values = sum(map(unit.count, ("[", "{", ":", ",", r"\u005b", r"\u002c")))
+    count = min(count, (most - 20) // values) if values else count
+    many = unit * count if "N" not in unit else "".join(unit.replace("N", f"{i:06d}") for i in range(count))
+    text = head + many + tail
+    return joined(text + " " * (longest - len(text.encode())), b"")
 
 
-def keys(pattern: str) -> str:
-    return ",".join(pattern % number for number in range((LONGEST - 100) // (len(pattern) + 5)))
-
-
-HUGE: dict[str, Callable[[], bytes]] = {
-    "nested lists": lambda: filled("", "[", ""),
-    "chains of lists": lambda: filled("[", "[" * 900 + "]" * 900 + ",", "0]"),
-    "short lists": lambda: filled("[", "[],", "0]"),
-    "numbers": lambda: filled("[", "257,", "0]"),
-    "floats": lambda: filled("[", "1.5,", "0]"),
-    "one number": lambda: filled("[", "9", "]"),
-    "one float": lambda: filled("[1.", "9", "]"),
-    "one string": lambda: filled('{"', "x", '":{}}'),
-    "one wide string": lambda: filled('{"', "\U0001f600", '":{}}'),
-    "one string of line feeds": lambda: filled('{"__metadata__":{"protogen":"', r"\n", '"}}'),
-    "short strings": lambda: filled("[", '"\u4e16",', "0]"),
-    "keys": lambda: joined("{" + keys('"%06d":0') + "}", b""),
-    "tensors": lambda: joined("{" + keys('"%06d":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}') + "}", b""),
-    "one shape": lambda: filled('{"x":{"dtype":"F32","data_offsets":[0,0],"shape":[', "9" * 18 + ",", "0]}}"),
-    "inner chains": lambda: filled('{"__metadata__":{"protogen":"', "[" * 900 + "]" * 900 + ",", '"}}'),
-    "inner chains in escapes": lambda: filled('{"__metadata__":{"protogen":"[', r"\u005b\u005d\u002c", '0]"}}'),
-    "inner strings": lambda: filled('{"__metadata__":{"protogen":"[', r"\"ab\",", r'0]"}}'),
-    "inner string": lambda: filled('{"__metadata__":{"protogen":"{\\"schema\\":\\"', "x", r'\"}"}}'),
-}
-
-
-def forged_facts() -> bytes:
-    """A header that is right but for what is missing: as long, and as many values, as can be."""
+def with_facts(longest: int, most: int) -> bytes:
+    """A header that is right but for what is missing, with as many values as it may have."""
     table = {"prototypes": {"dtype": "F32", "shape": [64, 16], "data_offsets": [0, ROW]}}
-    words = ["\u4e16\u754c\u4e16\u754c"] * (VALUES - 100)
+    count = min(most - 100, longest // 18)
+    words = ["\u4e16" * ((longest - 1000) // count // 7 - 1)] * count  # 7 bytes each, and twice 2 quotes and a comma
     return forged(table, {"facts": {"words": words}, "schema": 1}, bytes(ROW))
 
 
-HUGE["facts"] = forged_facts
+CHAIN, OURS = "[" * 900 + "]" * 900 + ",", '{"__metadata__":{"protogen":"'
+FILLS: dict[str, tuple[str, str, str]] = {
+    "nested lists": ("", "[", ""),
+    "chains of lists": ("[", CHAIN, "0]"),
+    "short lists": ("[", "[],", "0]"),
+    "numbers": ("[", "257,", "0]"),
+    "floats": ("[", "1.5,", "0]"),
+    "one number": ("[", "9", "]"),
+    "one float": ("[1.", "9", "]"),
+    "one string": ('{"', "x", '":{}}'),
+    "one wide string": ('{"', "\U0001f600", '":{}}'),
+    "one string of line feeds": (OURS, r"\n", '"}}'),
+    "short strings": ("[", '"\u4e16",', "0]"),
+    "keys": ("{", '"N":0,', '"":0}'),
+    "inner keys": (f"{OURS}{{", r"\"N\":0,", r'\"\":0}"}}'),
+    "tensors": ("{", '"N":{"dtype":"F32","shape":[0],"data_offsets":[0,0]},', '"__metadata__":{}}'),
+    "one shape": ('{"x":{"dtype":"F32","data_offsets":[0,0],"shape":[', "9" * 18 + ",", "0]}}"),
+    "inner chains": (f"{OURS}[", CHAIN, '0]"}}'),
+    "inner chains in escapes": (f"{OURS}[", r"\u005b\u005d\u002c", '0]"}}'),
+    "inner strings": (f"{OURS}[", r"\"ab\",", '0]"}}'),
+    "inner string": (OURS + r"{\"schema\":\"", "x", r"\"}" + '"}}'),
+}
+HUGE: dict[str, Callable[[int, int], bytes]] = {
+    **{name: lambda longest, most, fill=fill: filled(longest, most, *fill) for name, fill in FILLS.items()},  # type: ignore[misc]
+    "facts": with_facts,
+}
 
 
+@pytest.mark.parametrize("most", [VALUES, LONGEST])
 @pytest.mark.parametrize("name", HUGE)
-def test_the_largest_header_takes_little_memory(tmp_path: Path, name: str) -> None:
+def test_the_largest_header_takes_little_memory(tmp_path: Path, name: str, most: int) -> None:
     path = tmp_path / "a"
-    path.write_bytes(HUGE[name]())
-    assert LONGEST * 0.3 < path.stat().st_size <= LONGEST + 8 + ROW
+    path.write_bytes(HUGE[name](LONGEST, most))
+    assert LONGEST * 0.6 < path.stat().st_size <= LONGEST + 8 + ROW
     tracemalloc.start()
     refused(read_header, path)
     peak = tracemalloc.get_traced_memory()[1]

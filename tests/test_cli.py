@@ -207,9 +207,7 @@ class TestEbv:
         assert len(artifacts(store)) == 2
 
     @pytest.mark.parametrize("force", [(), ("--force",)])
-    def test_a_damaged_file_is_set_aside_and_generated(
-        self, run: Command, store: Path, force: tuple[str, ...]
-    ) -> None:
+    def test_a_damaged_file_is_set_aside_and_generated(self, run: Command, store: Path, force: tuple[str, ...]) -> None:
         path = Path(run(*RANDOM, "--quiet").out.strip())
         os.truncate(path, path.stat().st_size - 1)
         damaged = path.read_bytes()

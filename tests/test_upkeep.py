@@ -69,12 +69,18 @@ def test_temporary_files_are_stale_when_nobody_writes_them(tmp_path: Path, dead:
         assert is_(mine.name, 1.1)
     assert list(tmp_path.iterdir()) == []
     assert is_(f".{host()}-{dead}-0123abcd.tmp")
+    assert is_(f".{host()}-{dead}-01234567.tmp")
     assert not is_(f".elsewhere-{dead}-0123abcd.tmp")
     assert not is_(f".elsewhere-{dead}-0123abcd.tmp", 0.9)
     assert is_(f".elsewhere-{dead}-0123abcd.tmp", 1.1)
     assert not is_(f".elsewhere-{dead}-0123abcd.tmp", -1.0)  # the clock was set back
-    assert not is_(f".{dead}.tmp")  # of a version that did not say where
-    for other in ("notes.tmp", ".notes.tmp", f".{host()}-{dead}-0123abcd.txt", f".{host()}-0-0123abcd.tmp"):
+    for other in (
+        f".{dead}.tmp",
+        "notes.tmp",
+        ".notes.tmp",
+        f".{host()}-{dead}-0123abcd.txt",
+        f".{host()}-0-0123abcd.tmp",
+    ):
         assert not is_(other, 9.0)
 
 
