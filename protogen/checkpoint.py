@@ -197,8 +197,8 @@ def _read(path: Path, about: str, device: "torch.device") -> list[State]:
             # A copy of its own, since the file is mapped and is going to be replaced.
             return file.get_tensor(str(table["tensor"])).clone().to(device) if table.keys() == {"tensor"} else table
 
-        metadata = file.metadata()
-        if metadata["about"] != about:
+        metadata = file.metadata() or {}
+        if metadata.get("about") != about:
             raise ValueError("is of another request, or of another version of protogen or torch")
         states: list[State] = json.loads(metadata["states"], object_hook=tensor)
         return states

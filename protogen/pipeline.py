@@ -74,7 +74,7 @@ def record(spec: Spec, solution: Solution, run: Run, began: float) -> Prototypes
         status = Status.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Status.OUT_OF_MEMORY
     provenance = Provenance(
         protogen=version("protogen-codes"),
-        torch=torch.__version__,
+        torch=str(torch.__version__),
         python=platform.python_version(),
         device=run.device,
         threads=torch.get_num_threads(),

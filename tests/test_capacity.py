@@ -381,10 +381,10 @@ class TestCommand:
         )
 
     def test_a_range_does_not_drift(self) -> None:
-        assert cli.sizes._values("alpha", "0.1:0.3:0.05", cli.sizes._cosine) == [0.1, 0.15, 0.2, 0.25, 0.3]
-        assert cli.sizes._values("alpha", "0.1:0.3:0.08", cli.sizes._cosine) == [0.1, 0.18, 0.26]
-        assert cli.sizes._values("alpha", "1/3, .2", cli.sizes._cosine) == [0.2, 1 / 3]
-        assert cli.sizes._values("d", "50:200:50,100", int) == [50, 100, 150, 200]
+        assert cli.options.values("alpha", "0.1:0.3:0.05", cli.sizes._cosine) == [0.1, 0.15, 0.2, 0.25, 0.3]
+        assert cli.options.values("alpha", "0.1:0.3:0.08", cli.sizes._cosine) == [0.1, 0.18, 0.26]
+        assert cli.options.values("alpha", "1/3, .2", cli.sizes._cosine) == [0.2, 1 / 3]
+        assert cli.options.values("d", "50:200:50,100", int) == [50, 100, 150, 200]
 
     def test_a_picture_of_the_grid(self, run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
         pytest.importorskip("matplotlib")
