@@ -49,10 +49,18 @@ def is_stale(path: Path) -> bool:
 
 def remove_stale(folder: Path) -> None:
     """Remove the temporary files of a folder that nobody writes, as far as the disk lets."""
-    for path in folder.glob(".*.tmp"):
+    for path in map(folder.joinpath, names(folder)):
         if is_stale(path):
             with contextlib.suppress(OSError):
                 path.unlink()
+
+
+def names(folder: Path) -> list[str]:
+    """List what lies in a folder: nothing where it is none, or gone meanwhile. Raises OSError."""
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def host() -> str:

@@ -1,5 +1,6 @@
 """The result, prototypes with all that is known of them, and how one file is written and read."""
 
+import contextlib
 import hashlib
 import math
 import os
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import BadRequest, IntegrityError
+from .errors import BadRequest, IntegrityError, NotFound
 from .header import (
     BLOCK,
     ITEM_BYTES,
@@ -122,7 +123,8 @@ def write(path: str | os.PathLike[str], prototypes: Prototypes) -> str:
         raise disk_error(path, error) from error
     finally:
         if created and not finished:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink()
     return digest
 
 
@@ -270,6 +272,8 @@ def _load(path: Path, header: Header, part: range, check: bool, full: bool) -> d
         # hashlib lets go of the interpreter lock: two threads hash twice as fast.
         with path.open("rb", buffering=0) as file, ThreadPoolExecutor(2) as pool:
             list(pool.map(take, range(len(digests)) if full else sorted(blocks)))
+    except FileNotFoundError as error:
+        raise NotFound(f"{path}: was removed while it was read") from error
     except OSError as error:
         raise disk_error(path, error) from error
     return tensors

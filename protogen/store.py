@@ -1,7 +1,6 @@
 """The store: a directory of immutable files, how one is published and found."""
 
 import contextlib
-import glob
 import itertools
 import os
 import shutil
@@ -10,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .disk import link, remove_stale, settle, sync, temporary
+from .disk import link, names, remove_stale, settle, sync, temporary
 from .errors import DiskError, IntegrityError, NotFound, ProtogenError
 from .header import ArtifactName, artifact_path, check_file, disk_error, parse_path, read_header
-from .spec import Spec
+from .spec import METHOD, Spec
 
 if TYPE_CHECKING:
     from .prototypes import Prototypes
@@ -59,17 +58,18 @@ class Store:
         Raises DiskError where the store is no directory or cannot be read.
         """
         named = []
-        folders = f"{glob.escape(method) if method else '[!.]*'}/d{d or '*'}-n{n or '*'}"
         try:
-            os.listdir(self.root)
-            for path in self.root.glob(f"{folders}/v*.safetensors"):
-                name = parse_path(path)
-                if name and method in (None, name.method) and d in (None, name.d) and n in (None, name.n):
-                    named.append((name, path))
+            methods = [each for each in os.listdir(self.root) if METHOD.fullmatch(each) and method in (None, each)]
+            for folder in map(self.root.joinpath, methods):
+                for size in names(folder) if None in (d, n) else [f"d{d}-n{n}"]:
+                    for path in map((folder / size).joinpath, names(folder / size)):
+                        name = parse_path(path)
+                        if name and d in (None, name.d) and n in (None, name.n):
+                            named.append((name, path))
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise disk_error(self.root, error) from error
+            raise disk_error(Path(error.filename or self.root), error) from error
         found = (_entry(path, name) for name, path in sorted(named))
         return [entry for entry in found if not isinstance(entry.error, NotFound)]  # gone meanwhile
 
@@ -185,10 +185,10 @@ class Store:
             if link(unnamed, path):
                 return path
             settle(path)
-            if not force:
+            if force and not _same(path, digest, exact):
+                continue
+            with contextlib.suppress(NotFound):  # gone meanwhile
                 read_header(path)
-                return path
-            if _same(path, digest, exact):
                 return path
         raise AssertionError("versions do not end")
 
@@ -215,9 +215,10 @@ def _same(path: Path, digest: str, exact: bool) -> bool:
     except (IntegrityError, NotFound):
         return False
     if published == digest:
-        check_file(path)  # where the bytes are not those of the header, this says so
-        return True
-    if exact:
+        with contextlib.suppress(NotFound):  # gone meanwhile
+            check_file(path)  # where the bytes are not those of the header, this says so
+            return True
+    elif exact:
         raise IntegrityError(
             f"{path}: holds digest {published}, generated again it is {digest}; a formula gives the same "
             "bytes everywhere: delete the file if it is not to be trusted, and report this"

@@ -56,9 +56,12 @@ def open_url(url: str, block: int) -> Iterator[Any]:
 
     Raises BadRequest, NotFound and RemoteError, also from what is done with the file.
     """
-    cache = "readahead" if block else "none"
-    with _answers(url), _filesystem(url).open(url, "rb", block_size=block, cache_type=cache) as file:
-        yield file
+    cache, system = "readahead" if block else "none", _filesystem(url)
+    with _answers(url):
+        if protocol_of(url) == "file" and system.exists(url) and not system.isfile(url):  # a pipe may wait for ever
+            raise RemoteError(f"{shown(url)}: is a directory or a device, needed is a file; look at the address")
+        with system.open(url, "rb", block_size=block, cache_type=cache) as file:
+            yield file
 
 
 def upload(path: Path, url: str) -> bool:

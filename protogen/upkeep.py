@@ -2,7 +2,10 @@
 
 import contextlib
 import itertools
+import math
+import os
 import shutil
+import stat
 import sys
 import time
 from collections.abc import Collection, Iterator
@@ -10,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from .disk import is_stale
+from .disk import is_stale, names
 from .errors import IntegrityError, NotFound, SchemaError
 from .header import REMEDY, check_file, disk_error
 from .locks import is_held
@@ -79,17 +82,16 @@ def prune(
     """
     try:
         for found in itertools.chain(_unwanted(store, keep, older_than, max_size), _leftovers(store, older_than)):
-            if not dry_run and found.path.is_dir():
-                shutil.rmtree(found.path)
-            elif not dry_run:
-                found.path.unlink(missing_ok=True)
+            if not dry_run:
+                with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+                    (shutil.rmtree if found.path.is_dir() else os.unlink)(found.path)
             yield found
     except OSError as error:
         raise disk_error(store.root, error) from error
-    for folder in sorted(store.root.rglob("*/"), reverse=True) if not dry_run else ():
-        if folder.name != ".claims":
+    for folder, _, _ in os.walk(store.root, topdown=False) if not dry_run else ():
+        if not folder.endswith(".claims"):
             with contextlib.suppress(OSError):
-                folder.rmdir()  # only where it is empty
+                os.rmdir(folder)  # only where it is empty
 
 
 def _unwanted(
@@ -117,15 +119,15 @@ def _is_among(entry: Entry, keep: Collection[tuple[str, str]]) -> bool:
 
 
 def _leftovers(store: Store, older_than: float | None) -> Iterator[Removed]:
-    for path in filter(is_stale, store.root.rglob(".*.tmp")):
+    for path in filter(is_stale, _files(store.root)):
         yield Removed(path, "temporary file that no process writes", _size(path))
-    locks = store.root / ".locks"
-    for path in locks.glob("*.lock"):
-        if not is_held(path):
+    locks, runs = store.root / ".locks", store.root / ".runs"
+    for path in map(locks.joinpath, names(locks)):
+        if path.suffix == ".lock" and not is_held(path):
             yield Removed(path, "lock that no process holds", _size(path))
     keys = {entry.name.key for entry in store.entries() if entry.error is None}
-    for folder in (store.root / ".runs").glob("*/"):
-        if is_held(locks / f"{folder.name}.lock"):
+    for folder in map(runs.joinpath, names(runs)):
+        if not folder.is_dir() or is_held(locks / f"{folder.name}.lock"):
             continue
         if older_than is not None and time.time() - _touched(folder) > older_than:
             yield Removed(folder, "run that was not gone on with", _size(folder))
@@ -135,9 +137,22 @@ def _leftovers(store: Store, older_than: float | None) -> Iterator[Removed]:
 
 def _touched(folder: Path) -> float:
     """When a folder, or a file in it, was last written."""
-    return max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+    return max((found.st_mtime for found in _stats(folder)), default=math.inf)
 
 
 def _size(path: Path) -> int:
     """The bytes of a file, or of all files in a folder."""
-    return sum(each.stat().st_size for each in (path, *path.rglob("*")) if each.is_file())
+    return sum(found.st_size for found in _stats(path) if stat.S_ISREG(found.st_mode))
+
+
+def _stats(path: Path) -> Iterator[os.stat_result]:
+    """What the disk says of a file, or of a folder and all files in it, but for those that are gone meanwhile."""
+    for each in (path, *_files(path)):
+        with contextlib.suppress(FileNotFoundError):
+            yield each.stat()
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """All files in a folder and below it."""
+    for place, _, files in os.walk(folder):
+        yield from map(Path(place).joinpath, files)

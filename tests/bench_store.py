@@ -6,22 +6,29 @@ load: a file of 10 MB, and the import of the package (torch is there already), a
 Each reading has a process of its own, and the file lies in the page cache.
 badfiles: an artifact that is cut at every byte of its header and 500 of its data, or of which every bit of the header
 or 2,000 of the data are flipped, one at a time, read in every way; then headers that would fill the memory, of the
-largest length that is read and of 100 MB: the time, the memory above that before, and the length of the message.
+largest length that is read and of 100 MB: the most time, memory above that before, and characters of the message.
 """
 
+import ctypes
 import multiprocessing
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
+
+if TYPE_CHECKING:
+    from protogen.prototypes import Prototypes
+    from protogen.spec import Spec
 
 TURNS = 5
 FORK = multiprocessing.get_context("fork")
@@ -120,6 +127,7 @@ def refuse(reader: Callable[[Path], object], path: Path) -> tuple[float, int, in
     """The seconds and the KiB that one refusal takes, and how long its message is."""
     from protogen.errors import ProtogenError
 
+    ctypes.CDLL(None).malloc_trim(0)  # what lies free here would hide what is needed
     Path("/proc/self/clear_refs").write_text("5")  # the peak is the size of now
     before, began = figure("status", "VmHWM"), time.perf_counter()
     try:
@@ -165,7 +173,7 @@ def badfiles(folder: Path) -> None:
         for place in places:
             spoil(place)
             for name, reader in ways.items():
-                if name != "header" or place < start * (8 if "bit" in what else 1):  # which alone it reads
+                if (name, what) != ("header", "bits of the data"):  # at which it does not look
                     slowest[name] = max(slowest[name], refusal(path, reader))
             mend(place)
         print(f"{len(places):>8,} {what:<20}", *(f"{1e3 * seconds:8.2f}" for seconds in slowest.values()))
@@ -188,15 +196,148 @@ def badfiles(folder: Path) -> None:
     sweep("bits of the data", flip, flip, draw.sample(range(8 * start, 8 * len(raw)), 2000))
     assert path.read_bytes() == raw
 
-    print(f"{'':<26} {'MB':>6} {'values':>6} {'by':>7} {'ms':>8} {'MB of memory':>13} {'message':>8}")
+    print(f"{'':<26} {'MB':>6} {'values to':>11} {'ms':>8} {'MB of memory':>13} {'message':>8}")
     huge = folder / "huge.safetensors"
     for longest, most in ((LONGEST, VALUES), (LONGEST, LONGEST), (10**8, 10**8)):
         for name, make in HUGE.items():
             forked(lambda make=make, longest=longest, most=most: huge.write_bytes(make(longest, most)))
-            what = f"{name:<26} {huge.stat().st_size / 1e6:6.1f} {min(most, longest) / 1e6:6.1f}"
-            for way, reader in readers().items():
-                seconds, memory, message = forked(refuse, reader, huge)
-                print(f"{what} {way:>7} {1e3 * seconds:8.1f} {memory * 1024 / 1e6:13.1f} {message:8}")
+            found = zip(*(forked(refuse, reader, huge) for reader in readers().values()), strict=True)
+            seconds, memory, message = map(max, found)
+            print(
+                f"{name:<26} {huge.stat().st_size / 1e6:6.1f} {most:>11,} "
+                f"{1e3 * seconds:8.1f} {memory * 1024 / 1e6:13.1f} {message:8}"
+            )
+
+def permuted(made: "Prototypes", draw: random.Random) -> "Prototypes":
+    """The same rows in another order: other content under the same Spec."""
+    from protogen.solution import InMemory
+
+    return replace(made, source=InMemory(made.tensor[draw.sample(range(made.n), made.n)]))
+
+
+def ask(root: Path, specs: list["Spec"], seed: int, done: Any) -> None:
+    """Ask a store for overlapping things, forced and not, publish rivals, prune, and take files out, until it is done."""
+    from protogen import ensure, generate
+    from protogen.store import Store
+    from protogen.upkeep import prune
+
+    draw, store = random.Random(seed), Store(root)
+    while not done.value:
+        spec, action = draw.choice(specs), draw.random()
+        if action < 0.6:
+            ensure(spec, store=root, force=action < 0.2)
+        elif action < 0.8 and spec.options["start"] == "random":
+            store.publish(permuted(generate(spec), draw), force=True)
+        elif action < 0.9:
+            list(prune(store))
+        else:
+            found = [entry.path for entry in store.entries()]
+            for path in draw.sample(found, len(found) // 2):
+                path.unlink(missing_ok=True)
+
+
+def broken(root: Path) -> list[str]:
+    """What is wrong with the visible files of a store, and with the claims on their versions."""
+    from protogen.errors import IntegrityError, NotFound
+    from protogen.header import check_file
+    from protogen.store import Store
+
+    wrong = []
+    for entry in Store(root).entries():
+        try:
+            check_file(entry.path)
+            claimed = (entry.path.parent / ".claims" / str(entry.version)).read_text()
+            if claimed != entry.name.key:
+                wrong.append(f"{entry.path} is claimed by {claimed}")
+        except NotFound:  # taken out
+            pass
+        except (IntegrityError, OSError) as error:
+            wrong.append(str(error))
+    return wrong
+
+
+def leftovers(root: Path) -> list[str]:
+    """What lies in a store beside its artifacts and the claims on their versions."""
+    parts = (path.relative_to(root).parts for path in root.rglob("*") if path.is_file())
+    return ["/".join(each) for each in parts if any(part.startswith(".") and part != ".claims" for part in each)]
+
+
+def kills(folder: Path) -> None:
+    from protogen import checkpoint, ensure, resolve
+    from protogen.store import Store
+    from protogen.upkeep import prune
+
+    checkpoint.EVERY_S = 0.0
+    root, draw, done = folder / "killed", random.Random(0), FORK.RawValue("b")  # which nobody dies holding
+    specs = [resolve("ebv", d=8, n=6, alpha=alpha) for alpha in (None, 0.5)]
+    specs += [resolve("ebv", d=8, n=6, start="random", steps=40, seed=seed) for seed in (0, 1)]
+
+    def begin(seed: int) -> Any:
+        process = FORK.Process(target=ask, args=(root, specs, seed, done))
+        process.start()
+        return process
+
+    began, processes = time.perf_counter(), [begin(seed) for seed in range(8)]
+    wrong: list[str] = []
+    failed, most = 0, 0
+    for kill in range(300):
+        time.sleep(draw.uniform(0.0, 0.4))
+        victim = processes.pop(draw.randrange(len(processes)))
+        victim.kill()
+        victim.join()
+        failed += victim.exitcode != -signal.SIGKILL
+        processes.append(begin(8 + kill))
+        wrong += broken(root)
+        most = max(most, len(leftovers(root)))
+    done.value = True
+    for process in processes:
+        process.join()
+        failed += process.exitcode != 0
+    for spec in specs:
+        ensure(spec, store=root)
+    removed = len(list(prune(Store(root))))
+    print(f"300 kills in {time.perf_counter() - began:.0f} s: {failed} processes failed by themselves, broken {wrong}")
+    print(f"leftovers: {most} at most, {removed} pruned at the end, then {leftovers(root)}; broken {broken(root)}")
+
+
+def crowd(folder: Path) -> None:
+    import fcntl
+    from unittest.mock import patch
+
+    from protogen import ensure, locks, pipeline, resolve
+    from protogen.store import Store
+
+    count, answers, generate = FORK.Value("i"), FORK.SimpleQueue(), pipeline.generate
+
+    def counted(*args: Any) -> "Prototypes":
+        with count.get_lock():
+            count.value += 1
+        return permuted(generate(*args), random.Random(os.getpid()))
+
+    def work(barrier: Any, spec: "Spec", root: Path) -> None:
+        barrier.wait()
+        answers.put(ensure(spec, store=root).digest)
+
+    def rounds(root: Path) -> None:
+        began, ends = time.perf_counter(), []
+        for seed in range(10):
+            spec, barrier = resolve("ebv", d=8, n=20, start="random", steps=30, seed=seed), FORK.Barrier(32)
+            count.value = 0
+            processes = [FORK.Process(target=work, args=(barrier, spec, root)) for _ in range(32)]
+            for process in processes:
+                process.start()
+            digests = {answers.get() for _ in processes}
+            for process in processes:
+                process.join()
+            failed = sum(process.exitcode != 0 for process in processes)
+            ends.append((count.value, len(digests), len(Store(root).of_key(spec)), failed))
+        print(f"32 processes x 10 rounds in {time.perf_counter() - began:.0f} s: generations, digests, files, failures")
+        print(*ends, "broken", broken(root), "left", leftovers(root))
+
+    with patch.object(pipeline, "generate", counted), patch.object(locks, "FIRST_S", 60.0):  # which says less
+        rounds(folder / "crowd")
+        with patch.object(fcntl, "flock", lambda *_: None):  # as on file systems that grant every lock
+            rounds(folder / "granted")
 
 
 def main() -> None:
@@ -206,7 +347,7 @@ def main() -> None:
         return read_all(*sys.argv[2:])
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     with tempfile.TemporaryDirectory() as folder:
-        for part in (parts, load, badfiles):
+        for part in (parts, load, badfiles, kills, crowd):
             if sys.argv[1:] in ([], [part.__name__]):
                 part(Path(folder))
 

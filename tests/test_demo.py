@@ -357,6 +357,9 @@ def test_differences_are_paired_by_seed() -> None:
     # +1 and +3: mean 2, deviation sqrt(2), the quantile for one degree of freedom 12.7062.
     assert (ebv.difference, ebv.interval) == (2, pytest.approx(12.7062, rel=1e-5))
     assert (alone.d, alone.deviation, alone.difference, alone.interval) == (9, None, None, None)
+    turned = compare([row(seed=0, accuracy=90), row("ebv", 0, 91)], "ebv")
+    assert [one.difference for one in turned] == [-1, None]
+    assert "to ebv" in table_lines(turned)[0]
     lines = table_lines(found)
     assert len({len(line) for line in lines}) == 1
     assert lines[2].split() == ["ebv", "4", "87.00", "5.66", "+2.00", "12.71", "1,000", "0.00", "1.50", "30.0", "60.0"]
@@ -393,11 +396,13 @@ def test_a_place_that_refuses_rows_says_so_before_any_work(tmp_path: Path) -> No
 
 def test_plan_leaves_out_what_does_not_exist_unless_asked_for() -> None:
     task = load_task("digits")
-    heads = {trial.head for trial in plan(task, None, [4], 1, 1, 1)}
+    heads = {trial.head for trial in plan(task, None, "learned", [4], 1, 1, 1)}
     assert heads == {"learned", "multicenter", "ebv", "uniform", "assignment", "cube", "cube-margin", "subcenters"}
     with pytest.raises(BadRequest, match="d for n=10 is 4"):
-        plan(task, ["simplex"], [4], 1, 1, 1)
-    trials = plan(task, ["learned", "ebv"], [4, 9], 2, 1, 1)
+        plan(task, ["simplex"], "learned", [4], 1, 1, 1)
+    with pytest.raises(BadRequest, match="d for n=10 is 4"):
+        plan(task, None, "simplex", [4], 1, 1, 1)
+    trials = plan(task, ["ebv"], "learned", [4, 9], 2, 1, 1)
     assert [(t.d, t.seed, t.head) for t in trials] == [
         (d, seed, head) for d in (4, 9) for seed in (0, 1) for head in ("learned", "ebv")
     ]
@@ -453,6 +458,7 @@ def test_the_picture_is_drawn(tmp_path: Path) -> None:
     [
         (["--task", "mnist"], 2, "task is 'mnist'; allowed is digits, fashion, glyphs"),
         (["--task", "digits", "--heads", "softmax"], 2, "head is 'softmax'; allowed is learned"),
+        (["--task", "digits", "--against", "softmax"], 2, "head is 'softmax'; allowed is learned"),
         (["--task", "digits", "--heads", "simplex", "--d", "4"], 2, "d for n=10 is 4; allowed"),
         (["--task", "digits", "--d", "x"], 2, "d is 'x'; allowed are"),
         (["--task", "digits", "--d", "1"], 2, "d is 1; allowed"),

@@ -114,7 +114,7 @@ def umask() -> Iterator[Callable[[int], None]]:
     os.umask(before)
 
 
-@pytest.mark.parametrize("mask", [0o077, 0o002, 0o022])
+@pytest.mark.parametrize("mask", [0o077, 0o002])
 def test_files_and_folders_get_the_modes_of_the_umask(
     tmp_path: Path, run: Command, umask: Callable[[int], None], mask: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -275,9 +275,7 @@ def test_names_of_any_kind(tmp_path: Path, run: Command, monkeypatch: pytest.Mon
 # No hard links; a wrong clock
 
 
-@pytest.mark.parametrize(
-    "number", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EACCES], ids=errno.errorcode.get
-)
+@pytest.mark.parametrize("number", [errno.ENOTSUP, errno.ENOSYS], ids=errno.errorcode.get)
 def test_a_file_system_without_hard_links(run: Command, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     def link(source: Path, target: Path) -> None:
         raise OSError(number, os.strerror(number))

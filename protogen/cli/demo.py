@@ -26,6 +26,9 @@ def demo(
     heads: Annotated[
         str | None, typer.Option(help="Heads, with commas; else all that exist for d and the classes.")
     ] = None,
+    against: Annotated[
+        str, typer.Option(help="The head that the others are compared with; it is always trained.")
+    ] = "learned",
     d: Annotated[
         str | None, typer.Option("--d", help="Width of the features; 16,64 for several. Else 16 or 64.")
     ] = None,
@@ -70,8 +73,8 @@ def demo(
     file = RowFile(rows)
     file.rows()
     loaded = load_task(task, classes, data)
-    wanted = None if heads is None else list(dict.fromkeys(head.strip() for head in heads.split(",")))
-    trials = plan(loaded, wanted, dimensions, seeds, epochs, imbalance)
+    wanted = None if heads is None else [head.strip() for head in heads.split(",")]
+    trials = plan(loaded, wanted, against, dimensions, seeds, epochs, imbalance)
     try:
         _train(trials, loaded, file, store)
     except KeyboardInterrupt:
@@ -79,7 +82,7 @@ def demo(
         sys.exit(INTERRUPTED)
     there = file.rows()
     mine = [there[trial] for trial in trials]
-    compared = compare(mine)
+    compared = compare(mine, against)
     comparisons = [one.to_dict() for one in compared]
     document = {"path": str(rows), "rows": [row.to_dict() for row in mine], "comparisons": comparisons}
     print_result(document, lambda _: table_lines(compared), json)

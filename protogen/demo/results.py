@@ -17,9 +17,15 @@ from .training import Row, Trial
 
 
 def plan(
-    task: Task, heads: Sequence[str] | None, dimensions: Sequence[int], seeds: int, epochs: int, imbalance: float
+    task: Task,
+    heads: Sequence[str] | None,
+    against: str,
+    dimensions: Sequence[int],
+    seeds: int,
+    epochs: int,
+    imbalance: float,
 ) -> list[Trial]:
-    """List the trials: every head with every seed, one d after the other.
+    """List the trials: every head with every seed, one d after the other; `against` is always among them.
 
     Without `heads` all that exist for a d and the classes, but the ablations. Raises BadRequest where one that was
     asked for does not exist.
@@ -27,11 +33,11 @@ def plan(
     found = []
     for d in dimensions:
         keys = {}
-        for head in [head for head in HEADS if head not in ABLATIONS] if heads is None else heads:
+        for head in (against, *(heads or (head for head in HEADS if head not in ABLATIONS))):
             try:
                 spec = spec_of(head, d, task.classes)
             except BadRequest:
-                if heads is not None:
+                if heads is not None or head == against:
                     raise
                 continue
             keys[head] = None if spec is None else spec.key
@@ -95,11 +101,12 @@ class RowFile:
 class Comparison:
     """One head at one d over its seeds: means, and the deviation of the accuracy.
 
-    `difference` is the accuracy less that of the learned classifier, paired by seed, and `interval` half the
-    width of its 95% confidence interval (Student's t); None where they cannot be known.
+    `difference` is the accuracy less that of `against`, paired by seed, and `interval` half the width of its 95%
+    confidence interval (Student's t); None where they cannot be known.
     """
 
     head: str
+    against: str
     d: int
     seeds: int
     accuracy: float
@@ -118,21 +125,22 @@ class Comparison:
         return asdict(self)
 
 
-def compare(rows: Sequence[Row]) -> list[Comparison]:
-    """Compare the heads of a plan's rows, which differ in head, d and seed alone."""
+def compare(rows: Sequence[Row], against: str = LEARNED) -> list[Comparison]:
+    """Compare the heads of a plan's rows, which differ in head, d and seed alone, with one of them."""
     groups: dict[tuple[int, str], dict[int, Row]] = {}
     for row in rows:
         groups.setdefault((row.trial.d, row.trial.head), {})[row.trial.seed] = row
-    return [_compared(mine, groups.get((d, LEARNED), {})) for (d, _), mine in groups.items()]
+    return [_compared(mine, groups.get((d, against), {}), against) for (d, _), mine in groups.items()]
 
 
-def _compared(mine: dict[int, Row], learned: dict[int, Row]) -> Comparison:
+def _compared(mine: dict[int, Row], others: dict[int, Row], against: str) -> Comparison:
     rows = list(mine.values())
     accuracy = [row.accuracy for row in rows]
-    apart = [row.accuracy - learned[seed].accuracy for seed, row in mine.items() if seed in learned]
-    other = rows[0].trial.head != LEARNED
+    apart = [row.accuracy - others[seed].accuracy for seed, row in mine.items() if seed in others]
+    other = rows[0].trial.head != against
     return Comparison(
         head=rows[0].trial.head,
+        against=against,
         d=rows[0].trial.d,
         seeds=len(rows),
         accuracy=statistics.mean(accuracy),
@@ -156,11 +164,11 @@ def half_interval(values: Sequence[float]) -> float:
     return quantile * statistics.stdev(values) / math.sqrt(len(values))
 
 
-COLUMNS = ("head", "d", "accuracy", "dev", "to learned", "95%", "trained", "head MB", "s/epoch", "own deg", "means deg")
+COLUMNS = ("head", "d", "accuracy", "dev", "to {}", "95%", "trained", "head MB", "s/epoch", "own deg", "means deg")
 
 
 def table_lines(found: Sequence[Comparison]) -> list[str]:
-    """Lay the comparisons out in lines."""
+    """Lay at least one comparison out in lines."""
 
     def number(value: float | None, form: str) -> str:
         return "-" if value is None else format(value, form)
@@ -181,10 +189,11 @@ def table_lines(found: Sequence[Comparison]) -> list[str]:
         )
         for one in found
     ]
-    widths = [max(map(len, column)) for column in zip(COLUMNS, *cells, strict=True)]
+    titles = tuple(title.format(found[0].against) for title in COLUMNS)
+    widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
     return [
         "  ".join(
             [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
         )
-        for row in (COLUMNS, *cells)
+        for row in (titles, *cells)
     ]
