@@ -67,7 +67,10 @@ def _keep(place: Store, made: "Prototypes", force: bool) -> Path:
     except DiskError as error:
         if made.provenance.reproducible == "exact":
             raise
-        path = Store(Path(tempfile.mkdtemp(prefix="protogen-"))).publish(made)
+        try:
+            path = Store(Path(tempfile.mkdtemp(prefix="protogen-"))).publish(made)
+        except (OSError, DiskError):  # there neither
+            raise error from None
         raise DiskError(f"{error}; what was made lies in {path}") from error
 
 

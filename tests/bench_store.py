@@ -13,6 +13,7 @@ import ctypes
 import multiprocessing
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -208,6 +209,7 @@ def badfiles(folder: Path) -> None:
                 f"{1e3 * seconds:8.1f} {memory * 1024 / 1e6:13.1f} {message:8}"
             )
 
+
 def permuted(made: "Prototypes", draw: random.Random) -> "Prototypes":
     """The same rows in another order: other content under the same Spec."""
     from protogen.solution import InMemory
@@ -216,7 +218,7 @@ def permuted(made: "Prototypes", draw: random.Random) -> "Prototypes":
 
 
 def ask(root: Path, specs: list["Spec"], seed: int, done: Any) -> None:
-    """Ask a store for overlapping things, forced and not, publish rivals, prune, and take files out, until it is done."""
+    """Ask a store for overlapping things, forced or not, bring rivals into it, prune it, and empty it, until `done`."""
     from protogen import ensure, generate
     from protogen.store import Store
     from protogen.upkeep import prune
@@ -228,12 +230,11 @@ def ask(root: Path, specs: list["Spec"], seed: int, done: Any) -> None:
             ensure(spec, store=root, force=action < 0.2)
         elif action < 0.8 and spec.options["start"] == "random":
             store.publish(permuted(generate(spec), draw), force=True)
-        elif action < 0.9:
+        elif action < 0.97:
             list(prune(store))
         else:
-            found = [entry.path for entry in store.entries()]
-            for path in draw.sample(found, len(found) // 2):
-                path.unlink(missing_ok=True)
+            for entry in store.entries():
+                entry.path.unlink(missing_ok=True)
 
 
 def broken(root: Path) -> list[str]:
@@ -258,8 +259,8 @@ def broken(root: Path) -> list[str]:
 
 def leftovers(root: Path) -> list[str]:
     """What lies in a store beside its artifacts and the claims on their versions."""
-    parts = (path.relative_to(root).parts for path in root.rglob("*") if path.is_file())
-    return ["/".join(each) for each in parts if any(part.startswith(".") and part != ".claims" for part in each)]
+    paths = (os.path.relpath(Path(folder, file), root) for folder, _, files in os.walk(root) for file in files)
+    return [path for path in paths if re.search(r"(^|/)\.(?!claims/\d+$)", path)]
 
 
 def kills(folder: Path) -> None:
@@ -273,7 +274,7 @@ def kills(folder: Path) -> None:
     specs += [resolve("ebv", d=8, n=6, start="random", steps=40, seed=seed) for seed in (0, 1)]
 
     def begin(seed: int) -> Any:
-        process = FORK.Process(target=ask, args=(root, specs, seed, done))
+        process = FORK.Process(target=ask, args=(root, specs, seed, done), daemon=True)
         process.start()
         return process
 
@@ -323,7 +324,7 @@ def crowd(folder: Path) -> None:
         for seed in range(10):
             spec, barrier = resolve("ebv", d=8, n=20, start="random", steps=30, seed=seed), FORK.Barrier(32)
             count.value = 0
-            processes = [FORK.Process(target=work, args=(barrier, spec, root)) for _ in range(32)]
+            processes = [FORK.Process(target=work, args=(barrier, spec, root), daemon=True) for _ in range(32)]
             for process in processes:
                 process.start()
             digests = {answers.get() for _ in processes}
