@@ -23,7 +23,7 @@ LONGEST = 4_000_000  # bytes of a header: the digests of 120 GB
 VALUES = 100_000  # of the JSON in a header, twice as many as 120 GB need; each can take a hundred bytes of memory
 ITEM_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "U8": 1, "BOOL": 1}
 KEYS = {"schema", "spec", "facts", "stats", "provenance", "blocks", "digest", "check"}
-REMEDY = "the same command with --force, or `protogen sync`, sets it aside and brings it anew"
+REMEDY = "the command that made it, with --force, or `protogen sync`, sets it aside and brings it anew"
 
 TENSOR = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")  # a tensor's name
 
@@ -99,7 +99,7 @@ def disk_error(path: Path, error: OSError) -> DiskError:
     """Say in one line what the disk refused."""
     return DiskError(
         f"{path}: {error.strerror or error}; needed is a path of its own with room and permission: "
-        "make room, or name another place with --store or PROTOGEN_STORE"
+        "make room, or name another place, of the store by --store or PROTOGEN_STORE"
     )
 
 

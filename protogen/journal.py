@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .disk import temporary_name
+from .disk import temporary
 from .errors import IntegrityError
 from .header import disk_error
 from .solution import InMemory, Rows
@@ -55,21 +55,22 @@ class Journal:
 
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            temporary = self.folder / temporary_name()
             digest = None
             if source is not None:
                 rows = InMemory.of(source).tensor
                 digest = _digest(rows)
-                temporary.write_bytes(save({"prototypes": rows}))  # `save_file` lets no other user read
-                temporary.replace(self._set(digest))
+                with temporary(self.folder) as unnamed:
+                    unnamed.write_bytes(save({"prototypes": rows}))  # `save_file` lets no other user read
+                    unnamed.replace(self._set(digest))
             content = {
                 "spec": self.spec.to_dict(),
                 "probes": [asdict(probe) for probe in probes],
                 "set": digest,
                 "done": done,
             }
-            temporary.write_text(json.dumps({**content, "check": _check(content)}))
-            temporary.replace(self.path)
+            with temporary(self.folder) as unnamed:
+                unnamed.write_text(json.dumps({**content, "check": _check(content)}))
+                unnamed.replace(self.path)
             for other in self.folder.glob("*.safetensors"):
                 if digest is None or other != self._set(digest):
                     other.unlink(missing_ok=True)

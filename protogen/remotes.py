@@ -16,6 +16,8 @@ from .transport import PROTOCOLS, open_url, protocol_of, retried, shown, upload
 PIECE = 8 << 20  # bytes that are read at a time
 FIRST_PIECE = 1 << 16  # bytes of which a header alone is nearly always less
 
+THERE = "delete it there and push it anew"  # what to do instead of REMEDY
+
 Result = TypeVar("Result")
 
 
@@ -27,8 +29,8 @@ class Remote:
 
     @classmethod
     def of(cls, url: str) -> "Remote":
-        """Read a URL. Raises BadRequest on a protocol that is not in PROTOCOLS."""
-        if protocol_of(url) not in PROTOCOLS:
+        """Read a URL. Raises BadRequest on a protocol that is not in PROTOCOLS, and on one without an address."""
+        if protocol_of(url) not in PROTOCOLS or re.fullmatch(r"\w+:/+", url):
             allowed = ", ".join(f"{protocol}://" for protocol in PROTOCOLS)
             raise BadRequest(f"remote {shown(url)!r}; allowed are a directory and a URL that begins with {allowed}")
         return cls(url.rstrip("/"))
@@ -121,7 +123,10 @@ def _header(url: str) -> Header:
     with open_url(url, FIRST_PIECE) as file:
         if file.size is None:
             raise RemoteError(f"{shown(url)}: is empty, or the server does not say how long it is; try `protogen pull`")
-        return header_from(shown(url), file, file.size)
+        try:
+            return header_from(shown(url), file, file.size)
+        except IntegrityError as error:
+            raise type(error)(str(error).replace(REMEDY, THERE)) from error
 
 
 def _digest_at(url: str) -> str | None:
@@ -159,7 +164,7 @@ def _check(url: str, digest: str | None, target: Path) -> None:
     try:
         header = check_file(target)
     except IntegrityError as error:
-        what = str(error).removeprefix(f"{target}: ").removesuffix(f"; {REMEDY}")
+        what = str(error).removeprefix(f"{target}: ").replace(REMEDY, THERE)
         raise IntegrityError(f"{shown(url)}: {what}") from error
     named = parse_path(Path(url))
     if named and (belongs := artifact_path(header.spec, named.version)).parts != Path(url).parts[-3:]:

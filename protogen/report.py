@@ -357,7 +357,7 @@ def _rows_apart(one: Path, other: Path) -> dict[str, Any] | None:
 
 def comparison_lines(found: Mapping[str, Any]) -> list[str]:
     """What `comparison` found in lines."""
-    lines = [f"{name:<24}{was!s:>24}{now!s:>24}" for name, (was, now) in found["spec"].items()]
+    lines = [f"{name:<24}{was!s:>24} {now!s:>23}" for name, (was, now) in found["spec"].items()]
     for name, (was, now) in found["figures"].items():
         if was is not None and now is not None:
             lines.append(f"{name:<24}{was:>24.9g}{now:>24.9g}{now - was:>+16.3e}")

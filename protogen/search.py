@@ -17,6 +17,7 @@ from .methods.threshold import TOLERANCE, FixedAlpha, SquaredThreshold
 from .solution import InMemory, Rows, Run, Solution, Status
 from .spec import Spec
 from .store import Store
+from .upkeep import repair
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -95,7 +96,7 @@ class Search:
         """The file of the best set, measured."""
         from .pipeline import record
 
-        path = self._place.find(self._found)
+        path = self._held()
         if path is None:
             steps, seconds = sum(p.steps for p in self.probes), sum(p.seconds for p in self.probes)
             solution = Solution(self._best, Status.REACHED, "statistical", steps)
@@ -114,6 +115,11 @@ class Search:
     def _found(self) -> Spec:
         return replace(self._spec, n=self.n)
 
+    def _held(self) -> Path | None:
+        """The file of the best set, if the store has it; a damaged one is set aside."""
+        repair(self._place, self._found)
+        return self._place.find(self._found)
+
     @cached_property
     def _promised(self) -> int:
         """The most lines that a descent from random rows is expected to bring within alpha."""
@@ -130,7 +136,7 @@ class Search:
         self.probes = probes
         if rows is not None:
             self._best = InMemory(rows)
-        elif self.n > self._spec.n and not (done and self._place.find(self._found)):
+        elif self.n > self._spec.n and not (done and self._held()):
             self._say(f"{self._journal.path}: its set of {self.n} lines is gone; the search starts anew")
             self.probes = ()
         if self.probes and self.following() is not None:

@@ -44,8 +44,14 @@ def sync(
     one is generated too, and its pin replaced by that of a set of the same key and of a coherence no larger,
     to 10^-6. One that fails keeps none of the others.
     """
-    # A set has fewer vectors than those that continue it, and its method's name comes before theirs that use it.
-    for pin in sorted(pins, key=lambda pin: (pin.spec.n, pin.spec.method, pin.name)):
+    pins = list(pins)
+    digests = {pin.digest for pin in pins}
+
+    def turn(pin: Pin) -> tuple[int, bool, str, str]:
+        # What is made from others comes after these: it has more vectors, or names one of them by its digest.
+        return pin.spec.n, not digests.isdisjoint(pin.spec.options.values()), pin.spec.method, pin.name
+
+    for pin in sorted(pins, key=turn):
         try:
             yield _synced(store, pin, places, run or Run(), accept)
         except ProtogenError as error:

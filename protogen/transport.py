@@ -2,13 +2,13 @@
 
 import itertools
 import logging
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from .disk import link, sync, temporary
 from .errors import BadRequest, IntegrityError, NotFound, ProtogenError, RemoteError
@@ -34,8 +34,7 @@ def protocol_of(url: str) -> str:
 
 def shown(url: str) -> str:
     """A URL without the user and password that it may hold."""
-    user, at, _ = urlsplit(url).netloc.rpartition("@")
-    return url.replace(user + at, "", 1)
+    return re.sub(r"://[^/?#]*@", "://", url, count=1)
 
 
 def retried(action: Callable[[], Result]) -> Result:
@@ -135,9 +134,9 @@ def _trouble(url: str, error: Exception) -> ProtogenError:
     hidden = error.__context__ if isinstance(error, IndexError) else error.__cause__
     below = hidden if isinstance(hidden, Exception) else error
     status = _status(below)
-    if status in (404, 410) or (below is error and isinstance(error, FileNotFoundError)):
+    if status in (404, 410) or (below is error and isinstance(error, FileNotFoundError | NotADirectoryError)):
         return NotFound(f"{shown(url)}: no such file; look at the address")
-    if status in (401, 403) or isinstance(error, PermissionError):
+    if status in (401, 403) or isinstance(error, PermissionError) or type(below).__name__ == "NoCredentialsError":
         return RemoteError(f"{shown(url)}: permission denied; give credentials that are allowed this")
     what = f"status {status}" if status else " ".join(str(below).split()) or type(below).__name__
     if status is not None and status < 500 and status not in PASSING:

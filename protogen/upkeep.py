@@ -17,6 +17,7 @@ from .disk import is_stale, names
 from .errors import IntegrityError, NotFound, SchemaError
 from .header import REMEDY, check_file, disk_error
 from .locks import is_held
+from .methods import METHODS
 from .spec import Spec
 from .store import Entry, Store
 
@@ -78,7 +79,8 @@ def prune(
     digest; it was written more than `older_than` seconds ago; the store, of which the oldest go first, is
     still larger than `max_size` bytes. Leftovers are temporary files and locks that no process has any
     more, the states of runs whose result is published, with `older_than` also of runs that were not
-    touched for so long, and empty folders. Claims and `.quarantine` stay. Raises DiskError.
+    touched for so long, and folders of the store that are empty. Claims and what lies in `.quarantine` stay.
+    Raises DiskError.
     """
     try:
         for found in itertools.chain(_unwanted(store, keep, older_than, max_size), _leftovers(store, older_than)):
@@ -86,12 +88,11 @@ def prune(
                 with contextlib.suppress(FileNotFoundError):  # gone meanwhile
                     (shutil.rmtree if found.path.is_dir() else os.unlink)(found.path)
             yield found
+        for folder in _folders(store.root) if not dry_run else ():
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # only where it is empty
     except OSError as error:
         raise disk_error(store.root, error) from error
-    for folder, _, _ in os.walk(store.root, topdown=False) if not dry_run else ():
-        if not folder.endswith(".claims"):
-            with contextlib.suppress(OSError):
-                os.rmdir(folder)  # only where it is empty
 
 
 def _unwanted(
@@ -150,6 +151,13 @@ def _stats(path: Path) -> Iterator[os.stat_result]:
     for each in (path, *_files(path)):
         with contextlib.suppress(FileNotFoundError):
             yield each.stat()
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    """What a store names, the deepest first: files among it, and nothing that another program keeps beside it."""
+    for place in (root / name for name in names(root) if name in (*METHODS, ".locks", ".quarantine", ".runs")):
+        yield from map(place.joinpath, names(place))
+        yield place
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""The store's figures, by hand: python tests/bench_store.py [parts|load|badfiles].
+"""The store's figures, by hand: python tests/bench_store.py [PART], one of these:
 
 parts: a file of 400 MB, read whole, by an eighth of its rows, the same with all blocks checked, and as the share of
 one rank in eight: the bytes read, the time, and the memory needed above that of the process before.
@@ -7,9 +7,16 @@ Each reading has a process of its own, and the file lies in the page cache.
 badfiles: an artifact that is cut at every byte of its header and 500 of its data, or of which every bit of the header
 or 2,000 of the data are flipped, one at a time, read in every way; then headers that would fill the memory, of the
 largest length that is read and of 100 MB: the most time, memory above that before, and characters of the message.
+faults: a generation, exact and with a descent, and a sync: each call on the disk fails in turn, once or from then on,
+with each error; an AssertionError where anything but a success or one line of error follows, a visible file is not
+sound, what was made is lost, or the next run does not succeed. Then how the cases ended.
+kills: 300 times one of eight processes is killed, which generate, publish rivals, prune and empty one store.
+crowd: 32 processes ask for one new Spec, ten times; then with locks that everybody gets. What they make differs.
+many: `protogen list` of 2,000 artifacts.
 """
 
 import ctypes
+import errno
 import multiprocessing
 import os
 import random
@@ -19,9 +26,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -84,12 +92,15 @@ def read_all(path: str) -> None:
     print(*(end - start for start, end in pairwise(times)))
 
 
+def compiled() -> dict[str, str]:
+    """An environment in which compiled modules are kept, as for anyone who has the package installed."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def fresh(*arguments: str) -> list[float]:
     """Run one reading in a process of its own and return the numbers that it prints."""
-    # Compiled modules are kept, as they are for anyone who has the package installed.
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     command = [sys.executable, __file__, *arguments]
-    printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(command, env=compiled(), capture_output=True, text=True, check=True).stdout
     return [float(word) for word in printed.split()]
 
 
@@ -210,6 +221,29 @@ def badfiles(folder: Path) -> None:
             )
 
 
+def faults(folder: Path) -> None:
+    from test_faults import ANY, CALLS, ERRORS, TASKS, Disk, Place
+
+    def sweep(place: Place, what: str, calls: Iterable[str], root: Path, lasting: bool) -> None:
+        began, ends = time.process_time(), Counter[tuple[str, str, int]]()
+        for call, code in product(calls, ERRORS):
+            for k in range(1, place.counts[call] + 1):
+                ends[call, errno.errorcode[code], place.fail(Disk(root, call, k, code, lasting)).code] += 1
+        print(f"{what}: {sum(ends.values())} cases in {time.process_time() - began:.0f} s of CPU, all sound")
+        for call in calls:
+            for code in ERRORS:
+                name = errno.errorcode[code]
+                found = {end: count for (*case, end), count in sorted(ends.items()) if case == [call, name]}
+                if found:
+                    print(f"    {call:<7} {name:<7} {', '.join(f'exit {end}: {n}' for end, n in found.items())}")
+
+    for task in TASKS:
+        place = Place(folder / f"faults-{task}", task)
+        sweep(place, f"{task}, once", CALLS, place.root, False)
+        sweep(place, f"{task}, from then on", (ANY, *CALLS), place.root, True)
+        sweep(place, f"{task}, from then on and everywhere", [ANY], place.folder, True)
+
+
 def permuted(made: "Prototypes", draw: random.Random) -> "Prototypes":
     """The same rows in another order: other content under the same Spec."""
     from protogen.solution import InMemory
@@ -230,7 +264,7 @@ def ask(root: Path, specs: list["Spec"], seed: int, done: Any) -> None:
             ensure(spec, store=root, force=action < 0.2)
         elif action < 0.8 and spec.options["start"] == "random":
             store.publish(permuted(generate(spec), draw), force=True)
-        elif action < 0.97:
+        elif action < 0.99:
             list(prune(store))
         else:
             for entry in store.entries():
@@ -341,6 +375,28 @@ def crowd(folder: Path) -> None:
             rounds(folder / "granted")
 
 
+def many(folder: Path) -> None:
+    from protogen import generate, resolve
+    from protogen.header import artifact_path
+    from protogen.prototypes import write
+
+    made, root = generate(resolve("ebv", d=8, n=16, start="random", steps=2)), folder / "many"
+    for seed in range(2000):
+        spec = replace(made.spec, seed=seed)
+        path = root / artifact_path(spec, seed + 1)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, replace(made, spec=spec))
+    print(f"`protogen list` of 2,000 artifacts, s: wall, CPU; load of the machine {os.getloadavg()[0]:.1f}")
+    for _ in range(TURNS):
+        before, began = os.times(), time.perf_counter()
+        command = [sys.executable, "-m", "protogen", "list", "--store", str(root)]
+        lines = subprocess.run(command, env=compiled(), capture_output=True, text=True, check=True).stdout.splitlines()
+        seconds, after = time.perf_counter() - began, os.times()
+        assert len(lines) == 2001
+        cpu = after.children_user + after.children_system - before.children_user - before.children_system
+        print(f"{seconds:8.2f} {cpu:8.2f}")
+
+
 def main() -> None:
     if sys.argv[1:2] == ["read_part"]:
         return read_part(*sys.argv[2:])
@@ -348,7 +404,7 @@ def main() -> None:
         return read_all(*sys.argv[2:])
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     with tempfile.TemporaryDirectory() as folder:
-        for part in (parts, load, badfiles, kills, crowd):
+        for part in (parts, load, badfiles, faults, kills, crowd, many):
             if sys.argv[1:] in ([], [part.__name__]):
                 part(Path(folder))
 

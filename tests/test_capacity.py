@@ -2,7 +2,10 @@
 
 import json
 import math
-import subprocess
+import multiprocessing
+import os
+import shutil
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,14 +14,15 @@ from typing import Any
 
 import pytest
 import torch
+from commands import Command, Ran, one_error
 from safetensors.torch import save_file
 
 from protogen import cli
 from protogen.access import load
 from protogen.bounds import max_lines
 from protogen.capacity import Capacity, End, capacity, sweep
-from protogen.errors import BadRequest, IntegrityError
-from protogen.header import read_header
+from protogen.errors import BadRequest
+from protogen.header import check_file, read_header
 from protogen.journal import Journal, Outcome, Probe
 from protogen.methods import method_of, resolve
 from protogen.pipeline import generate
@@ -30,30 +34,25 @@ EXACT = [(3, 5**-0.5, 6), (7, 1 / 3, 28), (23, 0.2, 276), (64, 0.125, 2112), (10
 # A search of four probes or more that takes less than a second.
 SEARCHED = {"d": 11, "alpha": 0.45, "max_n": 130, "steps": 60}
 AT_ONCE = Run(time_limit=1e-9)
-WORDS = ("--d", 11, "--alpha", 0.45, "--max-n", 130, "--steps", 60)
+WORDS = ("capacity", "--d", 11, "--alpha", 0.45, "--max-n", 130, "--steps", 60)
+FORK = multiprocessing.get_context("fork")
+
+pytestmark = pytest.mark.usefixtures("store", "one_thread")
 
 
-@pytest.fixture(autouse=True)
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A store that is not there yet, the one that PROTOGEN_STORE names, in an empty working directory."""
-    place = tmp_path / "store"
-    monkeypatch.setenv("PROTOGEN_STORE", str(place))
-    monkeypatch.chdir(tmp_path)
-    return place
+@pytest.fixture(scope="module")
+def searched(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Capacity:
+    """A search that came to its end, in a store of its own, which no test changes."""
+    return capacity(**SEARCHED, store=tmp_path_factory.mktemp("searched") / "store")
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Run `protogen capacity` in this process: exit code, stdout, stderr."""
-
-    def command(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["protogen", "capacity", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        assert isinstance(end.value.code, int)
-        return end.value.code, *capsys.readouterr()
-
-    return command
+def finished(searched: Capacity, store: Path) -> Capacity:
+    """The same, in the store of the test."""
+    assert searched.path is not None
+    there = searched.path.parents[2]
+    shutil.copytree(there, store)
+    return replace(searched, path=store / searched.path.relative_to(there))
 
 
 def tried(found: Capacity) -> list[Probe]:
@@ -107,9 +106,9 @@ def test_a_size_too_large_for_a_descent_is_left_to_max_n(monkeypatch: pytest.Mon
     assert found.n > 10**5
 
 
-def test_probes_go_beyond_the_catalogue(store: Path) -> None:
-    known = capacity(**SEARCHED, run=AT_ONCE).n
-    found = capacity(**SEARCHED)
+def test_probes_go_beyond_the_catalogue(finished: Capacity, store: Path) -> None:
+    known = capacity(**SEARCHED, run=AT_ONCE, store="other").n
+    found = finished
     assert known < found.n <= 130
     assert found.closed_form is None
     stats = measured(found.path)
@@ -153,8 +152,8 @@ def test_n_rises_with_d_and_alpha_and_stays_below_the_bound() -> None:
     assert any(cell.probes for cell in cells)
 
 
-def test_a_smaller_set_serves_for_larger_d_and_alpha(monkeypatch: pytest.MonkeyPatch) -> None:
-    small = capacity(**SEARCHED)
+def test_a_smaller_set_serves_for_larger_d_and_alpha(searched: Capacity, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = searched
     monkeypatch.setattr(Search, "following", lambda _: None)
     larger = capacity(12, 0.46, start=small.path)
     assert (larger.n, larger.closed_form) == (small.n, None)
@@ -189,10 +188,9 @@ def test_pruning_gives_up_where_nearly_all_pairs_violate() -> None:
     assert len(prune(rows, 0.5, 2, Run())) == 0
 
 
-def test_a_finished_search_answers_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = capacity(**SEARCHED)
+def test_a_finished_search_answers_at_once(finished: Capacity, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Search, "_probe", no_probe)
-    assert capacity(**SEARCHED) == first
+    assert capacity(**SEARCHED) == finished
 
 
 def test_other_requests_have_other_journals(store: Path) -> None:
@@ -217,36 +215,29 @@ def test_the_journal_keeps_the_probes_and_the_last_set(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["journal.json"]
 
 
-KILLED = """
-import os, signal, sys, torch
-torch.set_num_threads(1)
-from protogen.capacity import capacity
-from protogen.journal import Journal
-if sys.argv[1] == "kill":
-    save = Journal.save
-    def saved(self, probes, *rest, **how):
-        save(self, probes, *rest, **how)
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 warns of the test's own way
+def test_a_killed_search_goes_on_to_the_same_answer(searched: Capacity, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Journal.save
+
+    def save(self: Journal, probes: tuple[Probe, ...], *rest: Any, **how: Any) -> None:
+        real(self, probes, *rest, **how)
         if len(probes) == 3:
             os.kill(os.getpid(), signal.SIGKILL)
-    Journal.save = saved
-found = capacity(11, 0.45, max_n=130, steps=60, store=sys.argv[2], say=print)
-print([(p.n, p.outcome.value, p.coherence, p.kept, p.steps) for p in found.probes], found.path.name)
-"""
 
-
-def test_a_killed_search_goes_on_to_the_same_answer(tmp_path: Path) -> None:
-    def python(how: str, place: str) -> tuple[int, list[str]]:
-        line = [sys.executable, "-c", KILLED, how, str(tmp_path / place)]
-        ran = subprocess.run(line, capture_output=True, text=True, timeout=60)
-        return ran.returncode, ran.stdout.splitlines()
-
-    code, whole = python("run", "whole")
-    assert code == 0
-    assert python("kill", "killed") == (-9, [])
-    code, again = python("run", "killed")
-    assert (code, again) == (0, ["the search goes on after probe 3", *whole])
-    digests = [load("ebv", store=tmp_path / place).digest for place in ("whole", "killed")]
-    assert digests[0] == digests[1]
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "save", save)
+        process = FORK.Process(target=capacity, kwargs=SEARCHED, daemon=True)
+        process.start()
+        process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    said: list[str] = []
+    again = capacity(**SEARCHED, say=said.append)
+    assert said == ["the search goes on after probe 3"]
+    assert tried(again) == tried(searched)
+    assert searched.path is not None
+    assert again.path is not None
+    assert again.path.name == searched.path.name
+    assert load(again.path).digest == load(searched.path).digest
 
 
 def test_a_search_that_the_time_limit_ends_goes_on() -> None:
@@ -271,14 +262,14 @@ def interrupted_after(probes: int) -> Run:
     return Run(report=report)
 
 
-def test_an_interrupted_search_keeps_its_probes(store: Path) -> None:
+def test_an_interrupted_search_keeps_its_probes(searched: Capacity, store: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         capacity(**SEARCHED, run=interrupted_after(2))
     assert len(json.loads(journal(store).read_text())["probes"]) == 2
     said: list[str] = []
     found = capacity(**SEARCHED, say=said.append)
     assert said == ["the search goes on after probe 2"]
-    assert tried(found) == tried(capacity(**SEARCHED, store=store.parent / "other"))
+    assert tried(found) == tried(searched)
 
 
 def damage_text(path: Path) -> None:
@@ -319,27 +310,35 @@ def test_a_damaged_journal_begins_anew_and_says_so(damage: Callable[[Path], None
     assert said == [f"{journal(store)}: the journal, or the set that it names, is damaged; the search starts anew"]
 
 
-def test_a_set_that_is_gone_is_searched_anew_and_a_damaged_one_is_said() -> None:
+def test_a_set_that_is_gone_or_damaged_is_searched_anew(store: Path, capfd: pytest.CaptureFixture[str]) -> None:
     small = {"d": 5, "alpha": 0.3}
     first = capacity(**small)
     assert first.path is not None
-    first.path.write_bytes(first.path.read_bytes()[:-1])
-    with pytest.raises(IntegrityError, match="truncated"):
-        capacity(**small)
+
+    def anew() -> None:
+        said: list[str] = []
+        again = capacity(**small, say=said.append)
+        assert len(said) == 1
+        assert "its set of 7 lines is gone; the search starts anew" in said[0]
+        assert (again.path, tried(again)) == (first.path, tried(first))
+
     first.path.unlink()
-    said: list[str] = []
-    again = capacity(**small, say=said.append)
-    assert len(said) == 1
-    assert "its set of 7 lines is gone; the search starts anew" in said[0]
-    assert tried(again) == tried(first)
+    anew()
+    whole = first.path.read_bytes()
+    for damaged in (whole[:-1], whole[:-1] + bytes([whole[-1] ^ 1])):
+        first.path.write_bytes(damaged)
+        anew()
+        check_file(first.path)
+        assert capfd.readouterr().err.startswith("set aside as ")
+    assert len(list((store / ".quarantine").iterdir())) == 2
 
 
 class TestCommand:
-    def test_one_cell_has_its_probes(self, run: Callable[..., tuple[int, str, str]]) -> None:
-        code, out, err = run(*WORDS)
-        lines = out.splitlines()
+    def test_one_cell_has_its_probes(self, run: Command) -> None:
+        ran = run(*WORDS)
+        lines = ran.out.splitlines()
         found = capacity(**SEARCHED)
-        assert (code, err) == (0, "")
+        assert (ran.code, ran.err) == (0, "")
         assert lines[1].split()[:3] == ["11", "0.45", str(found.n)]
         assert f"{found.end}; by descent, {len(found.probes)} probes" in lines[1]
         assert [line.split()[:5] for line in lines[2:-1]] == [
@@ -348,37 +347,31 @@ class TestCommand:
         assert lines[-1] == f"  file  {found.path}"
 
     @pytest.mark.parametrize(("d", "alpha", "n"), [(3, "1/sqrt5", 6), (7, "1/3", 28), (64, "0.125", 2112)])
-    def test_the_maximum_is_called_so(
-        self, d: int, alpha: str, n: int, run: Callable[..., tuple[int, str, str]], store: Path
-    ) -> None:
-        code, out, err = run("--d", d, "--alpha", alpha)
-        row = out.splitlines()[1]
-        assert (code, err, row.split()[2:4]) == (0, "", [f"{n:,}"] * 2)
+    def test_the_maximum_is_called_so(self, d: int, alpha: str, n: int, run: Command, store: Path) -> None:
+        ran = run("capacity", "--d", d, "--alpha", alpha)
+        row = ran.out.splitlines()[1]
+        assert (ran.code, ran.err, row.split()[2:4]) == (0, "", [f"{n:,}"] * 2)
         assert "the maximum; by closed form" in row
         assert not store.exists()
 
-    def test_json_is_the_trace(self, run: Callable[..., tuple[int, str, str]]) -> None:
-        code, out, err = run(*WORDS, "--json")
-        (cell,) = json.loads(out)["cells"]
-        found = capacity(**SEARCHED)
-        assert (code, err) == (0, "")
-        assert cell == json.loads(json.dumps(found.to_dict()))
+    def test_json_is_the_trace(self, run: Command, finished: Capacity) -> None:
+        ran = run(*WORDS, "--json")
+        (cell,) = ran.document["cells"]
+        assert (ran.code, ran.err) == (0, "")
+        assert cell == json.loads(json.dumps(finished.to_dict()))
         assert [set(probe) for probe in cell["probes"]] == [
             {"n", "outcome", "coherence", "kept", "steps", "seconds"}
-        ] * len(found.probes)
-        assert (cell["n"], cell["maximum"], cell["path"]) == (found.n, False, str(found.path))
+        ] * len(finished.probes)
+        assert (cell["n"], cell["maximum"], cell["path"]) == (finished.n, False, str(finished.path))
 
-    def test_a_grid_is_one_table(self, run: Callable[..., tuple[int, str, str]]) -> None:
-        code, out, _ = run("--d", "5,3:4:1", "--alpha", "0.1:0.3:0.05,1/sqrt5", "--max-n", 30, "--steps", 20)
-        rows = [line.split() for line in out.splitlines()[1:]]
+    def test_a_grid_is_one_table(self, run: Command) -> None:
+        words = ("capacity", "--d", "5,3:4:1", "--alpha", "0.1:0.3:0.05,1/sqrt5", "--max-n", 30, "--steps", 20)
+        ran = run(*words)
+        rows = [line.split() for line in ran.out.splitlines()[1:]]
         alphas = ["0.1", "0.15", "0.2", "0.25", "0.3", "0.4472136"]
-        assert code == 0
+        assert ran.code == 0
         assert [row[:2] for row in rows] == [[d, alpha] for d in "345" for alpha in alphas]
-        assert run("--d", "5,3:4:1", "--alpha", "0.1:0.3:0.05,1/sqrt5", "--max-n", 30, "--steps", 20, "--quiet") == (
-            0,
-            "".join(f"{row[2]}\n" for row in rows),
-            "",
-        )
+        assert run(*words, "--quiet") == Ran(0, "".join(f"{row[2]}\n" for row in rows), "")
 
     def test_a_range_does_not_drift(self) -> None:
         assert cli.options.values("alpha", "0.1:0.3:0.05", cli.sizes._cosine) == [0.1, 0.15, 0.2, 0.25, 0.3]
@@ -386,38 +379,31 @@ class TestCommand:
         assert cli.options.values("alpha", "1/3, .2", cli.sizes._cosine) == [0.2, 1 / 3]
         assert cli.options.values("d", "50:200:50,100", int) == [50, 100, 150, 200]
 
-    def test_a_picture_of_the_grid(self, run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    def test_a_picture_of_the_grid(self, run: Command, tmp_path: Path) -> None:
         pytest.importorskip("matplotlib")
         words = ("--d", "3,200", "--alpha", "0.2,0.3", "--max-n", 300, "--plot", tmp_path / "figure.png")
-        assert run(*words)[0] == 0
+        assert run("capacity", *words).code == 0
         assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
 
     def test_a_picture_that_cannot_be_made_is_refused_before_any_work(
-        self, run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+        self, run: Command, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(Search, "_probe", no_probe)
-        code, out, err = run(*WORDS, "--plot", "nowhere/figure.png")
-        assert (code, out) == (4, "")
-        assert "nowhere/figure.png" in err
+        one_error(run(*WORDS, "--plot", "nowhere/figure.png"), 4, "nowhere/figure.png")
         monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-        code, out, err = run(*WORDS, "--plot", "figure.png")
-        assert (code, out) == (2, "")
-        assert "pip install 'protogen-codes[plot]'" in err
+        one_error(run(*WORDS, "--plot", "figure.png"), 2, "pip install 'protogen-codes[plot]'")
 
-    def test_ctrl_c_says_how_to_go_on(
-        self, run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, store: Path
-    ) -> None:
+    def test_ctrl_c_says_how_to_go_on(self, run: Command, monkeypatch: pytest.MonkeyPatch, store: Path) -> None:
         from protogen.display import Display
 
         stop = interrupted_after(2).report
         with monkeypatch.context() as patched:
             patched.setattr(Display, "step", lambda _, at: stop and stop(at))
-            code, out, err = run(*WORDS)
-        assert (code, out) == (130, "")
-        assert err == "interrupted: the same command goes on after the last finished probe\n"
+            ran = run(*WORDS)
+        assert ran == Ran(130, "", "interrupted: the same command goes on after the last finished probe\n")
         assert len(json.loads(journal(store).read_text())["probes"]) == 2
-        code, _, err = run(*WORDS)
-        assert (code, err) == (0, "the search goes on after probe 2\n")
+        again = run(*WORDS)
+        assert (again.code, again.err) == (0, "the search goes on after probe 2\n")
 
     @pytest.mark.parametrize(
         ("words", "says"),
@@ -445,13 +431,8 @@ class TestCommand:
             (("--alpha", None), "Missing option '--alpha'"),
         ],
     )
-    def test_a_wrong_input_is_one_line(
-        self, words: tuple[Any, ...], says: str, run: Callable[..., tuple[int, str, str]], store: Path
-    ) -> None:
+    def test_a_wrong_input_is_one_line(self, words: tuple[Any, ...], says: str, run: Command, store: Path) -> None:
         given = {"--d": 10, "--alpha": 0.2} | {words[0]: words[1]}
-        code, out, err = run(*(part for pair in given.items() if pair[1] is not None for part in pair))
-        assert (code, out) == (2, "")
-        assert err.startswith("error: ")
-        assert err.count("\n") == 1
-        assert says in err
+        words = (part for pair in given.items() if pair[1] is not None for part in pair)
+        one_error(run("capacity", *words), 2, says)
         assert not store.exists()

@@ -1,8 +1,8 @@
 """The command line as its users meet it: results, messages, exit codes, and nothing left behind."""
 
 import dataclasses
-import json
 import math
+import multiprocessing
 import os
 import pickle
 import pty
@@ -11,69 +11,30 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from commands import Command, Ran, flip, make, one_error
 from safetensors.torch import save_file
 
 import protogen
-from protogen import cli, display
+from protogen import display
 from protogen.bounds import coherence_bound
 from protogen.header import read_header
 from protogen.prototypes import read, write
 from protogen.store import Store
 
 TOO_LARGE = 10**30
+FORK = multiprocessing.get_context("fork")
 OPTIONS = "d n alpha seed start steps time-limit device tile store json quiet force strict update"
 # Welch for (5, 12) is sqrt(7 / 55) = .356753: in three steps no descent gets to .36.
 RANDOM = ("ebv", "--d", 5, "--n", 12, "--start", "random", "--steps", 3)
 # Welch for (100, 2000) is sqrt(1900 / (100 * 1999)) = .0975, which no descent comes within 3% of.
 ENDLESS = ("ebv", "--d", 100, "--n", 2000, "--start", "random", "--alpha", 0.1, "--steps", 1000000)
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What a command did."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        """All of stdout as one JSON document without NaN."""
-        return json.loads(self.out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-
-
-Command = Callable[..., Ran]
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A store that is not there yet, the one that PROTOGEN_STORE names, in an empty working directory."""
-    place = tmp_path / "store"
-    monkeypatch.setenv("PROTOGEN_STORE", str(place))
-    monkeypatch.chdir(tmp_path)
-    return place
-
-
-@pytest.fixture
-def run(store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run a command in this process."""
-
-    def command(*words: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["protogen", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = capsys.readouterr()
-        assert isinstance(end.value.code, int)
-        return Ran(end.value.code, out, err)
-
-    return command
 
 
 @pytest.fixture
@@ -84,7 +45,7 @@ def children() -> Iterator[list[subprocess.Popen[str]]]:
     for child in started:
         child.kill()
         child.wait()
-        for stream in (child.stdin, child.stdout, child.stderr):
+        for stream in (child.stdout, child.stderr):
             if stream:
                 stream.close()
 
@@ -95,7 +56,7 @@ def start(store: Path, children: list[subprocess.Popen[str]]) -> Callable[..., s
 
     def command(*words: object, first: str | None = None, **how: Any) -> subprocess.Popen[str]:
         python = ["-m", "protogen"] if first is None else ["-c", f"{first}\nfrom protogen.cli import main; main()"]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **how}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **how}
         plain = {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": ""}
         line = [sys.executable, *python, *map(str, words)]
         child = subprocess.Popen(line, text=True, env={**os.environ, **plain}, **pipes)
@@ -119,22 +80,6 @@ def artifacts(store: Path) -> list[Path]:
     """The files of a store but for its claims and the states of its runs; whatever is left over is among them."""
     kept = (p for p in store.rglob("*") if p.is_file() and ".runs" not in p.parts)
     return sorted(p for p in kept if p.parent.name != ".claims")
-
-
-def one_error(ran: Ran, code: int, *says: object) -> None:
-    """A refusal: its exit code, one line on stderr that says why, nothing else."""
-    assert ran.code == code, ran.err
-    assert ran.out == ""
-    assert re.fullmatch(r"error: [^\n]+\n", ran.err), ran.err
-    for word in says:
-        assert str(word) in ran.err
-
-
-def flip(path: Path, offset: int) -> None:
-    """Flip one bit of the byte at `offset`."""
-    data = bytearray(path.read_bytes())
-    data[offset] ^= 1
-    path.write_bytes(data)
 
 
 def raiser(error: BaseException) -> Callable[..., None]:
@@ -188,7 +133,7 @@ class TestEbv:
 
     def test_store_option_comes_before_the_environment(self, run: Command, store: Path, tmp_path: Path) -> None:
         other = tmp_path / "other"
-        path = Path(run("ebv", "--d", 3, "--n", 3, "--quiet", "--store", other).out.strip())
+        path = make(run, "ebv", "--d", 3, "--n", 3, "--store", other)
         assert path.is_relative_to(other)
         assert not store.exists()
 
@@ -208,7 +153,7 @@ class TestEbv:
 
     @pytest.mark.parametrize("force", [(), ("--force",)])
     def test_a_damaged_file_is_set_aside_and_generated(self, run: Command, store: Path, force: tuple[str, ...]) -> None:
-        path = Path(run(*RANDOM, "--quiet").out.strip())
+        path = make(run, *RANDOM)
         os.truncate(path, path.stat().st_size - 1)
         damaged = path.read_bytes()
         ran = run(*RANDOM, "--quiet", *force)
@@ -338,8 +283,8 @@ class TestShow:
         assert f"{made.document['stats']['coherence']['value']:.6f}" in ran.out
 
     def test_does_not_read_the_data(self, run: Command) -> None:
-        path = Path(run(*RANDOM, "--quiet").out.strip())
-        flip(path, path.stat().st_size - 1)
+        path = make(run, *RANDOM)
+        flip(path)
         assert run("show", path).code == 0
 
 
@@ -362,7 +307,7 @@ class TestList:
         assert len(ran.out.splitlines()) == 3
 
     def test_names_a_damaged_file(self, run: Command) -> None:
-        path = Path(run(*RANDOM, "--quiet").out.strip())
+        path = make(run, *RANDOM)
         os.truncate(path, 100)
         run("ebv", "--d", 4, "--n", 3)
         ran = run("list")
@@ -514,7 +459,7 @@ class TestVerify:
         assert (checked["path"], checked["differences"], checked["stats"]) == (made["path"], [], made["stats"])
 
     def test_a_better_coherence_recorded_than_measured(self, run: Command, tmp_path: Path) -> None:
-        sound = read(run(*RANDOM, "--quiet").out.strip())
+        sound = read(make(run, *RANDOM))
         assert sound.stats
         was = sound.stats.coherence.value
         better = dataclasses.replace(sound.stats.coherence, value=0.9 * was)
@@ -526,7 +471,7 @@ class TestVerify:
         assert len(ran.document["differences"]) == 1
 
     def test_a_better_coherence_guaranteed_than_measured(self, run: Command, tmp_path: Path) -> None:
-        sound = read(run(*RANDOM, "--quiet").out.strip())
+        sound = read(make(run, *RANDOM))
         assert sound.stats
         path = tmp_path / "better.safetensors"
         write(path, dataclasses.replace(sound, facts={"guaranteed_coherence": 0.125}))
@@ -597,7 +542,7 @@ class TestWrongRequests:
 
     @pytest.mark.parametrize("command", ["stats", "verify"])
     def test_how_to_measure(self, run: Command, command: str) -> None:
-        path = run(*RANDOM, "--quiet").out.strip()
+        path = make(run, *RANDOM)
         one_error(run(command, path, "--tile", 0), 2, "tile is 0")
         one_error(run(command, path, "--device", "gpu"), 2, "'gpu'", "cpu")
 
@@ -647,8 +592,7 @@ class TestWrongFiles:
     @pytest.fixture
     def path(self, run: Command, tmp_path: Path) -> Path:
         """A sound artifact outside any store."""
-        path = Path(run(*RANDOM, "--quiet").out.strip())
-        return path.rename(tmp_path / "file.safetensors")
+        return make(run, *RANDOM).rename(tmp_path / "file.safetensors")
 
     @pytest.mark.parametrize("command", ["show", "stats", "verify"])
     def test_missing(self, run: Command, tmp_path: Path, command: str) -> None:
@@ -686,7 +630,7 @@ class TestWrongFiles:
         one_error(run(command, path), 5, path)
 
     def test_a_flipped_bit_in_the_data(self, run: Command, path: Path) -> None:
-        flip(path, path.stat().st_size - 10)
+        flip(path, -10)
         one_error(run("verify", path), 5, path, "sha256")
 
     @pytest.mark.parametrize("command", ["show", "verify"])
@@ -790,34 +734,35 @@ class TestInterrupted:
         assert tree(tmp_path) == []
 
 
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 warns of the test's own way
 class TestTwoAtOnce:
-    READY = "import sys, torch, protogen.pipeline, protogen.descent; print('ready', flush=True); sys.stdin.readline()"
+    def both(self, run: Command, *commands: tuple[object, ...]) -> list[Ran]:
+        """Run the commands in processes of their own, all together."""
+        barrier, ended = FORK.Barrier(len(commands)), FORK.SimpleQueue()
 
-    def both(self, start: Callable[..., subprocess.Popen[str]], *commands: tuple[object, ...]) -> list[Ran]:
-        """Start the commands in processes that have loaded everything, all together."""
-        waiting = [start(*words, first=self.READY) for words in commands]
-        for child in waiting:
-            assert child.stdout
-            assert child.stdout.readline() == "ready\n"
-        for child in waiting:
-            assert child.stdin
-            child.stdin.write("go\n")
-            child.stdin.flush()
-        return [finish(child) for child in waiting]
+        def work(index: int, words: tuple[object, ...]) -> None:
+            barrier.wait(50)
+            ended.put((index, run(*words)))
 
-    def test_of_the_same_end_with_one_file(
-        self, run: Command, start: Callable[..., subprocess.Popen[str]], store: Path
-    ) -> None:
-        first, second = self.both(start, *[(*RANDOM, "--quiet")] * 2)
+        processes = [FORK.Process(target=work, args=each, daemon=True) for each in enumerate(commands)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(50)
+        assert [process.exitcode for process in processes] == [0] * len(commands)
+        return [ran for _, ran in sorted((ended.get() for _ in commands), key=itemgetter(0))]
+
+    def test_of_the_same_end_with_one_file(self, run: Command, store: Path) -> None:
+        first, second = self.both(run, *[(*RANDOM, "--quiet")] * 2)
         assert first == second == Ran(0, f"{artifacts(store)[0]}\n", "")
         assert len(artifacts(store)) == 1
         assert run("verify", artifacts(store)[0]).code == 0
 
-    def test_of_different_ones_get_a_version_each(
-        self, run: Command, start: Callable[..., subprocess.Popen[str]], store: Path
-    ) -> None:
-        made = self.both(start, *[(*RANDOM, "--json", "--seed", seed) for seed in (1, 2)])
+    def test_of_different_ones_get_a_version_each(self, run: Command, store: Path) -> None:
+        made = self.both(run, *[(*RANDOM, "--json", "--seed", seed) for seed in (1, 2)])
         assert [(ran.code, ran.err) for ran in made] == [(0, "")] * 2
+        assert [ran.document["spec"]["seed"] for ran in made] == [1, 2]
         assert {ran.document["version"] for ran in made} == {1, 2}
         assert artifacts(store) == sorted(Path(ran.document["path"]) for ran in made)
         for path in artifacts(store):
@@ -828,14 +773,14 @@ class TestStarting:
     def test_what_needs_no_torch_loads_none(
         self, run: Command, start: Callable[..., subprocess.Popen[str]], store: Path
     ) -> None:
-        path = run(*RANDOM, "--quiet").out.strip()
+        path = make(run, *RANDOM)
         commands = [
             ["--help"],
             ["ebv", "--help"],
             [*map(str, RANDOM), "--json"],  # a hit
             [*map(str, RANDOM), "--alpha", "0.01"],
             ["ebv", "--d", "1000", "--n", "10000000000"],
-            ["show", path],
+            ["show", str(path)],
             ["list"],
         ]
         script = f"""
@@ -859,14 +804,15 @@ sys.argv[1:] = ["list"]
         first = run(*RANDOM, "--json")
         assert finish(start(*RANDOM, "--json")) == first
 
-    def test_help_names_every_option(self, start: Callable[..., subprocess.Popen[str]]) -> None:
-        ran = finish(start("ebv", "--help"))
+    def test_help_names_every_option(self, run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COLUMNS", "100")
+        ran = run("ebv", "--help")
         assert (ran.code, ran.err) == (0, "")
         named = set(re.findall(r"--([a-z-]+)", ran.out))
         assert named >= set(OPTIONS.split())
 
-    def test_help_names_every_command(self, start: Callable[..., subprocess.Popen[str]]) -> None:
-        ran = finish(start("--help"))
+    def test_help_names_every_command(self, run: Command) -> None:
+        ran = run("--help")
         assert (ran.code, ran.err) == (0, "")
         for name in ("ebv", "show", "stats", "verify", "list"):
             assert re.search(rf"^\W+{name}\s", ran.out, re.MULTILINE)
@@ -915,12 +861,16 @@ class TestStdout:
         assert re.fullmatch(r"error: [^\n]+\n", err)
 
     def test_a_path_that_is_no_text(
-        self, start: Callable[..., subprocess.Popen[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self,
+        run: Command,
+        start: Callable[..., subprocess.Popen[str]],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setenv("PYTHONIOENCODING", "utf-8:strict")
         place = os.fsdecode(bytes(tmp_path) + b"/\xff")
-        child = start("ebv", "--d", 3, "--n", 3, "--quiet", "--store", place, errors="surrogateescape")
-        ran = finish(child)
-        assert (ran.code, ran.err) == (0, "")
-        assert Path(ran.out.strip()).is_relative_to(place)
-        assert Path(ran.out.strip()).exists()
+        words = ("ebv", "--d", 3, "--n", 3, "--store", place)
+        path = make(run, *words)
+        assert path.is_relative_to(place)
+        assert path.exists()
+        assert finish(start(*words, "--quiet", errors="surrogateescape")) == Ran(0, f"{path}\n", "")

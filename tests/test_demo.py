@@ -5,18 +5,17 @@ import json
 import math
 import struct
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from commands import Command, one_error
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from torch.nn import functional as F
 
-from protogen.cli import main
 from protogen.cli.demo import USUAL
 from protogen.demo import contestants, glyphs, tasks, training
 from protogen.demo.contestants import HEADS, TrainedSubcenters, build, likeliest, spec_of
@@ -29,23 +28,6 @@ from protogen.errors import BadRequest, DiskError, IntegrityError, NotFound
 from protogen.nn import subcenter_loss
 
 TRIAL = Trial("digits", 10, "0" * 12, 1.0, "learned", None, 4, 0, 2)
-
-
-Demo = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Demo:
-    """Run `protogen demo` in an empty folder, with a store in it: code, output, messages."""
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["protogen", "demo", *words, "--store", "store"])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        return int(stop.value.code or 0), *capsys.readouterr()
-
-    monkeypatch.chdir(tmp_path)
-    return run
 
 
 def row(head: str = "learned", seed: int = 0, accuracy: float = 90.0, d: int = 4) -> Row:
@@ -412,25 +394,27 @@ def test_plan_leaves_out_what_does_not_exist_unless_asked_for() -> None:
 # --- the command
 
 
-def test_the_command_goes_on_after_the_last_row(demo: Demo, tmp_path: Path) -> None:
-    words = ["--task", "digits", "--heads", "learned,ebv", "--epochs", "1", "--d", "4", "--seeds"]
-    code, first, _ = demo(*words, "1", "--json")
-    assert code == 0
-    file = tmp_path / "protogen-demo.jsonl"
+def test_the_command_goes_on_after_the_last_row(run: Command, store: Path) -> None:
+    words = ("demo", "--task", "digits", "--heads", "learned,ebv", "--epochs", 1, "--d", 4, "--store", "sets")
+    first = run(*words, "--seeds", 1, "--json")
+    assert first.code == 0
+    file = Path("protogen-demo.jsonl")
     kept = file.read_bytes()
-    code, table, said = demo(*words, "2")
-    assert code == 0
+    second = run(*words, "--seeds", 2)
+    assert second.code == 0
     assert file.read_bytes().startswith(kept)
-    assert [line.split("  ")[0] for line in said.splitlines() if "accuracy" in line] == ["3/4", "4/4"]
-    code, third, said = demo(*words, "2", "--json")
-    assert (code, said) == (0, "")
-    document = json.loads(third)
-    assert [one["head"] for one in document["comparisons"]] == ["learned", "ebv"]
-    assert document["rows"][:2] == json.loads(first)["rows"]
-    assert table.splitlines() == table_lines(compare([Row.from_dict(one) for one in document["rows"]]))
+    assert [line.split("  ")[0] for line in second.err.splitlines() if "accuracy" in line] == ["3/4", "4/4"]
+    third = run(*words, "--seeds", 2, "--json")
+    assert (third.code, third.err) == (0, "")
+    rows = third.document["rows"]
+    assert [one["head"] for one in third.document["comparisons"]] == ["learned", "ebv"]
+    assert rows[:2] == first.document["rows"]
+    assert second.out.splitlines() == table_lines(compare([Row.from_dict(one) for one in rows]))
+    assert Path("sets").exists()
+    assert not store.exists()
 
 
-def test_an_interruption_keeps_the_rows_that_ended(demo: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interruption_keeps_the_rows_that_ended(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     real, ended = training.train, []
 
     def train(trial: Trial, *rest: object) -> Row:
@@ -440,10 +424,10 @@ def test_an_interruption_keeps_the_rows_that_ended(demo: Demo, tmp_path: Path, m
         return real(trial, *rest)
 
     monkeypatch.setattr(training, "train", train)
-    code, table, said = demo("--task", "digits", "--heads", "learned", "--d", "4", "--seeds", "2", "--epochs", "1")
-    assert (code, table) == (130, "")
-    assert said.splitlines()[-1] == "interrupted: the same command goes on after the last finished row"
-    assert list(RowFile(tmp_path / "protogen-demo.jsonl").rows()) == ended
+    ran = run("demo", "--task", "digits", "--heads", "learned", "--d", 4, "--seeds", 2, "--epochs", 1)
+    assert (ran.code, ran.out) == (130, "")
+    assert ran.err.splitlines()[-1] == "interrupted: the same command goes on after the last finished row"
+    assert list(RowFile(Path("protogen-demo.jsonl")).rows()) == ended
 
 
 def test_the_picture_is_drawn(tmp_path: Path) -> None:
@@ -475,12 +459,8 @@ def test_the_picture_is_drawn(tmp_path: Path) -> None:
         (["--task", "digits", "--plot", "a.pdf"], 2, "allowed is a file name that ends in .png"),
     ],
 )
-def test_wrong_input_is_one_line(demo: Demo, words: list[str], code: int, message: str) -> None:
-    got, out, said = demo(*words)
-    assert (got, out) == (code, "")
-    assert message in said
-    assert said.count("\n") == 1
-    assert said.startswith("error: ")
+def test_wrong_input_is_one_line(run: Command, words: list[str], code: int, message: str) -> None:
+    one_error(run("demo", *words), code, message)
 
 
 def test_tasks_are_those_of_the_command() -> None:

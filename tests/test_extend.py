@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import Command, one_error
 from torch.nn.functional import normalize
 
 from protogen.access import ensure, load
-from protogen.cli import main
 from protogen.descent import Sliced, evaluate
 from protogen.errors import BadRequest
 from protogen.methods import resolve
@@ -16,11 +16,7 @@ from protogen.methods.uniform import Potential
 from protogen.prototypes import Prototypes
 from protogen.solution import Run, Status
 
-
-@pytest.fixture(autouse=True)
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("PROTOGEN_STORE", str(tmp_path))
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("store")
 
 
 def extended(base: Prototypes, n: int, alpha: float | None = None, **params: object) -> Prototypes:
@@ -133,27 +129,18 @@ def test_the_file_must_be_at_hand() -> None:
         ensure(resolve("ebv", d=20, n=40, alpha=0.35, extends=str(base.path)))
 
 
-def test_the_command(store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(run: Command) -> None:
     base = ensure(resolve("ebv", d=20, n=60, alpha=0.36, start="random"))
-
-    def run(*words: object) -> tuple[object, str, str]:
-        monkeypatch.setattr("sys.argv", ["protogen", "extend", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        return end.value.code, *capsys.readouterr()
-
-    code, out, err = run(base.path, "--n", 80, "--alpha", 0.36, "--quiet")
-    assert (code, err) == (0, "")
-    found = load(Path(out.strip()))
+    ran = run("extend", base.path, "--n", 80, "--alpha", 0.36, "--quiet")
+    assert (ran.code, ran.err) == (0, "")
+    found = load(Path(ran.out.strip()))
     assert torch.equal(found.rows(0, 60), base.tensor)
     assert load("ebv", d=20, n=80, extends=str(base.path)).path == found.path
-    for words, number in (
+    for words, code in (
         ((base.path, "--n", 50), 2),
         ((base.path, "--n", "many"), 2),
         ((base.path, "--n", 80, "--alpha", 2), 2),
         ((base.path,), 2),
-        ((store / "nothing.safetensors", "--n", 80), 3),
+        (("nothing.safetensors", "--n", 80), 3),
     ):
-        code, out, err = run(*words)
-        assert (code, out, err.count("\n")) == (number, "", 1), err
-        assert err.startswith("error: ")
+        one_error(run("extend", *words), code)

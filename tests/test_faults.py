@@ -1,4 +1,4 @@
-"""A disk that fails: at any one call, or from one call on, a command ends well or says why, and loses nothing."""
+"""A disk that fails, at one call or from one call on: a command ends well or says why, and nothing is lost."""
 
 import _pyio
 import builtins
@@ -20,13 +20,20 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from commands import Ran, done
 
-from protogen import checkpoint, cli
+from protogen import checkpoint, cli, prototypes, store
+from protogen.access import ensure
 from protogen.display import Display
-from protogen.header import check_file, parse_path
+from protogen.errors import DiskError, NotFound
+from protogen.header import Header, check_file, parse_path
+from protogen.methods import resolve
+from protogen.prototypes import read
+from protogen.store import Store
+from protogen.upkeep import prune
 
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS)
-# What stands for each call, and which of the arguments say on what: 2 are two paths, 0 is a descriptor.
+# The functions of `os` behind each call, and how many paths they are given first; 0: a descriptor.
 CALLS: Mapping[str, Mapping[str, int]] = {
     "open": {"open": 1},
     "write": {"write": 0, "sendfile": 0},
@@ -37,12 +44,19 @@ CALLS: Mapping[str, Mapping[str, int]] = {
     "mkdir": {"mkdir": 1},
 }
 ANY = "any"  # all of them together
-OUTCOMES = {0: "done", 1: "unmet", 2: "refused", 3: "not found", 4: "disk", 5: "integrity", 6: "remote"}
+FORMULA = ("ebv", "--d", 4, "--n", 4)
+OTHER = ("ebv", "--d", 4, "--n", 3)
+DRAWN = ("ebv", "--d", 4, "--n", 6, "--start", "random", "--steps", 3)
+TASKS = {
+    "exact": FORMULA,
+    "statistical": ("ebv", "--d", 5, "--n", 12, "--start", "random", "--steps", 300),
+    "sync": ("sync", "--remote", "remote"),  # one is there, one a formula gives, one the remote alone has
+}
 
 
 @dataclass
 class Disk:
-    """A folder whose `call` fails with `error` when it comes for the k-th time, and with `lasting` from then on.
+    """A folder whose `call` fails when it comes for the k-th time, and with `lasting` from then on.
 
     Files are opened by Python's own model of them, which comes down to the calls of `os`; of a write that
     fails one half is written. `counts` are the calls that came.
@@ -61,19 +75,20 @@ class Disk:
         return 0 < self.k <= self.counts[self.call]
 
     @contextlib.contextmanager
-    def mounted(self) -> Iterator["Disk"]:
+    def mounted(self) -> Iterator[None]:
         """Have it in place."""
         with contextlib.ExitStack() as stack:
-            for call, names in CALLS.items():
-                for name, paths in names.items():
+            for call, functions in CALLS.items():
+                for name, paths in functions.items():
                     stack.enter_context(patch.object(os, name, self._failing(call, getattr(os, name), paths)))
+            opener = self._opener(io.open)
             for module in (io, builtins):
-                stack.enter_context(patch.object(module, "open", self._opener(io.open)))
-            yield self
+                stack.enter_context(patch.object(module, "open", opener))
+            yield
 
     def _failing(self, call: str, real: Callable[..., Any], paths: int) -> Callable[..., Any]:
         def act(*args: Any, **options: Any) -> Any:
-            if any(map(self._is_mine, args[: paths or 1], [options.get("dir_fd")] * 2)):
+            if any(self._is_mine(file, options.get("dir_fd")) for file in args[: paths or 1]):
                 self.counts.update((call, ANY))
                 if self.call in (call, ANY) and (self.counts[self.call] == self.k or (self.lasting and self.failed)):
                     if real.__name__ == "write":
@@ -85,11 +100,11 @@ class Disk:
 
     def _opener(self, real: Callable[..., Any]) -> Callable[..., Any]:
         def opened(file: Any, *args: Any, **options: Any) -> Any:
-            return (_pyio.open if self._is_mine(file, None) else real)(file, *args, **options)  # type: ignore[operator]
+            return (_pyio.open if self._is_mine(file) else real)(file, *args, **options)  # type: ignore[operator]
 
         return opened
 
-    def _is_mine(self, file: Any, folder: int | None) -> bool:
+    def _is_mine(self, file: Any, folder: int | None = None) -> bool:
         if isinstance(file, int):
             path = os.readlink(f"/proc/self/fd/{file}")
         else:
@@ -97,77 +112,73 @@ class Disk:
         return Path(os.path.normpath(path)).is_relative_to(self.root)
 
 
-@dataclass(frozen=True)
-class Ran:
-    """What a command did, and how many steps of descents it took."""
-
-    code: int
-    out: str
-    err: str
-    steps: int
-
-
-FORMULA = ("ebv", "--d", 4, "--n", 4)
-OTHER = ("ebv", "--d", 4, "--n", 3)
-DRAWN = ("ebv", "--d", 4, "--n", 6, "--start", "random", "--steps", 3)
-TASKS = {
-    "exact": FORMULA,
-    "statistical": ("ebv", "--d", 5, "--n", 12, "--start", "random", "--steps", 300),
-    "sync": ("sync", "--remote", "remote"),  # one is there, one a formula gives, one only the remote has
-}
-
-
 class Place:
-    """A task in a folder of its own, with a store and perhaps a remote and a lock, beside one where there is room."""
+    """A task in a folder with a store, perhaps a remote and a lock, beside `spare`, the system's temporary folder."""
 
     def __init__(self, folder: Path, task: str) -> None:
-        self.root, self.spare, self._fresh = (folder.resolve() / name for name in ("root", "spare", "fresh"))
-        self._words = TASKS[task]
+        self.folder = folder.resolve()
+        self.root, self.spare, self._fresh = (self.folder / name for name in ("root", "spare", "fresh"))
+        self._words, self._steps = TASKS[task], itertools.count()
         for path in (self.root, self.spare):
             path.mkdir(parents=True)
         if task == "sync":
             for name, words in {"formula": FORMULA, "other": OTHER, "drawn": DRAWN}.items():
-                self.run("lock", "add", name, self.run(*words, "--quiet").out.strip())
+                done(self.run("lock", "add", name, done(self.run(*words, "--quiet"))))
             (self.root / "store").rename(self.root / "remote")
             shutil.rmtree(self.root / "remote/ebv/d4-n3")
-            self.run(*FORMULA)
+            done(self.run(*FORMULA))
         self.root.rename(self._fresh)
-        self.outcomes: Counter[tuple[str, str, str]] = Counter()
-        with self._anew(Disk(self.root)) as disk:
-            ran = self.run(*self._words)
-        assert (ran.code, ran.err) == (0, "")
-        self.calls = disk.counts
-        self._files, self._steps = self._sound(), ran.steps
+        whole = Disk(self.root)
+        self._begin(whole)
+        self.counts, self._files = whole.counts, self._sound()
 
-    @contextlib.contextmanager
-    def _anew(self, disk: Disk) -> Iterator[Disk]:
-        """Begin again, on this disk."""
-        for path in (self.root, self.spare):
-            shutil.rmtree(path, ignore_errors=True)
-        shutil.copytree(self._fresh, self.root)
-        self.spare.mkdir()
-        with disk.mounted():
-            yield disk
+    def fail(self, disk: Disk) -> Ran:
+        """Do the task on a disk that fails, then on one that does not; say how the first ended."""
+        ran = self._begin(disk)
+        worked = next(self._steps) > 0
+        assert disk.failed
+        assert sum(line.startswith("error: ") for line in ran.err.splitlines()) == (ran.code != 0), ran
+        assert "Traceback" not in ran.err
+        there = self._sound()
+        assert there.items() <= self._files.items()
+        if ran.code == 0:
+            assert there == self._files
+        elif worked and there != self._files and disk.root == self.root:
+            kept = re.search(r"what was made lies in (\S+)\n", ran.err)
+            assert kept, ran
+            assert check_file(kept[1]).digest in self._files.values()
+        done(self.run(*self._words))
+        assert self._sound() == self._files
+        return ran
 
     def run(self, *words: object) -> Ran:
         """Run a command in this process; a descent has its state written every 66 steps or so."""
-        out, err, steps, clock = io.StringIO(), io.StringIO(), itertools.count(), itertools.count(0.0, 0.15)
+        out, err, clock = io.StringIO(), io.StringIO(), itertools.count(0.0, 0.15)
+        self._steps = itertools.count()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PROTOGEN_")}
         with (
             contextlib.chdir(self.root),
             patch.dict(os.environ, {**environment, "PROTOGEN_STORE": "store"}, clear=True),
             patch.object(sys, "argv", ["protogen", *map(str, words)]),
             patch.object(tempfile, "tempdir", str(self.spare)),
-            patch.object(Display, "step", lambda *_: next(steps)),
+            patch.object(Display, "step", lambda *_: next(self._steps)),
             patch.object(checkpoint, "time", SimpleNamespace(monotonic=lambda: next(clock))),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
+            pytest.raises(SystemExit) as end,
         ):
-            try:
-                cli.main()
-            except SystemExit as end:
-                return Ran(int(end.code or 0), out.getvalue(), err.getvalue(), next(steps))
-        raise AssertionError("it ends with a code")
+            cli.main()
+        assert isinstance(end.value.code, int)
+        return Ran(end.value.code, out.getvalue(), err.getvalue())
+
+    def _begin(self, disk: Disk) -> Ran:
+        """Do the task from the start, on this disk."""
+        for path in (self.root, self.spare):
+            shutil.rmtree(path, ignore_errors=True)
+        shutil.copytree(self._fresh, self.root)
+        self.spare.mkdir()
+        with disk.mounted():
+            return self.run(*self._words)
 
     def _sound(self) -> dict[str, str]:
         """See that every visible file of the store and the remote is sound; their digests."""
@@ -180,22 +191,112 @@ class Place:
                     digests["/".join(parts)] = check_file(path).digest
         return digests
 
-    def fail(self, disk: Disk) -> None:
-        """Do the task on a disk that fails, and once more on one that does not."""
-        with self._anew(disk):
-            ran = self.run(*self._words)
-        assert disk.failed
-        said = [line for line in ran.err.splitlines() if line.startswith("error: ")]
-        assert "Traceback" not in ran.err
-        assert len(said) == (ran.code != 0), ran
-        assert self._sound().items() <= self._files.items()
-        if ran.code == 0:
-            assert self._sound() == self._files
-        elif ran.steps and self._sound() != self._files:
-            kept = re.search(r"what was made lies in (\S+)$", ran.err)
-            assert kept, ran.err
-            assert check_file(kept[1]).digest in self._files.values()
-        again = self.run(*self._words)
-        assert again.code == 0, again.err
-        assert self._sound() == self._files
-        self.outcomes[disk.call, errno.errorcode[disk.error], OUTCOMES[ran.code]] += 1
+
+def ended(ran: Ran, *codes: int) -> None:
+    """It went well, or ended with one of these codes."""
+    assert ran.code in (0, *codes), ran
+
+
+@pytest.mark.parametrize(("task", "step"), [("exact", 1), ("statistical", 5), ("sync", 5)])
+def test_a_call_that_fails_once(task: str, step: int, tmp_path: Path) -> None:
+    place = Place(tmp_path, task)
+    for call, count in place.counts.items():
+        for k in range(1, count + 1, step) if call != ANY else ():
+            ended(place.fail(Disk(place.root, call, k, ERRORS[k // step % 4])), 4, 6)  # 6: the remote fails, too
+
+
+@pytest.mark.parametrize("task", ["exact", "statistical"])
+def test_a_disk_that_fails_for_good(task: str, tmp_path: Path) -> None:
+    place = Place(tmp_path, task)
+    for k in range(1, place.counts[ANY] + 1, 11):
+        ended(place.fail(Disk(place.root, ANY, k, ERRORS[k // 11 % 4], lasting=True)), 4)
+
+
+def test_where_no_room_is_left_anywhere_the_store_is_named(tmp_path: Path) -> None:
+    place = Place(tmp_path, "statistical")
+    for k in range(1, place.counts[ANY] + 1, 22):
+        ran = place.fail(Disk(place.folder, ANY, k, errno.ENOSPC, lasting=True))
+        assert ran.err.splitlines()[-1].startswith("error: store"), ran
+
+
+class TestGoneMeanwhile:
+    """What another process takes out of the store, at a bad moment."""
+
+    @pytest.fixture
+    def here(self, tmp_path: Path) -> Store:
+        """A store of two artifacts."""
+        for n in (3, 4):
+            ensure(resolve("ebv", d=4, n=n), store=tmp_path)
+        return Store(tmp_path)
+
+    def test_a_folder_hides_no_other(self, here: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        first, second = (entry.path for entry in here.entries())
+
+        def listed(folder: Path, real: Callable[[Path], list[str]] = os.listdir) -> list[str]:
+            names = real(folder)
+            if Path(folder) == here.root / "ebv":
+                shutil.rmtree(first.parent)
+            return names
+
+        monkeypatch.setattr(os, "listdir", listed)
+        assert [entry.path for entry in here.entries()] == [second]
+
+    def test_a_folder_that_cannot_be_read_is_an_error(self, here: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        first = here.entries()[0].path
+
+        def listed(folder: Path, real: Callable[[Path], list[str]] = os.listdir) -> list[str]:
+            if Path(folder) == first.parent:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+            return real(folder)
+
+        monkeypatch.setattr(os, "listdir", listed)
+        with pytest.raises(DiskError, match=rf"{re.escape(str(first.parent))}: Permission denied"):
+            here.entries()
+
+    @pytest.mark.parametrize("force", [False, True])
+    def test_a_file_that_was_first_gives_way(self, here: Store, monkeypatch: pytest.MonkeyPatch, force: bool) -> None:
+        path = here.entries()[0].path
+        made, real = read(path), store.link
+        path.unlink()
+        monkeypatch.setattr(store, "link", lambda source, target: target != path and real(source, target))
+        found = here.publish(made, force)
+        assert found.name == path.name.replace("v1-", "v2-")
+        check_file(found)
+
+    def test_a_file_that_is_being_read_is_made_again(self, here: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        path, real = here.entries()[0].path, prototypes.read_header
+
+        def read_header(path: Path) -> Header:
+            header = real(path)
+            path.unlink()
+            monkeypatch.setattr(prototypes, "read_header", real)
+            return header
+
+        monkeypatch.setattr(prototypes, "read_header", read_header)
+        assert ensure(real(path).spec, store=here.root).path == path
+        monkeypatch.setattr(prototypes, "read_header", read_header)
+        with pytest.raises(NotFound, match="was removed while it was read"):
+            read(path)
+
+    def test_folders_are_nothing_to_prune(self, here: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        (here.root / ".locks").mkdir()
+
+        class Scanned(contextlib.AbstractContextManager[Any], Iterator[Any]):
+            """What a folder had, of which `.locks` is gone by now."""
+
+            def __init__(self, folder: Path, real: Callable[[Path], Any] = os.scandir) -> None:
+                with real(folder) as entries:
+                    self._entries = list(entries)
+                with contextlib.suppress(FileNotFoundError):
+                    (here.root / ".locks").rmdir()
+
+            def __next__(self) -> Any:
+                if not self._entries:
+                    raise StopIteration
+                return self._entries.pop()
+
+            def __exit__(self, *_: object) -> None:
+                pass
+
+        monkeypatch.setattr(os, "scandir", Scanned)
+        assert list(prune(here)) == []

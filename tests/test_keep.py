@@ -6,14 +6,13 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import Command, Ran, flip, make, one_error
 
-from protogen import cli
 from protogen.header import read_header
 from protogen.prototypes import read, write
 
@@ -22,67 +21,9 @@ FORMULA = ("ebv", "--d", 4, "--n", 4)
 DESCENT = ("ebv", "--d", 4, "--n", 6, "--start", "random", "--steps", 3)
 
 
-@dataclass(frozen=True)
-class Ran:
-    """What a command did."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        """All of stdout as one JSON document."""
-        return json.loads(self.out)
-
-
-Command = Callable[..., Ran]
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A store that is not there yet, in an empty working directory."""
-    monkeypatch.setenv("PROTOGEN_STORE", "store")
-    monkeypatch.delenv("PROTOGEN_REMOTE", raising=False)
-    monkeypatch.chdir(tmp_path)
-    return Path("store")
-
-
-@pytest.fixture
-def run(store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run a command in this process."""
-
-    def command(*words: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["protogen", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = capsys.readouterr()
-        assert isinstance(end.value.code, int)
-        return Ran(end.value.code, out, err)
-
-    return command
-
-
-def made(run: Command, *words: object) -> Path:
-    return Path(run(*words, "--quiet").out.strip())
-
-
-def one_error(ran: Ran, code: int, *says: object) -> None:
-    assert (ran.code, ran.out) == (code, "")
-    assert re.fullmatch(r"error: [^\n]+\n", ran.err), ran.err
-    for word in says:
-        assert str(word) in ran.err
-
-
-def flip(path: Path) -> None:
-    """Change the last byte, which is one of the rows."""
-    raw = path.read_bytes()
-    path.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
-
-
 class TestLock:
     def test_pins_lists_and_forgets(self, run: Command, store: Path) -> None:
-        formula, descent = made(run, *FORMULA), made(run, *DESCENT)
+        formula, descent = make(run, *FORMULA), make(run, *DESCENT)
         added = run("lock", "add", "head", descent)
         assert (added.code, added.err) == (0, "")
         assert run("lock", "add", "backbone", formula.relative_to(store)).code == 0  # as the store names it
@@ -105,7 +46,7 @@ class TestLock:
         assert descent.exists()
 
     def test_the_same_again_changes_nothing_and_another_is_refused(self, run: Command) -> None:
-        formula, descent = made(run, *FORMULA), made(run, *DESCENT)
+        formula, descent = make(run, *FORMULA), make(run, *DESCENT)
         run("lock", "add", "it", formula)
         before = Path("protogen.lock").read_bytes()
         assert run("lock", "add", "it", formula).code == 0
@@ -115,7 +56,7 @@ class TestLock:
         assert Path("protogen.lock").read_bytes() == before
 
     def test_refusals(self, run: Command) -> None:
-        path = made(run, *FORMULA)
+        path = make(run, *FORMULA)
         one_error(run("lock", "add", "ebv", path), 2, "name 'ebv' is a method's")
         one_error(run("lock", "add", "a/b", path), 2, "name 'a/b'")
         one_error(run("lock", "add", "it", "ebv/d9-n9/v1-000000000000.safetensors"), 3, "no such file")
@@ -129,7 +70,7 @@ class TestLock:
         one_error(run("lock", "list"), 5, "no lock that protogen wrote")
 
     def test_another_lock_is_an_option_or_the_variable(self, run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-        path = made(run, *FORMULA)
+        path = make(run, *FORMULA)
         run("lock", "add", "it", path, "--lock", "other.lock")
         assert not Path("protogen.lock").exists()
         monkeypatch.setenv("PROTOGEN_LOCK", "other.lock")
@@ -140,7 +81,7 @@ class TestSync:
     @pytest.fixture
     def locked(self, run: Command, store: Path) -> dict[str, Path]:
         """A lock on two artifacts, of a store that was moved away and is a remote now."""
-        paths = {"formula": made(run, *FORMULA), "descent": made(run, *DESCENT)}
+        paths = {"formula": make(run, *FORMULA), "descent": make(run, *DESCENT)}
         for name, path in paths.items():
             run("lock", "add", name, path)
         store.rename("remote")
@@ -211,7 +152,7 @@ class TestSync:
 
 class TestPrune:
     def test_says_what_goes_and_keeps_the_lock(self, run: Command, store: Path) -> None:
-        formula, descent = made(run, *FORMULA), made(run, *DESCENT)
+        formula, descent = make(run, *FORMULA), make(run, *DESCENT)
         run("lock", "add", "it", descent)
         assert run("prune") == Ran(0, "0 removed, 0.00 MB\n", "")
         size = formula.stat().st_size
@@ -227,7 +168,7 @@ class TestPrune:
         assert run("sync").code == 0
 
     def test_age_and_size_have_units(self, run: Command) -> None:
-        path = made(run, *FORMULA)
+        path = make(run, *FORMULA)
         os.utime(path, (0, 0))
         for words in (("--older-than", "30000d"), ("--older-than", "9999 w"), ("--max-size", "0.1 GB")):
             assert run("prune", *words).out.startswith("0 removed"), words
@@ -236,22 +177,22 @@ class TestPrune:
         assert run("prune", "--older-than", "1.5d", "--max-size", "1KB").out.startswith(f"{path}: artifact")
 
     def test_keep_lock_needs_a_lock(self, run: Command) -> None:
-        path = made(run, *FORMULA)
+        path = make(run, *FORMULA)
         one_error(run("prune", "--keep-lock"), 3, "protogen.lock: no such lock")
         assert path.exists()
 
 
 class TestVerifyAll:
     def test_a_sound_store(self, run: Command) -> None:
-        made(run, *FORMULA)
-        made(run, *DESCENT)
+        make(run, *FORMULA)
+        make(run, *DESCENT)
         for words in ((), ("--full",)):
             ran = run("verify", "--all", *words)
             assert ran == Ran(0, "store: 2 files, 0 damaged, 0 with other figures\n", "")
         assert run("verify", "--all", "--store", "none").out == "none: 0 files, 0 damaged, 0 with other figures\n"
 
     def test_damage_is_said_file_by_file(self, run: Command) -> None:
-        paths = [made(run, "ebv", "--d", 4, "--n", n) for n in (2, 3, 4)]
+        paths = [make(run, "ebv", "--d", 4, "--n", n) for n in (2, 3, 4)]
         flip(paths[0])
         os.truncate(paths[2], 100)
         ran = run("verify", "--all")
@@ -265,7 +206,7 @@ class TestVerifyAll:
         assert (document["files"], list(document["damaged"])) == (3, [str(paths[0]), str(paths[2])])
 
     def test_other_figures_are_found_by_measuring(self, run: Command) -> None:
-        path = made(run, *DESCENT)
+        path = make(run, *DESCENT)
         sound = read(path)
         assert sound.stats
         path.unlink()
@@ -277,22 +218,20 @@ class TestVerifyAll:
         assert run("verify", "--all", "--full", "--json").document["differing"][str(path)]
 
     def test_takes_a_file_or_the_store(self, run: Command) -> None:
-        path = made(run, *FORMULA)
+        path = make(run, *FORMULA)
         for words in ((), (path, "--all"), (path, "--full"), ("--full",)):
             one_error(run("verify", *words), 2, "verify takes a file, which is measured, or --all")
 
 
 def sound_but(sound: Any, **figures: float) -> Any:
     """The same set, of which other figures are said."""
-    from dataclasses import replace
-
     return replace(sound, stats=replace(sound.stats, **figures), path=None, version=None, digest=None)
 
 
 class TestList:
     def test_shows_the_cosine_that_counts_and_the_size(self, run: Command) -> None:
         for words in (DESCENT, ("uniform", "--d", 3, "--n", 7, "--steps", 3), ("polytope", "simplex", "--n", 4)):
-            made(run, *words)
+            make(run, *words)
         rows = run("list", "--json").document["artifacts"]
         lines = run("list").out.splitlines()
         assert lines[0].split() == ["method", "d", "n", "version", "coherence", "ratio", "size", "created", "status"]
@@ -310,7 +249,7 @@ class TestList:
 
 class TestDiff:
     def test_the_same_content(self, run: Command) -> None:
-        path = made(run, *FORMULA)
+        path = make(run, *FORMULA)
         shutil.copy(path, "copy.safetensors")
         ran = run("diff", path, "copy.safetensors")
         assert (ran.code, ran.err) == (0, "")
@@ -320,7 +259,7 @@ class TestDiff:
         assert found["figures"]["coherence"] == [0.0, 0.0]
 
     def test_other_content_of_one_shape(self, run: Command) -> None:
-        one, other = made(run, *DESCENT), made(run, *DESCENT, "--seed", 1)
+        one, other = make(run, *DESCENT), make(run, *DESCENT, "--seed", 1)
         ran = run("diff", one, other, "--json")
         assert ran.code == 1
         found, (a, b) = ran.document, (read(path) for path in (one, other))
@@ -338,21 +277,21 @@ class TestDiff:
         assert text.out.splitlines()[-1].startswith("other content: 0 rows are equal, the largest difference is ")
 
     def test_rows_that_are_equal_are_counted(self, run: Command) -> None:
-        path = made(run, *FORMULA)
-        made_ = read(path)
-        made_.tensor[0] *= -1
+        path = make(run, *FORMULA)
+        made = read(path)
+        made.tensor[0] *= -1
         Path("copies").mkdir()
-        write("copies/turned.safetensors", sound_but(made_))
+        write("copies/turned.safetensors", sound_but(made))
         assert run("diff", path, "copies/turned.safetensors", "--json").document["rows"] == {"equal": 3, "largest": 2.0}
 
     def test_other_shapes(self, run: Command) -> None:
-        ran = run("diff", made(run, *FORMULA), made(run, *DESCENT))
+        ran = run("diff", make(run, *FORMULA), make(run, *DESCENT))
         assert ran.code == 1
         assert ran.out.splitlines()[-1] == "other content, of another shape"
         assert re.search(r"^n +4 +6$", ran.out, re.MULTILINE)
 
     def test_damage_is_an_error(self, run: Command) -> None:
-        one, other = made(run, *FORMULA), made(run, *DESCENT)
+        one, other = make(run, *FORMULA), make(run, *DESCENT)
         flip(other)
         one_error(run("diff", one, other), 5, other)
         one_error(run("diff", one, "none"), 3, "none: no such file")
@@ -399,13 +338,13 @@ class TestCI:
         return printed
 
     def test_the_second_run_generates_nothing(self, run: Command, tmp_path: Path) -> None:
-        run("lock", "add", "it", made(run, *FORMULA))
+        run("lock", "add", "it", make(run, *FORMULA))
         outputs = []
         for name in ("first", "second"):
             (tmp_path / name).mkdir()
             shutil.copy("protogen.lock", tmp_path / name)
             outputs.append(self.job(tmp_path / name, tmp_path / "caches"))
-        path = f"prototypes/{Path(made(run, *FORMULA)).relative_to('store')}"
+        path = f"prototypes/{Path(make(run, *FORMULA)).relative_to('store')}"
         assert outputs[0] == ["", f"it: generated, {path}\n", "0 removed, 0.00 MB\n"]
         assert outputs[1] == ["", f"it: present, {path}\n", "0 removed, 0.00 MB\n"]
         assert (tmp_path / "first" / path).read_bytes() == (tmp_path / "second" / path).read_bytes()

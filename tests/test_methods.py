@@ -2,16 +2,14 @@
 
 import dataclasses
 import math
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from commands import Command, one_error
 
 import protogen
-from protogen import cli
 from protogen.access import load
 from protogen.errors import BadRequest
 from protogen.methods import METHODS, Method, method_of, resolve
@@ -32,33 +30,7 @@ KEYS = {
     "subcenters": "8444e8409525",
 }
 names = pytest.mark.parametrize("name", METHODS)
-
-
-@pytest.fixture(autouse=True)
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("PROTOGEN_STORE", str(tmp_path / "store"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "store"
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Work on one thread, which is faster for small products."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def command(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object
-) -> tuple[int, str, str]:
-    """Run the command line; its exit code, stdout and stderr."""
-    monkeypatch.setattr(sys, "argv", ["protogen", *map(str, words)])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    assert isinstance(end.value.code, int)
-    return end.value.code, *capsys.readouterr()
+pytestmark = pytest.mark.usefixtures("store", "one_thread")
 
 
 def words_of(method: type[Method]) -> list[str]:
@@ -126,35 +98,31 @@ def test_its_key_is_for_ever(name: str) -> None:
 
 
 @names
-def test_its_command_makes_verifies_and_shows(
-    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = [*words_of(METHODS[name]), "--d", D, "--n", N, "--quiet"]
-    code, path, messages = command(monkeypatch, capsys, *words)
-    assert (code, messages) == (0, "")
-    assert Path(path.strip()).is_file()
-    for check in (["verify", path.strip()], ["show", path.strip(), "--plot"], ["stats", path.strip()], ["list"]):
-        code, out, messages = command(monkeypatch, capsys, *check)
-        assert (code, messages) == (0, ""), check
-        assert name in out or check[0] == "stats"
+def test_its_command_makes_verifies_and_shows(name: str, run: Command) -> None:
+    ran = run(*words_of(METHODS[name]), "--d", D, "--n", N, "--quiet")
+    assert (ran.code, ran.err) == (0, "")
+    path = Path(ran.out.strip())
+    assert path.is_file()
+    for check in (("verify", path), ("show", path, "--plot"), ("stats", path), ("list",)):
+        ran = run(*check)
+        assert (ran.code, ran.err) == (0, ""), check
+        assert name in ran.out or check[0] == "stats"
 
 
 @names
-def test_its_command_helps_with_every_option(
-    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_its_command_helps_with_every_option(name: str, run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     method = METHODS[name]
     assert method.__doc__
     for option in dataclasses.fields(method):
         assert option.metadata["help"].endswith("."), option.name
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("TERM", "dumb")
-    code, out, _ = command(monkeypatch, capsys, *words_of(method), "--help")
-    assert code == 0
+    ran = run(*words_of(method), "--help")
+    assert ran.code == 0
     shared = {"seed", "time_limit", "strict"}
     shown = {"d", "n", "store", "json", *(f.name for f in dataclasses.fields(method)), *method.takes}
-    assert all(f"--{option.replace('_', '-')} " in out for option in shown)
-    assert not any(f"--{option.replace('_', '-')} " in out for option in shared - shown)
+    assert all(f"--{option.replace('_', '-')} " in ran.out for option in shown)
+    assert not any(f"--{option.replace('_', '-')} " in ran.out for option in shared - shown)
 
 
 @names
@@ -243,16 +211,8 @@ SUB = "subcenters --d 5 --n 6"
     ],
 )
 def test_wrong_input_is_answered_in_one_line(
-    words: str,
-    code: int,
-    says: str,
-    centers: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    words: str, code: int, says: str, centers: dict[str, str], run: Command
 ) -> None:
     before = sorted(Path.cwd().rglob("*"))
-    got, out, err = command(monkeypatch, capsys, *(centers.get(word, word) for word in words.split()))
-    assert (got, out, err.count("\n")) == (code, "", 1), err
-    assert err.startswith("error: ")
-    assert says in err
+    one_error(run(*(centers.get(word, word) for word in words.split())), code, says)
     assert sorted(Path.cwd().rglob("*")) == before

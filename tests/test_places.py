@@ -10,14 +10,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+from commands import Command, done, make, one_error
 
 import protogen
-from protogen import checkpoint, cli
+from protogen import checkpoint
 from protogen.disk import host
 from protogen.errors import DiskError
 from protogen.header import read_header
@@ -33,52 +33,11 @@ DAY = 86_400.0
 NOBODY = 65534
 
 
-@dataclass(frozen=True)
-class Ran:
-    """What a command did; a path goes out as its bytes are."""
-
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Ran]
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]) -> Command:
-    """Run a command in this process, with `store` as its store."""
-
-    def command(*words: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["protogen", *map(str, words)])
-        sys.stderr.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # as it is outside of a test
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        return Ran(int(end.value.code or 0), *map(os.fsdecode, capsysbinary.readouterr()))
-
-    monkeypatch.setenv("PROTOGEN_STORE", "store")
-    monkeypatch.chdir(tmp_path)
-    return command
-
-
-def done(ran: Ran) -> str:
-    """The one line of a command that did what it should."""
-    assert ran.code == 0, ran.err
-    return ran.out.removesuffix("\n")
-
-
-def failed(ran: Ran, code: int, says: str) -> None:
-    assert (ran.code, ran.out) == (code, "")
-    assert ran.err.startswith("error: ")
-    assert ran.err.count("\n") == 1
-    assert says in ran.err
-
-
 def everything(run: Command) -> None:
     """Use a store in every way: make, take, list, show, check, pin, bring, push, pull, set aside, prune."""
-    path = Path(done(run(*SIMPLEX, "--quiet")))
-    assert done(run(*SIMPLEX, "--quiet")) == str(path)
-    other = Path(done(run(*DESCENT, "--quiet")))
+    path = make(run, *SIMPLEX)
+    assert make(run, *SIMPLEX) == path
+    other = make(run, *DESCENT)
     listed = json.loads(done(run("list", "--json")))["artifacts"]
     assert [Path(each["path"]) for each in listed] == [other, path]
     assert json.loads(done(run("show", path, "--json")))["path"] == str(path)
@@ -121,9 +80,9 @@ def test_files_and_folders_get_the_modes_of_the_umask(
     monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
     umask(mask)
     everything(run)
-    done(run(*EARLY, "--quiet"))
+    make(run, *EARLY)
     assert list(Path("store/.runs").glob("*/state.safetensors"))
-    Journal(Path("store/.runs/0123456789ab"), read_header(Path(done(run(*SIMPLEX, "--quiet")))).spec).save((), ROWS)
+    Journal(Path("store/.runs/0123456789ab"), read_header(make(run, *SIMPLEX)).spec).save((), ROWS)
     assert len(list(Path("store/.runs/0123456789ab").iterdir())) == 2
     found = modes(tmp_path)
     assert len(found) > 20
@@ -183,7 +142,7 @@ def tree(folder: Path) -> dict[Path, bytes | None]:
 
 
 def test_a_store_that_cannot_be_written_still_answers(shared: Path, run: Command) -> None:
-    path = Path(done(run(*SIMPLEX, "--quiet")))
+    path = make(run, *SIMPLEX)
     done(run("lock", "add", "mine", path))
     hits = [(*SIMPLEX, "--quiet"), ("list",), ("show", path), ("verify", path), ("verify", "--all"), ("sync",)]
     hits += [("prune",), ("prune", "--older-than", "1d"), ("cache-key",), ("diff", path, path)]
@@ -197,13 +156,13 @@ def test_a_store_that_cannot_be_written_still_answers(shared: Path, run: Command
         assert protogen.load("mine").path == protogen.load("simplex", n=5).path == path
         assert protogen.ensure(protogen.resolve("simplex", n=5)).path == path
         for miss in misses:
-            failed(run(*miss), 4, "store: Permission denied")
+            one_error(run(*miss), 4, "store: Permission denied")
         with pytest.raises(DiskError, match="Permission denied"):
             protogen.ensure(protogen.resolve("simplex", n=7))
     assert tree(shared) == before
     os.truncate(path, 100)
     with read_only(shared / "store"):
-        failed(run(*SIMPLEX), 5, "cut short")
+        one_error(run(*SIMPLEX), 5, "cut short")
     assert path.stat().st_size == 100
 
 
@@ -212,7 +171,7 @@ def test_another_user_reads_what_the_umask_lets(
     shared: Path, run: Command, umask: Callable[[int], None], mask: int, readable: bool
 ) -> None:
     umask(mask)
-    path = Path(done(run(*SIMPLEX, "--quiet")))
+    path = make(run, *SIMPLEX)
     rows = protogen.load(path).tensor
     listed = run("list")
     if os.geteuid() != 0:  # who made it reads it: what others may is in the modes alone
@@ -223,8 +182,8 @@ def test_another_user_reads_what_the_umask_lets(
             assert torch.equal(protogen.load(path).tensor, rows)
             assert run("list") == listed
         else:
-            failed(run("list"), 4, "store: Permission denied")
-            failed(run("show", path), 4, "Permission denied")
+            one_error(run("list"), 4, "store: Permission denied")
+            one_error(run("show", path), 4, "Permission denied")
 
 
 # Links and names
@@ -258,7 +217,7 @@ def test_names_of_any_kind(tmp_path: Path, run: Command, monkeypatch: pytest.Mon
     place.parent.mkdir()
     monkeypatch.chdir(place.parent)
     for words in (SIMPLEX, DESCENT):
-        path = Path(done(run(*words, "--quiet", "--store", place)))
+        path = make(run, *words, "--store", place)
         assert path.parents[2] == place
         assert read_header(path).spec.method == path.parts[-3]
         assert torch.equal(protogen.load(path).tensor, protogen.load(path.parents[1].name, store=place).tensor)
@@ -268,7 +227,7 @@ def test_names_of_any_kind(tmp_path: Path, run: Command, monkeypatch: pytest.Mon
         done(run("lock", "add", f"my-{each['method']}", each["path"]))
     assert protogen.load("my-simplex", store=place).n == 5
     assert "my-ebv: present" in done(run("sync", "--store", place))
-    failed(run("show", place / "none"), 3, "no such file")
+    one_error(run("show", place / "none"), 3, "no such file")
     done(run("prune", "--store", place))
 
 
@@ -286,7 +245,7 @@ def test_a_file_system_without_hard_links(run: Command, monkeypatch: pytest.Monk
 
 def test_a_clock_that_was_set_back_a_day(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
-    paths = [Path(done(run(*words, "--quiet"))) for words in (SIMPLEX, EARLY)]
+    paths = [make(run, *words) for words in (SIMPLEX, EARLY)]
     state = next(Path("store/.runs").glob("*/state.safetensors"))
     gone = subprocess.Popen([sys.executable, "-S", "-c", ""])
     gone.wait()
@@ -300,7 +259,7 @@ def test_a_clock_that_was_set_back_a_day(run: Command, monkeypatch: pytest.Monke
     assert not dead.exists()
     assert all(path.exists() for path in (*paths, state, foreign))
     assert "goes on after step" in run(*EARLY).err
-    assert Path(done(run(*DESCENT, "--quiet"))).exists()
+    assert make(run, *DESCENT).exists()
     assert done(run("prune", "--older-than", "1h")) == "0 removed, 0.00 MB"
     monkeypatch.setattr(time, "time", lambda: now() + 2 * DAY)  # and far ahead: what is old goes, when asked for alone
     assert "1 removed" in done(run("prune"))

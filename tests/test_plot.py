@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import Command
 
 import protogen
-from protogen import cli
 from protogen.errors import BadRequest, DiskError
 from protogen.methods import resolve
 from protogen.plot import ASCII, HEIGHT, UNICODE, Chart, charts, save_png, terminal_lines
@@ -15,11 +15,7 @@ from protogen.report import record_of
 
 SHADES, (LINES, POINTS) = UNICODE
 
-
-@pytest.fixture(autouse=True)
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PROTOGEN_STORE", str(tmp_path / "store"))
-    monkeypatch.delenv("COLUMNS", raising=False)
+pytestmark = pytest.mark.usefixtures("store")
 
 
 def path_of(method: str, **options: Any) -> Path:
@@ -155,17 +151,12 @@ def test_a_picture_needs_a_place_and_a_name(tmp_path: Path) -> None:
         save_png(made_of({900: 1}), tmp_path / "none" / "a.png")
 
 
-def test_show_draws_and_writes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_show_draws_and_writes(tmp_path: Path, run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     path, picture = path_of("simplex", n=10), tmp_path / "a.png"
     monkeypatch.setenv("COLUMNS", "60")
-    monkeypatch.setattr(sys, "argv", ["protogen", "show", str(path), "--plot", "--png", str(picture)])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    out, err = capsys.readouterr()
-    assert (end.value.code, err) == (0, "")
-    assert out.startswith("simplex  d 9  n 10")
-    assert "45 pairs, 0.3 deg a column, at most 45 in one" in out
-    assert f"{POINTS} smallest angle of points at most 96.3794 deg (Rankin)" in out
+    ran = run("show", path, "--plot", "--png", picture)
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.startswith("simplex  d 9  n 10")
+    assert "45 pairs, 0.3 deg a column, at most 45 in one" in ran.out
+    assert f"{POINTS} smallest angle of points at most 96.3794 deg (Rankin)" in ran.out
     assert picture.exists()

@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import json
 import multiprocessing
 import os
 import re
@@ -21,9 +20,10 @@ from urllib.parse import unquote
 
 import pytest
 import torch
+from commands import Command, Ran, flip, one_error
 
-from protogen import cli, transport
 from protogen import remotes as remotes_
+from protogen import transport
 from protogen.errors import BadRequest, DiskError, IntegrityError, NotFound, ProtogenError, RemoteError
 from protogen.header import read_header
 from protogen.prototypes import Prototypes, Provenance, read
@@ -218,20 +218,6 @@ def s3(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path
     return use
 
 
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
-    """Run a command in this process with a store of its own; give code, stdout and stderr."""
-    monkeypatch.setenv("PROTOGEN_STORE", str(tmp_path / "store"))
-
-    def command(*words: object) -> tuple[object, str, str]:
-        monkeypatch.setattr(sys, "argv", ["protogen", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        return end.value.code, *capsys.readouterr()
-
-    return command
-
-
 def line(error: pytest.ExceptionInfo[ProtogenError]) -> str:
     """The message of an error, which is one line."""
     message = str(error.value)
@@ -388,9 +374,7 @@ def test_the_next_remote_is_asked(home: Path, web: Server, tmp_path: Path, monke
     down, empty, changed = f"http://127.0.0.1:{free_port()}", tmp_path / "empty", tmp_path / "changed"
     shutil.copytree(home, changed)
     name = names(home)[-1]
-    with (changed / name).open("r+b") as file:
-        file.seek(-1, os.SEEK_END)
-        file.write(b"\x7f")
+    flip(changed / name)
     monkeypatch.setenv("PROTOGEN_REMOTE", f"{down} {empty},{changed} {web.url}")
     assert fetch(name, None, tmp_path / "got", remotes()) == f"{web.url}/{name}"
     assert (tmp_path / "got").read_bytes() == (home / name).read_bytes()
@@ -508,9 +492,7 @@ def test_what_cannot_be_pushed_is_refused(home: Path, web: Server, tmp_path: Pat
         push(tmp_path / "set.safetensors", Remote(str(tmp_path / "else")))
     with pytest.raises(NotFound):
         push(file.with_name("v9-0123456789ab.safetensors"), Remote(str(tmp_path / "else")))
-    with file.open("r+b") as opened:
-        opened.seek(-1, os.SEEK_END)
-        opened.write(b"\x7f")
+    flip(file)
     with pytest.raises(IntegrityError, match="the bytes of its tensors"):
         push(file, Remote(str(tmp_path / "else")))
     assert not (tmp_path / "else").exists()
@@ -520,84 +502,77 @@ def test_what_cannot_be_pushed_is_refused(home: Path, web: Server, tmp_path: Pat
 # ---- commands
 
 
-def test_show_reads_a_part_alone(home: Path, web: Server, run: Callable[..., Any]) -> None:
+def test_show_reads_a_part_alone(home: Path, web: Server, run: Command) -> None:
     big = artifact(home, 1100, 1000)  # 4.4 MB
     name = big.relative_to(home).as_posix()
-    code, out, err = run("show", f"{web.url}/{name}", "--json")
-    assert (code, err) == (0, "")
-    here = json.loads(run("show", big, "--json")[1])
-    assert json.loads(out) == {**here, "path": f"{web.url}/{name}"}
+    ran = run("show", f"{web.url}/{name}", "--json")
+    assert (ran.code, ran.err) == (0, "")
+    here = run("show", big, "--json").document
+    assert ran.document == {**here, "path": f"{web.url}/{name}"}
     assert here["version"] == 1
     assert web.sent <= 8 + (1 << 16)
     assert [asked is not None for command, asked in web.requests if command == "GET"] == [True]
-    assert run("show", f"file://{big}", "--json")[1] == out.replace(web.url, f"file://{home}")
+    assert run("show", f"file://{big}", "--json").out == ran.out.replace(web.url, f"file://{home}")
 
 
-def test_show_says_what_is_wrong_with_an_address(home: Path, web: Server, run: Callable[..., Any]) -> None:
+def test_show_says_what_is_wrong_with_an_address(home: Path, web: Server, run: Command) -> None:
     name = names(home)[-1]
     whole = (home / name).stat().st_size
-    for size, expected, says in ((whole - 1, 5, "is truncated"), (4, 5, "cut short: 4 bytes"), (0, 6, "is empty, or")):
+    for size, code, says in ((whole - 1, 5, "is truncated"), (4, 5, "cut short: 4 bytes"), (0, 6, "is empty, or")):
         os.truncate(home / name, size)
-        code, out, err = run("show", f"{web.url}/{name}")
-        assert (code, out, err.count("\n")) == (expected, "", 1)
-        assert f"{web.url}/{name}: " in err
-        assert says in err
-    assert run("show", f"{web.url}/none.safetensors")[0] == 3
-    code, _, err = run("show", f"http://127.0.0.1:{free_port()}/{name}")
-    assert (code, err.count("\n")) == (6, 1)
-    assert run("show", f"ftp://x/{name}")[0] == 2
+        one_error(run("show", f"{web.url}/{name}"), code, f"{web.url}/{name}: ", says)
+    one_error(run("show", f"{web.url}/none.safetensors"), 3)
+    one_error(run("show", f"http://127.0.0.1:{free_port()}/{name}"), 6)
+    one_error(run("show", f"ftp://x/{name}"), 2)
 
 
 def test_pull_brings_versions_into_the_store_once(
-    home: Path, web: Server, run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, web: Server, run: Command, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = (entry.path.relative_to(home).as_posix() for entry in Store(home).entries())
-    monkeypatch.setenv("PROTOGEN_REMOTE", f"{tmp_path / 'none'} {web.url}")
-    code, out, err = run("pull", second, f"{web.url}/{first}")
-    assert (code, err) == (0, "")
-    assert out == f"{tmp_path}/store/{second}: pulled\n{tmp_path}/store/{first}: pulled\n"
-    assert names(tmp_path / "store") == names(home)
+    monkeypatch.setenv("PROTOGEN_REMOTE", f"none {web.url}")
+    pulled = "".join(f"{store / name}: pulled\n" for name in (second, first))
+    assert run("pull", second, f"{web.url}/{first}") == Ran(0, pulled, "")
+    assert names(store) == names(home)
     for name in (first, second):
-        assert torch.equal(read(tmp_path / "store" / name).tensor, read(home / name).tensor)
+        assert torch.equal(read(store / name).tensor, read(home / name).tensor)
     web.sent = 0
-    files = [{"path": f"{tmp_path}/store/{first}", "outcome": "there already"}]
-    assert json.loads(run("pull", first, "--json")[1]) == {"files": files}
+    files = [{"path": str(store / first), "outcome": "there already"}]
+    assert run("pull", first, "--json").document == {"files": files}
     assert web.sent <= (home / first).stat().st_size  # the header, which of so small a file is a part of all
 
 
-def test_pull_replaces_what_is_damaged(home: Path, run: Callable[..., Any], tmp_path: Path) -> None:
+def test_pull_replaces_what_is_damaged(home: Path, run: Command, store: Path) -> None:
     name = names(home)[-1]
     run("pull", name, "--remote", home)
-    file = tmp_path / "store" / name
-    file.write_bytes(file.read_bytes()[:-1] + b"\x7f")
-    code, out, err = run("pull", name, "--remote", home)
-    assert (code, out) == (0, f"{file}: pulled\n")
-    assert err.startswith("set aside as ")
+    file = store / name
+    flip(file)
+    ran = run("pull", name, "--remote", home)
+    assert (ran.code, ran.out) == (0, f"{file}: pulled\n")
+    assert ran.err.startswith("set aside as ")
     assert file.read_bytes() == (home / name).read_bytes()
 
 
-def test_a_pull_that_fails_leaves_no_trace(home: Path, web: Server, run: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_pull_that_fails_leaves_no_trace(home: Path, web: Server, run: Command, store: Path) -> None:
     name = names(home)[-1]
     web.faults = itertools.chain([None], itertools.repeat("wrong"))
-    code, out, err = run("pull", name, "--remote", web.url)
-    assert (code, out, err.count("\n")) == (6, "", 1)
-    assert not (tmp_path / "store").exists()
-    assert run("pull", name)[0] == 2
-    assert run("pull", "none.safetensors", "--remote", web.url)[0] == 2
-    code, _, err = run("pull", name, "--remote", tmp_path / "none")
-    assert (code, err.count("\n")) == (3, 1)
-    assert not (tmp_path / "store").exists()
+    one_error(run("pull", name, "--remote", web.url), 6)
+    assert not store.exists()
+    one_error(run("pull", name), 2)
+    one_error(run("pull", "none.safetensors", "--remote", web.url), 2)
+    one_error(run("pull", name, "--remote", "none"), 3)
+    assert not store.exists()
 
 
 def test_push_uploads_to_the_first_remote(
-    home: Path, run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = [entry.path for entry in Store(home).entries()]
     monkeypatch.setenv("PROTOGEN_REMOTE", f"{tmp_path / 'one'},{tmp_path / 'two'}")
-    assert run("push", *files) == (0, "".join(f"{file}: pushed\n" for file in files), "")
-    assert run("push", files[0]) == (0, f"{files[0]}: there already\n", "")
+    assert run("push", *files) == Ran(0, "".join(f"{file}: pushed\n" for file in files), "")
+    assert run("push", files[0]) == Ran(0, f"{files[0]}: there already\n", "")
     assert names(tmp_path / "one") == [file.relative_to(home).as_posix() for file in files]
     assert not (tmp_path / "two").exists()
-    assert run("push", files[0], "--remote", "http://127.0.0.1")[0] == 2
+    one_error(run("push", files[0], "--remote", "http://127.0.0.1"), 2)
     os.truncate(files[0], 100)
-    assert run("push", files[0])[0] == 5
+    one_error(run("push", files[0]), 5)

@@ -226,6 +226,12 @@ class TestInputs:
         assert [each.pin.name for each in done] == ["z-base", "derived"]
         assert [each.how for each in done] == ["generated", "generated"]
 
+    def test_are_brought_first_also_where_their_method_comes_later(self, here: Store, there: Store) -> None:
+        base = pinned(there, resolve("uniform", d=4, n=4), "z-base")
+        derived = self.derived(there, there.root / base.path)
+        done = list(sync(here, [derived, base], accept=True))
+        assert [(each.pin.name, each.how) for each in done] == [("z-base", "generated"), ("derived", "generated")]
+
     def test_that_the_store_has_not_are_asked_for(self, here: Store, there: Store) -> None:
         base = pinned(there, EXACT, "base")
         failed = only(here, self.derived(there, there.root / base.path), accept=True)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from protogen import disk
+from protogen.cli.files import verify
 from protogen.disk import host, is_stale, temporary
 from protogen.errors import DiskError
 from protogen.locks import alone
@@ -129,6 +130,12 @@ class TestLeftovers:
         assert not (here.root / ".locks").exists()
         assert list(prune(here)) == []
 
+    def test_folders_of_others_stay(self, here: Store) -> None:
+        for name in (".git/refs/tags", "data/raw", "ebv/d2-n2"):
+            (here.root / name).mkdir(parents=True)
+        assert list(prune(here)) == []
+        assert {path.name for path in here.root.rglob("*")} == {".git", "refs", "tags", "data", "raw"}
+
     def test_a_lock_that_is_held_stays_with_its_run(self, here: Store) -> None:
         run = touch(here.root / ".runs/0123456789ab/state.safetensors", 400)
         aged(run.parent, 400)
@@ -219,3 +226,14 @@ def test_entries_say_what_a_file_takes(here: Store) -> None:
     path = publish(here, 2, 0)
     (entry,) = here.entries()
     assert entry.size == path.stat().st_size
+
+
+def test_what_goes_while_all_are_verified_is_not_damaged(
+    here: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [publish(here, n, 0) for n in (2, 3)]
+    entries = here.entries()
+    paths[0].unlink()
+    monkeypatch.setattr(Store, "entries", lambda _: entries)
+    verify(all_=True, store=here.root)
+    assert capsys.readouterr().out == f"{here.root}: 2 files, 0 damaged, 0 with other figures\n"

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .. import report
-from ..errors import BadRequest, DiskError, IntegrityError, Unmet
+from ..errors import BadRequest, DiskError, IntegrityError, NotFound, Unmet
 from ..header import check_file
 from ..plot import save_png, terminal_lines
 from ..solution import Rows
@@ -104,13 +104,17 @@ def _verify_store(store: Store, full: bool, device: str, tile: int | None, json:
                 differing[str(entry.path)] = found
         except (IntegrityError, DiskError) as error:
             damaged[str(entry.path)] = str(error)
+        except NotFound:  # gone meanwhile
+            pass
     document = {"store": str(store.root), "files": len(entries), "damaged": damaged, "differing": differing}
     lines = [f"damaged: {error}" for error in damaged.values()]
     lines += [f"differs: {path}: {'; '.join(found)}" for path, found in differing.items()]
     said = f"{len(entries)} files, {len(damaged)} damaged, {len(differing)} with other figures"
     print_result(document, lambda _: [*lines, f"{store.root}: {said}"], json)
     if damaged:
-        raise IntegrityError(f"{store.root}: {said}; `protogen sync`, or making them again, sets them aside")
+        raise IntegrityError(
+            f"{store.root}: {said}; `protogen sync`, or making them again with --force, sets them aside"
+        )
     if differing:
         raise Unmet(f"{store.root}: {said}; do not trust them, generate them again with --force")
 

@@ -91,8 +91,8 @@ def sync_(
         run = Run(report=display.step, measuring=display.measuring)
         for done in sync(place, pins.values(), remotes(remote or ()), run, accept=accept_equivalent):
             if pins[done.pin.name] != done.pin:
-                pins[done.pin.name] = done.pin
-                write_lock(path, pins.values())
+                # Read anew: the generation may have taken hours, and the lock be another by now.
+                write_lock(path, (read_lock(path) | {done.pin.name: done.pin}).values())
             rows.append(_row(done))
             failed = failed or done.error
             if done.error is not None:
@@ -178,7 +178,6 @@ def _amount(name: str, text: str, units: dict[str, int], like: str) -> int:
     """Read a number with a unit. Raises BadRequest."""
     match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?) ?([A-Za-z]*)", text)
     if match is None or match[2] not in units:
-        raise BadRequest(
-            f"{name} is {text!r}; allowed is a number with a unit, one of {', '.join(units)}: write {like}"
-        )
+        named = ", ".join(filter(None, units))
+        raise BadRequest(f"{name} is {text!r}; allowed is a number with a unit, one of {named}: write {like}")
     return int(float(match[1]) * units[match[2]])

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from ..access import ensure_path
 from ..errors import BadRequest
+from ..header import read_header
 from ..methods import resolve
 from ..nn import (
     AssignmentHead,
@@ -58,10 +59,15 @@ def spec_of(head: str, d: int, n: int) -> Spec | None:
 def build(head: str, d: int, n: int, store: Path | None = None) -> Contestant:
     """Build a head for n classes and features of width d; its prototypes come from the store, or go into it.
 
-    Raises BadRequest as `spec_of` does.
+    Raises BadRequest as `spec_of` does, and KeyboardInterrupt where one has ended the descent of the prototypes.
     """
     spec = spec_of(head, d, n)
-    return LEARNING[head](d, n) if spec is None else FIXED[head][1](ensure_path(spec, store=store))
+    if spec is None:
+        return LEARNING[head](d, n)
+    file = ensure_path(spec, store=store)
+    if read_header(file).spec != spec:  # the best so far, which is not what a row says it was trained with
+        raise KeyboardInterrupt
+    return FIXED[head][1](file)
 
 
 def _learned(d: int, n: int) -> Contestant:

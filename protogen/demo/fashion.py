@@ -3,6 +3,7 @@
 import gzip
 import math
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,6 @@ def _idx(path: Path) -> Tensor:
     except OSError as error:
         if not isinstance(error, gzip.BadGzipFile):
             raise DiskError(f"{path}: {error.strerror or error}; make it readable") from error
-    except (EOFError, ValueError, struct.error):
+    except (EOFError, ValueError, struct.error, zlib.error):
         pass
     raise IntegrityError(f"{path}: is no gzipped IDX file of bytes, or cut short; get it anew")

@@ -86,10 +86,12 @@ class RowFile:
     def add(self, row: Row) -> None:
         """Bring one row to the disk, after what was cut off, if anything. Raises DiskError."""
         try:
-            with self.path.open("r+b") as file:
+            # Appended, so that two demos can add to one file.
+            with self.path.open("a+b") as file:
+                file.seek(0)
                 content = file.read()
-                file.truncate(content.rfind(b"\n") + 1)
-                file.seek(0, os.SEEK_END)
+                if not content.endswith(b"\n"):
+                    file.truncate(content.rfind(b"\n") + 1)
                 file.write(json.dumps(row.to_dict(), allow_nan=False).encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())

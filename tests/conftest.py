@@ -1,0 +1,48 @@
+"""What tests share: a store of their own, and the command line run on it in this process."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from commands import Command, Ran
+
+from protogen import cli
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store that is not there yet, the one that PROTOGEN_STORE names, in an empty working directory."""
+    for name in os.environ:
+        if name.startswith("PROTOGEN_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PROTOGEN_STORE", "store")
+    monkeypatch.chdir(tmp_path)
+    return Path("store")
+
+
+@pytest.fixture
+def run(store: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]) -> Command:
+    """Run a command in this process."""
+
+    def command(*words: object) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["protogen", *map(str, words)])
+        sys.stderr.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # as it is outside of a test
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert isinstance(end.value.code, int)
+        return Ran(end.value.code, *map(os.fsdecode, capsysbinary.readouterr()))
+
+    return command
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Work on one thread, which is faster for small products and goes on in a forked process."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
