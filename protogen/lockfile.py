@@ -41,11 +41,19 @@ class Pin:
 
     @classmethod
     def of(cls, name: str, path: Path, header: Header) -> "Pin":
-        """Pin the artifact in a file. Raises BadRequest on a name that cannot be one, or an unknown method."""
+        """Pin the artifact in a file.
+
+        Raises BadRequest on a name that cannot be one, an unknown method, and a run that was ended early, which
+        nothing makes again.
+        """
         check_name(name)
         spec, meta, named = header.spec, header.meta, parse_name(path.name)
         if spec.method not in METHODS:
             raise BadRequest(f"{path}: is of method {spec.method!r}, allowed are {', '.join(METHODS)}")
+        if "ended" in spec.options:
+            raise BadRequest(
+                f"{path}: is of a run that was {spec.options['ended']}; make the whole of it, and lock that"
+            )
         coherence = METHODS[spec.method].cosine(meta["stats"], meta["facts"])
         version = named[0] if named else 1
         return cls(name, spec, version, header.digest, meta["provenance"]["reproducible"], coherence)

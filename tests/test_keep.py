@@ -189,7 +189,7 @@ class TestVerifyAll:
         for words in ((), ("--full",)):
             ran = run("verify", "--all", *words)
             assert ran == Ran(0, "store: 2 files, 0 damaged, 0 with other figures\n", "")
-        assert run("verify", "--all", "--store", "none").out == "none: 0 files, 0 damaged, 0 with other figures\n"
+        one_error(run("verify", "--all", "--store", "none"), 3, "none: no such store")
 
     def test_damage_is_said_file_by_file(self, run: Command) -> None:
         paths = [make(run, "ebv", "--d", 4, "--n", n) for n in (2, 3, 4)]

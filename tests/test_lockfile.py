@@ -15,13 +15,14 @@ from protogen.errors import BadRequest, DiskError, IntegrityError, NotFound, Pro
 from protogen.header import read_header
 from protogen.lockfile import Pin, cache_key, check_name, lock_path, read_lock, write_lock
 from protogen.methods import METHODS
-from protogen.prototypes import Prototypes, Provenance
+from protogen.prototypes import Prototypes, Provenance, write
 from protogen.solution import InMemory
 from protogen.spec import Spec
 from protogen.store import Store
 
 SPEC = Spec.of("ebv", 1, d=2, n=2, seed=0, params={"alpha": 0.1})
 PIN = Pin("backbone", SPEC, 3, "ab" * 32, "statistical", 0.25)
+PROVENANCE = Provenance("0", "2", "3", "cpu", 1, 0, 0.0, "2000-01-01T00:00:00Z", "step limit", "statistical")
 TEXT = f"""\
 {{
   "artifacts": {{
@@ -81,6 +82,14 @@ def test_is_replaced_all_at_once_and_a_link_to_it_stays(path: Path, monkeypatch:
         write_lock(path, [])
     assert path.read_text() == TEXT
     assert sorted(path.parent.iterdir()) == [link, path]
+
+
+def test_a_run_that_was_ended_early_cannot_be_pinned(tmp_path: Path) -> None:
+    made = tmp_path / "made.safetensors"
+    spec = replace(SPEC, params=(("alpha", 0.1), ("ended", "interrupted at step 3")))
+    write(made, Prototypes(spec, InMemory(torch.eye(2)), None, PROVENANCE))
+    with pytest.raises(BadRequest, match="is of a run that was interrupted at step 3; make the whole of it"):
+        Pin.of("backbone", made, read_header(made))
 
 
 def test_no_lock_says_how_to_make_one(path: Path) -> None:
@@ -215,8 +224,7 @@ class TestLoad:
 
     def publish(self, store: Store, turn: float) -> Path:
         rows = torch.tensor([[1, 0], [torch.tensor(turn).cos(), torch.tensor(turn).sin()]])
-        made = Provenance("0", "2", "3", "cpu", 1, 0, 0.0, "2000-01-01T00:00:00Z", "step limit", "statistical")
-        return store.publish(Prototypes(SPEC, InMemory(rows), None, made), force=True)
+        return store.publish(Prototypes(SPEC, InMemory(rows), None, PROVENANCE), force=True)
 
     def test_takes_the_locked_content_whatever_its_version(self, store: Store, path: Path) -> None:
         first, second = self.publish(store, 0.5), self.publish(store, 0.6)

@@ -92,6 +92,8 @@ def verify(
 
 def _verify_store(store: Store, full: bool, device: str, tile: int | None, json: bool) -> None:
     """Check all files; one line for each that is not sound, and the damaged ones make the exit code."""
+    if not store.root.exists():
+        raise NotFound(f"{store.root}: no such store; name another with --store or PROTOGEN_STORE")
     entries = store.entries()
     damaged: dict[str, str] = {}
     differing: dict[str, list[str]] = {}
