@@ -1,12 +1,13 @@
 """An artifact's file name and the header of its safetensors file, without torch."""
 
+import contextlib
 import hashlib
 import json
 import math
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO
@@ -183,13 +184,22 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     Raises NotFound, DiskError, and IntegrityError where the file is no artifact, is damaged, or
     has not the length or the key that header and name promise.
     """
-    path = Path(path)
+    with open_artifact(Path(path)) as (_, header):
+        return header
+
+
+@contextlib.contextmanager
+def open_artifact(path: Path) -> Iterator[tuple[BinaryIO, Header]]:
+    """Open an artifact at the begin of its data section, its header read and checked.
+
+    Another file may get its name meanwhile: what belongs together is read from one that stays open.
+    Raises as `read_header`, also from what is done with the file.
+    """
     try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(path.stat().st_mode):  # which, if a pipe, may be waited for for ever
             raise DiskError(f"{path}: is a directory or a device, needed is a file; name a .safetensors file")
         with path.open("rb") as file:
-            return header_from(path, file, found.st_size)
+            yield file, header_from(path, file, os.fstat(file.fileno()).st_size)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # the last: a name that no file can have
         raise NotFound(f"{path}: no such file; `protogen list` shows what there is") from error
     except OSError as error:
@@ -214,17 +224,10 @@ def check_file(path: str | os.PathLike[str]) -> Header:
 
     Raises as `read_header`.
     """
-    path = Path(path)
-    header, hasher = read_header(path), BlockHasher()
-    try:
-        with path.open("rb") as file:
-            file.seek(header.data_start)
-            while piece := file.read(BLOCK):
-                hasher.update(memoryview(piece))
-    except FileNotFoundError as error:
-        raise NotFound(f"{path}: was removed while it was read") from error
-    except OSError as error:
-        raise disk_error(path, error) from error
+    path, hasher = Path(path), BlockHasher()
+    with open_artifact(path) as (file, header):
+        while piece := file.read(BLOCK):
+            hasher.update(memoryview(piece))
     if hasher.digests() != header.meta["blocks"]:
         raise _damaged(path, "the bytes of its tensors do not give the digests in the header")
     return header

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import BadRequest, IntegrityError, NotFound
+from .errors import BadRequest, IntegrityError
 from .header import (
     BLOCK,
     ITEM_BYTES,
@@ -25,6 +25,7 @@ from .header import (
     disk_error,
     encode,
     layout,
+    open_artifact,
     parse_name,
     read_header,
 )
@@ -142,9 +143,9 @@ def read(
     path = Path(path)
     if full and not check:
         raise BadRequest(f"{path}: full=True with check=False, allowed is one of them; leave the other out")
-    header = read_header(path)
-    part = _part(path, rows, header.spec.n)
-    tensors = _load(path, header, part, check, full)
+    with open_artifact(path) as (file, header):
+        part = _part(path, rows, header.spec.n)
+        tensors = _load(path, file.fileno(), header, part, check, full)
     if check:
         _check_values(path, header, tensors, part.start)
     stats = header.meta["stats"]
@@ -243,7 +244,7 @@ def _part(path: Path, rows: slice | None, n: int) -> range:
     return part
 
 
-def _load(path: Path, header: Header, part: range, check: bool, full: bool) -> dict[str, "Tensor"]:
+def _load(path: Path, file: int, header: Header, part: range, check: bool, full: bool) -> dict[str, "Tensor"]:
     """Read the blocks that hold these rows by plain reads: a mapped file that is cut would take the process with it."""
     import torch
 
@@ -257,7 +258,7 @@ def _load(path: Path, header: Header, part: range, check: bool, full: bool) -> d
 
     def take(index: int) -> None:
         start, size = index * BLOCK, min(BLOCK, header.data_bytes - index * BLOCK)
-        data = memoryview(os.pread(file.fileno(), size, header.data_start + start))
+        data = memoryview(os.pread(file, size, header.data_start + start))
         if len(data) < size:
             raise _damaged(path, f"block {index} of its tensors has {len(data)} bytes, the header says {size}")
         if check and (found := hashlib.sha256(data).hexdigest()) != digests[index]:
@@ -268,14 +269,9 @@ def _load(path: Path, header: Header, part: range, check: bool, full: bool) -> d
                 memory[low - first : high - first] = data[low - start : high - start]
 
     blocks = {i for first, memory in wanted for i in range(first // BLOCK, -(-(first + len(memory)) // BLOCK))}
-    try:
-        # hashlib lets go of the interpreter lock: two threads hash twice as fast.
-        with path.open("rb", buffering=0) as file, ThreadPoolExecutor(2) as pool:
-            list(pool.map(take, range(len(digests)) if full else sorted(blocks)))
-    except FileNotFoundError as error:
-        raise NotFound(f"{path}: was removed while it was read") from error
-    except OSError as error:
-        raise disk_error(path, error) from error
+    # hashlib lets go of the interpreter lock: two threads hash twice as fast.
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(take, range(len(digests)) if full else sorted(blocks)))
     return tensors
 
 

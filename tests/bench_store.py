@@ -315,7 +315,7 @@ def kills(folder: Path) -> None:
     began, processes = time.perf_counter(), [begin(seed) for seed in range(8)]
     wrong: list[str] = []
     failed, most = 0, 0
-    for kill in range(300):
+    for kill in range(260):
         time.sleep(draw.uniform(0.0, 0.4))
         victim = processes.pop(draw.randrange(len(processes)))
         victim.kill()
@@ -328,6 +328,15 @@ def kills(folder: Path) -> None:
     for process in processes:
         process.join()
         failed += process.exitcode != 0
+    done.value = False
+    for first in range(300, 340, 8):  # all at once, so that nobody is there to clean up after them
+        processes = [begin(seed) for seed in range(first, first + 8)]
+        time.sleep(draw.uniform(0.1, 0.4))
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.join()
+        wrong += broken(root)
     for spec in specs:
         ensure(spec, store=root)
     removed = len(list(prune(Store(root))))

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,13 +22,14 @@ from unittest.mock import patch
 import pytest
 from commands import Ran, done
 
-from protogen import checkpoint, cli, prototypes, store
+from protogen import checkpoint, cli, header, store
 from protogen.access import ensure
 from protogen.display import Display
-from protogen.errors import DiskError, NotFound
+from protogen.errors import DiskError
 from protogen.header import Header, check_file, parse_path
 from protogen.methods import resolve
-from protogen.prototypes import read
+from protogen.prototypes import read, write
+from protogen.solution import InMemory
 from protogen.store import Store
 from protogen.upkeep import prune
 
@@ -137,7 +138,8 @@ class Place:
         ran = self._begin(disk)
         worked = next(self._steps) > 0
         assert disk.failed
-        assert sum(line.startswith("error: ") for line in ran.err.splitlines()) == (ran.code != 0), ran
+        errors = sum(line.startswith("error: ") for line in ran.err.splitlines())
+        assert errors == (ran.code != 0) or (disk.lasting and errors > 1 and ran.code != 0), ran  # of a sync, several
         assert "Traceback" not in ran.err
         there = self._sound()
         assert there.items() <= self._files.items()
@@ -263,20 +265,24 @@ class TestGoneMeanwhile:
         assert found.name == path.name.replace("v1-", "v2-")
         check_file(found)
 
-    def test_a_file_that_is_being_read_is_made_again(self, here: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-        path, real = here.entries()[0].path, prototypes.read_header
+    @pytest.mark.parametrize("replaced", [False, True])
+    @pytest.mark.parametrize("reader", [check_file, read])
+    def test_a_file_that_is_being_read_is_read_to_its_end(
+        self, here: Store, monkeypatch: pytest.MonkeyPatch, reader: Callable[[Path], Any], replaced: bool
+    ) -> None:
+        path, real = here.entries()[0].path, header.header_from
+        made, other = read(path), here.root / "other.safetensors"
+        write(other, replace(made, source=InMemory(made.tensor.flip(0)), facts={}))  # a header of another length, too
 
-        def read_header(path: Path) -> Header:
-            header = real(path)
+        def header_from(*given: Any) -> Header:
+            found = real(*given)
             path.unlink()
-            monkeypatch.setattr(prototypes, "read_header", real)
-            return header
+            if replaced:
+                other.rename(path)
+            return found
 
-        monkeypatch.setattr(prototypes, "read_header", read_header)
-        assert ensure(real(path).spec, store=here.root).path == path
-        monkeypatch.setattr(prototypes, "read_header", read_header)
-        with pytest.raises(NotFound, match="was removed while it was read"):
-            read(path)
+        monkeypatch.setattr(header, "header_from", header_from)
+        assert reader(path).digest == made.digest
 
     def test_folders_are_nothing_to_prune(self, here: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         (here.root / ".locks").mkdir()
