@@ -759,6 +759,14 @@ class TestTwoAtOnce:
         assert len(artifacts(store)) == 1
         assert run("verify", artifacts(store)[0]).code == 0
 
+    def test_of_pins_lose_none(self, run: Command, store: Path) -> None:
+        path = make(run, *RANDOM)
+        names = [f"name{index}" for index in range(8)]
+        made = self.both(run, *[("lock", "add", name, path) for name in names])
+        assert [ran.code for ran in made] == [0] * len(names)
+        assert list(run("lock", "list", "--json").document["artifacts"]) == names
+        assert sorted(each.name for each in Path().iterdir()) == ["protogen.lock", str(store)]
+
     def test_of_different_ones_get_a_version_each(self, run: Command, store: Path) -> None:
         made = self.both(run, *[(*RANDOM, "--json", "--seed", seed) for seed in (1, 2)])
         assert [(ran.code, ran.err) for ran in made] == [(0, "")] * 2

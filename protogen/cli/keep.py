@@ -11,6 +11,7 @@ from .. import report
 from ..errors import BadRequest, NotFound, ProtogenError
 from ..header import check_file
 from ..lockfile import Pin, cache_key, lock_path, read_lock, write_lock
+from ..locks import alone
 from ..remotes import remotes
 from ..solution import Run
 from ..store import Store, store_root
@@ -43,24 +44,28 @@ def add(
 ) -> None:
     """Pin an artifact under a name; its content is checked."""
     path = file if file.exists() else store_root(store) / file
-    pin, pins = Pin.of(name, path, check_file(path)), _pins(lock)
-    if pins.get(name, pin) != pin:
-        raise BadRequest(
-            f"{name} is {pins[name].path} with digest {pins[name].digest[:12]} in {lock_path(lock)}, asked for is "
-            f"{pin.path} with {pin.digest[:12]}; remove it first: `protogen lock remove {name}`"
-        )
-    write_lock(lock_path(lock), [*pins.values(), pin])
+    pin, place = Pin.of(name, path, check_file(path)), lock_path(lock)
+    with alone(place.parent, place.name):
+        pins = _pins(lock)
+        if pins.get(name, pin) != pin:
+            raise BadRequest(
+                f"{name} is {pins[name].path} with digest {pins[name].digest[:12]} in {place}, asked for is "
+                f"{pin.path} with {pin.digest[:12]}; remove it first: `protogen lock remove {name}`"
+            )
+        write_lock(place, [*pins.values(), pin])
     _print_pins([pin], json)
 
 
 @lock.command()
 def remove(name: Name, lock: LockOption = None, json: Json = False) -> None:
     """Take a name out of the lock; the store stays as it is."""
-    pins = read_lock(lock_path(lock))
-    if name not in pins:
-        raise NotFound(f"{name}: not in {lock_path(lock)}, which has {', '.join(pins) or 'no names'}")
-    pin = pins.pop(name)
-    write_lock(lock_path(lock), pins.values())
+    place = lock_path(lock)
+    with alone(place.parent, place.name):
+        pins = read_lock(place)
+        if name not in pins:
+            raise NotFound(f"{name}: not in {place}, which has {', '.join(pins) or 'no names'}")
+        pin = pins.pop(name)
+        write_lock(place, pins.values())
     _print_pins([pin], json)
 
 
@@ -92,7 +97,8 @@ def sync_(
         for done in sync(place, pins.values(), remotes(remote or ()), run, accept=accept_equivalent):
             if pins[done.pin.name] != done.pin:
                 # Read anew: the generation may have taken hours, and the lock be another by now.
-                write_lock(path, (read_lock(path) | {done.pin.name: done.pin}).values())
+                with alone(path.parent, path.name):
+                    write_lock(path, (read_lock(path) | {done.pin.name: done.pin}).values())
             rows.append(_row(done))
             failed = failed or done.error
             if done.error is not None:
