@@ -193,17 +193,21 @@ def open_artifact(path: Path) -> Iterator[tuple[BinaryIO, Header]]:
     """Open an artifact at the begin of its data section, its header read and checked.
 
     Another file may get its name meanwhile: what belongs together is read from one that stays open.
-    Raises as `read_header`, also from what is done with the file.
+    Raises as `read_header`, and DiskError from what is done with the file.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # which, if a pipe, may be waited for for ever
             raise DiskError(f"{path}: is a directory or a device, needed is a file; name a .safetensors file")
-        with path.open("rb") as file:
-            yield file, header_from(path, file, os.fstat(file.fileno()).st_size)
+        file = path.open("rb")
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # the last: a name that no file can have
         raise NotFound(f"{path}: no such file; `protogen list` shows what there is") from error
     except OSError as error:
         raise disk_error(path, error) from error
+    with file:
+        try:
+            yield file, header_from(path, file, os.fstat(file.fileno()).st_size)
+        except OSError as error:
+            raise disk_error(path, error) from error
 
 
 def header_from(path: str | Path, file: BinaryIO, size: int) -> Header:

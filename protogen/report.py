@@ -7,11 +7,10 @@ from typing import Any
 
 from .bounds import Bound, coherence_bound, line_bounds, max_cos_bound, point_bounds
 from .catalog import LINES, POINTS, label, reaching
-from .header import Header, check_file, parse_name, read_header
+from .header import Header, parse_name, read_header
 from .methods import METHODS
 from .methods.ebv import EBV, descent_promise
 from .remotes import remote_header
-from .solution import pieces
 from .stats import AngleStats
 from .store import Entry
 from .transport import shown
@@ -217,7 +216,7 @@ def _beside(bound: Mapping[str, Any]) -> str:
 
 
 # How far a figure may lie from the recorded one: another device adds up in another order.
-_TOLERANCES = {
+TOLERANCES = {
     "min_angle_points_deg": 1e-2,
     "min_angle_lines_deg": 1e-2,
     "mean_deviation_deg": 1e-3,
@@ -245,7 +244,7 @@ def differences(recorded: AngleStats | None, measured: AngleStats, facts: Mappin
             was, now = getattr(recorded, name).value, getattr(measured, name).value
             if abs(was - now) > _EXTREME_TOLERANCE + measured.error_bound:
                 found.append(f"{name} recorded {was:.9f}, measured {now:.9f}")
-        for name, tolerance in _TOLERANCES.items():
+        for name, tolerance in TOLERANCES.items():
             was, now = getattr(recorded, name), getattr(measured, name)
             if abs(was - now) > tolerance:
                 found.append(f"{name} recorded {was:.9g}, measured {now:.9g}")
@@ -305,71 +304,3 @@ def entry_lines(rows: list[dict[str, Any]]) -> list[str]:
 def megabytes(size: int) -> str:
     """Write a size in bytes as MB."""
     return f"{size / 1e6:,.2f} MB"
-
-
-# The figures that two artifacts are compared in.
-_FIGURES = ("coherence", "max_cos", "min_cos", *_TOLERANCES, "frame_potential", "duplicate_pairs", "antipodal_pairs")
-
-
-def comparison(one: Path, other: Path) -> dict[str, Any]:
-    """In what two artifacts differ: their specs, their figures, their content and their rows; both are checked whole.
-
-    `spec` and `figures` have pairs of values, `spec` where they differ alone. `rows` has the largest |difference|
-    of two numbers and the rows that are equal, or None where the shapes differ. Raises as `check_file`.
-    """
-    headers = [check_file(path) for path in (one, other)]
-    specs = [{**header.meta["spec"], **header.spec.options} for header in headers]
-    stats = [header.meta["stats"] or {} for header in headers]
-    same = headers[0].digest == headers[1].digest
-    return {
-        "paths": [str(one), str(other)],
-        "digests": [header.digest for header in headers],
-        "same": same,
-        "spec": {
-            name: [spec.get(name) for spec in specs]
-            for name in dict.fromkeys([*specs[0], *specs[1]])
-            if name != "params" and specs[0].get(name) != specs[1].get(name)
-        },
-        "figures": {name: [_value(each.get(name)) for each in stats] for name in _FIGURES},
-        "rows": {"equal": headers[0].spec.n, "largest": 0.0} if same else _rows_apart(one, other),
-    }
-
-
-def _value(figure: Any) -> float | None:
-    """A figure of the statistics, of which some stand with the pair that attains them."""
-    value: float | None = figure["value"] if isinstance(figure, Mapping) else figure
-    return value
-
-
-def _rows_apart(one: Path, other: Path) -> dict[str, Any] | None:
-    from .prototypes import read
-
-    first, second = read(one).source, read(other).source
-    if first.shape != second.shape:
-        return None
-    equal, largest = 0, 0.0
-    for start, stop in pieces(first.shape):
-        apart = (first.rows(start, stop) - second.rows(start, stop)).abs().flatten(1).amax(1)
-        equal += int((apart == 0).sum())
-        largest = max(largest, float(apart.max()))
-    return {"equal": equal, "largest": largest}
-
-
-def comparison_lines(found: Mapping[str, Any]) -> list[str]:
-    """What `comparison` found in lines."""
-    lines = [f"{name:<24}{was!s:>24} {now!s:>23}" for name, (was, now) in found["spec"].items()]
-    for name, (was, now) in found["figures"].items():
-        if was is not None and now is not None:
-            lines.append(f"{name:<24}{was:>24.9g}{now:>24.9g}{now - was:>+16.3e}")
-        elif was is not None or now is not None:
-            lines.append(f"{name:<24}{was!s:>24}{now!s:>24}")
-    rows = found["rows"]
-    if found["same"]:
-        lines.append(f"the same content, digest {found['digests'][0][:12]}")
-    elif rows is None:
-        lines.append("other content, of another shape")
-    else:
-        lines.append(
-            f"other content: {rows['equal']:,} rows are equal, the largest difference is {rows['largest']:.3e}"
-        )
-    return lines

@@ -125,7 +125,7 @@ def _answers(url: str) -> Iterator[None]:
         yield
     except (ProtogenError, MemoryError):
         raise
-    except Exception as error:  # each library has its own, without a common base
+    except Exception as error:  # aiohttp, botocore and requests have no base in common
         raise _trouble(url, error) from error
 
 

@@ -6,6 +6,7 @@ import struct
 from dataclasses import replace
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,10 +53,10 @@ def test_a_row_comes_after_what_was_cut_off(tmp_path: Path) -> None:
 def test_an_interrupted_descent_trains_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluate, steps = descent.evaluate, iter(range(5))
 
-    def interrupted(*given: object) -> object:
+    def interrupted(*given: Any) -> Any:
         if next(steps, None) is None:
             raise KeyboardInterrupt
-        return evaluate(*given)  # type: ignore[arg-type]
+        return evaluate(*given)
 
     with monkeypatch.context() as patched:
         patched.setattr(descent, "evaluate", interrupted)

@@ -101,7 +101,7 @@ class Disk:
 
     def _opener(self, real: Callable[..., Any]) -> Callable[..., Any]:
         def opened(file: Any, *args: Any, **options: Any) -> Any:
-            return (_pyio.open if self._is_mine(file) else real)(file, *args, **options)  # type: ignore[operator]
+            return (_pyio.open if self._is_mine(file) else real)(file, *args, **options)
 
         return opened
 

@@ -57,6 +57,7 @@ FLOORS: list[set[str]] = [
     {"demo.fashion", "demo.glyphs", "demo.training"},
     {"demo.tasks", "demo.results"},
     {"report", "display", "plot"},
+    {"comparison"},
     {"cli.options"},
     {"cli.make", "cli.files", "cli.sizes", "cli.keep", "cli.remote", "cli.demo"},
     {"cli"},

@@ -110,9 +110,9 @@ def changed(**values: Any) -> Callable[[dict[str, Any]], None]:
     return lambda document: document["artifacts"]["backbone"].update(values)
 
 
-def elsewhere(method: object) -> Callable[[dict[str, Any]], None]:
+def elsewhere(method: Any) -> Callable[[dict[str, Any]], None]:
     """Make it a Spec of another method, with the key that belongs to it."""
-    spec = Spec.of(method, 1, d=2, n=2, seed=0, params={})  # type: ignore[arg-type]
+    spec = Spec.of(method, 1, d=2, n=2, seed=0, params={})
     return changed(spec=spec.to_dict(), key=spec.key)
 
 

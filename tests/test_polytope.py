@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-from collections.abc import Iterator
 from itertools import combinations_with_replacement
 
 import pytest
@@ -18,16 +17,8 @@ from protogen.methods.polytope import Cube, Orthoplex, Polytope, Simplex
 from protogen.pipeline import generate
 from protogen.solution import Run
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 KINDS = (Simplex, Orthoplex, Cube)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Work on one thread, which is faster for small products."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def vertices(kind: type[Polytope], n: int, d: int | None = None) -> Tensor:

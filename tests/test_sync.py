@@ -3,6 +3,7 @@
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,8 +36,8 @@ def there(tmp_path: Path) -> Store:
     return Store(tmp_path / "there")
 
 
-def pinned(there: Store, spec: Spec, name: str = "it", **run: object) -> Pin:
-    path = ensure_path(spec, Run(**run), store=there.root)  # type: ignore[arg-type]
+def pinned(there: Store, spec: Spec, name: str = "it", **run: Any) -> Pin:
+    path = ensure_path(spec, Run(**run), store=there.root)
     return Pin.of(name, path, read_header(path))
 
 

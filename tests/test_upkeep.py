@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -169,8 +170,8 @@ class TestArtifacts:
         """Four files, the oldest first, of which the name says nothing of the age."""
         return [publish(here, n, days) for n, days in ((4, 40), (2, 30), (5, 20), (3, 10))]
 
-    def pruned(self, here: Store, **conditions: object) -> list[Path]:
-        return [each.path for each in prune(here, **conditions)]  # type: ignore[arg-type]
+    def pruned(self, here: Store, **conditions: Any) -> list[Path]:
+        return [each.path for each in prune(here, **conditions)]
 
     def keys(self, here: Store, *paths: Path) -> set[tuple[str, str]]:
         return {(entry.name.key, str(entry.digest)) for entry in here.entries() if entry.path in paths}

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .. import report
+from ..comparison import comparison, comparison_lines
 from ..errors import BadRequest, DiskError, IntegrityError, NotFound, Unmet
 from ..header import check_file
 from ..plot import save_png, terminal_lines
@@ -141,8 +142,8 @@ def diff(
     json: Json = False,
 ) -> None:
     """Compare two artifacts: what was asked for, figures, content and rows; exit 1 where the content differs."""
-    found = report.comparison(one, other)
-    print_result(found, report.comparison_lines, json)
+    found = comparison(one, other)
+    print_result(found, comparison_lines, json)
     if not found["same"]:
         sys.exit(Unmet.exit_code)
 
