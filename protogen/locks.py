@@ -70,7 +70,9 @@ def _acquired(path: Path) -> "BaseFileLock | None":
             except Timeout:
                 pause = EVERY_S
                 with contextlib.suppress(OSError):
-                    print(f"waiting: {path.stem} is being made by {_holder(path)}", file=sys.stderr, flush=True)
+                    # One write, which the lines of other waiting processes on the same terminal do not cut.
+                    sys.stderr.write(f"waiting: {path.stem} is being made by {_holder(path)}\n")
+                    sys.stderr.flush()
     except OSError:
         return None
     since = datetime.now(UTC).isoformat(timespec="seconds")
