@@ -347,17 +347,19 @@ def test_differences_are_paired_by_seed() -> None:
     assert lines[2].split() == ["ebv", "4", "87.00", "5.66", "+2.00", "12.71", "1,000", "0.00", "1.50", "30.0", "60.0"]
 
 
-def test_rows_come_back_and_a_torn_line_is_written_over(tmp_path: Path) -> None:
+def test_rows_come_back_and_a_torn_line_is_none(tmp_path: Path) -> None:
     file = RowFile(tmp_path / "rows.jsonl")
     assert file.rows() == {}
     file.check()
     file.add(row())
     whole = file.path.read_bytes()
-    file.path.write_bytes(whole + whole[:30])
-    assert file.rows() == {row().trial: row()}
-    file.add(row(seed=1))
-    assert file.rows() == {row(seed=s).trial: row(seed=s) for s in (0, 1)}
+    for seed in (1, 2):
+        file.path.write_bytes(file.path.read_bytes() + whole[:30])
+        assert file.rows() == {row(seed=s).trial: row(seed=s) for s in range(seed)}
+        file.add(row(seed=seed))
+        assert file.rows() == {row(seed=s).trial: row(seed=s) for s in range(seed + 1)}
     assert file.path.read_bytes().startswith(whole)
+    assert file.path.read_bytes().count(whole[:30] + b" (cut off)\n") == 2
 
 
 @pytest.mark.parametrize("line", ["{", "3", "[]", '{"trial": {}}', "[" * 100_000, '{"trial": 1}', "null", "\x00"])
@@ -365,6 +367,21 @@ def test_a_line_that_is_no_row_is_named(line: str, tmp_path: Path) -> None:
     file = RowFile(tmp_path / "rows.jsonl")
     file.path.write_text(json.dumps(row().to_dict()) + "\n" + line + "\n")
     with pytest.raises(IntegrityError, match="line 2 is no row of the demo; delete the line"):
+        file.rows()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("accuracy", "90"), ("accuracy", None), ("accuracy", True), ("trained", 1.5), ("losses", 3), ("losses", "no")],
+)
+def test_a_row_of_other_types_is_named(field: str, value: object, tmp_path: Path) -> None:
+    file = RowFile(tmp_path / "rows.jsonl")
+    file.path.write_text(json.dumps({**row().to_dict(), field: value}) + "\n")
+    with pytest.raises(IntegrityError, match="line 1 is no row of the demo; delete the line"):
+        file.rows()
+    trial = {**row().to_dict()["trial"], "seed": "1"}
+    file.path.write_text(json.dumps({**row().to_dict(), "trial": trial}) + "\n")
+    with pytest.raises(IntegrityError, match="line 1 is no row of the demo; delete the line"):
         file.rows()
 
 

@@ -40,16 +40,6 @@ def test_two_add_rows_to_one_file_and_none_is_lost(tmp_path: Path) -> None:
     assert sorted(trial.seed for trial in RowFile(path).rows()) == list(range(200))
 
 
-def test_a_row_comes_after_what_was_cut_off(tmp_path: Path) -> None:
-    file = RowFile(tmp_path / "rows.jsonl")
-    file.add(ROW)
-    whole = file.path.read_bytes()
-    other = replace(ROW, trial=replace(ROW.trial, seed=1))
-    file.path.write_bytes(whole + whole[:20])
-    file.add(other)
-    assert list(file.rows().values()) == [ROW, other]
-
-
 def test_an_interrupted_descent_trains_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluate, steps = descent.evaluate, iter(range(5))
 

@@ -15,6 +15,8 @@ from .contestants import ABLATIONS, HEADS, LEARNED, spec_of
 from .data import Task
 from .training import Row, Trial
 
+CUT = b" (cut off)\n"  # ends a line that a full disk or a lost machine left without its end
+
 
 def plan(
     task: Task,
@@ -49,12 +51,12 @@ def plan(
 
 @dataclass(frozen=True)
 class RowFile:
-    """A file with one row a line, as JSON; it need not exist."""
+    """A file with one row a line, as JSON; it need not exist. It only grows, so that several demos can add to it."""
 
     path: Path
 
     def rows(self) -> dict[Trial, Row]:
-        """The rows by what was asked for. A last line that was cut off is none.
+        """The rows by what was asked for. A line that was cut off is none.
 
         Raises DiskError, and IntegrityError where a line is no row.
         """
@@ -66,8 +68,8 @@ class RowFile:
             raise disk_error(self.path, error) from error
         found = {}
         for number, line in enumerate(lines, 1):
-            if not line.endswith(b"\n"):
-                break
+            if line.endswith(CUT) or not line.endswith(b"\n"):
+                continue
             try:
                 row = Row.from_dict(json.loads(line))
             except (ValueError, TypeError, LookupError, RecursionError) as error:
@@ -84,15 +86,15 @@ class RowFile:
             raise disk_error(self.path, error) from error
 
     def add(self, row: Row) -> None:
-        """Bring one row to the disk, after what was cut off, if anything. Raises DiskError."""
+        """Bring one row to the disk, on a line of its own. Raises DiskError."""
+        line = json.dumps(row.to_dict(), allow_nan=False).encode() + b"\n"
         try:
-            # Appended, so that two demos can add to one file.
             with self.path.open("a+b") as file:
-                file.seek(0)
-                content = file.read()
-                if not content.endswith(b"\n"):
-                    file.truncate(content.rfind(b"\n") + 1)
-                file.write(json.dumps(row.to_dict(), allow_nan=False).encode() + b"\n")
+                end = file.seek(0, os.SEEK_END)
+                file.seek(max(end - 1, 0))
+                last = file.read() or b"\n"
+                # A line that another process is adding may look cut off; it is whole before this one is added.
+                file.write(line if last.endswith(b"\n") else CUT + line)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:

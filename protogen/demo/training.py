@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from ..geometry import angles_deg
 from ..measure import measure
 from ..solution import InMemory
+from ..spec import is_number
 from .contestants import Contestant, build
 from .data import Task
 
@@ -69,7 +70,18 @@ class Row:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Row":
         """Read what `to_dict` wrote. Raises TypeError, KeyError or ValueError where it is something else."""
-        return cls(**{**values, "trial": Trial(**values["trial"]), "losses": tuple(values["losses"])})
+        row = cls(**{**values, "trial": Trial(**values["trial"]), "losses": tuple(values["losses"])})
+        for part in (row.trial, row):
+            for name, kind in get_type_hints(type(part)).items():
+                if not _fits(getattr(part, name), kind):
+                    raise ValueError(f"{name} is no {kind}")
+        return row
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if get_origin(kind) is tuple:
+        return all(map(is_number, value))
+    return is_number(value) if kind is float else isinstance(value, kind) and not isinstance(value, bool)
 
 
 def network(size: int, width: int, d: int) -> nn.Sequential:
