@@ -9,11 +9,11 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import BadRequest, DiskError, IntegrityError, NotFound
+from .errors import BadRequest, DiskError, IntegrityError, Interrupted, NotFound
 from .lockfile import lock_path, read_lock
 from .locks import alone
 from .methods import METHODS, method_of
-from .solution import Run
+from .solution import Run, Status
 from .spec import Spec, Value
 from .store import Entry, Store, store_root
 from .upkeep import repair
@@ -26,9 +26,10 @@ def ensure_path(spec: Spec, run: Run | None = None, *, store: str | Path | None 
     """Say which file holds what `spec` asks for; generate and publish it first where there is none.
 
     One process at a time generates it, the others wait and take its file. A run that was killed goes on from
-    its state in the store. A damaged file is set aside, and generated again. A run that was ended early is
-    published under the Spec that says so. `force` generates again. Raises DiskError, before any work, where
-    the store cannot be written or has no room for it, and IntegrityError where it cannot be written and has a
+    its state in the store. A damaged file is set aside, and generated again. A run that was ended early, by
+    time or for want of memory, is published under the Spec that says so. `force` generates again. Raises
+    Interrupted where Ctrl-C has ended it and what there was is published so; DiskError, before any work, where
+    the store cannot be written or has no room for it; and IntegrityError where it cannot be written and has a
     damaged file.
     """
     place = Store(store_root(store))
@@ -53,6 +54,8 @@ def _make(place: Store, spec: Spec, run: Run, force: bool) -> Path:
     path = _keep(place, made, force=force or made.spec != spec)
     if made.spec == spec:
         shutil.rmtree(folder, ignore_errors=True)
+    elif made.provenance.status == Status.INTERRUPTED:
+        raise Interrupted(path)
     return path
 
 

@@ -1,6 +1,7 @@
 """Errors that a user can cause: one line each, with the exit code the command line gives them."""
 
 import re
+from pathlib import Path
 
 MOST = 2000  # characters of a message; what a damaged file says may be of any length
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")  # also what turns the direction of writing
@@ -53,3 +54,11 @@ class RemoteError(ProtogenError):
     """A remote that could not be reached, or that refused."""
 
     exit_code = 6
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C has ended a run whose best set so far is kept in the file `path`."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"the best set so far is {path}; the same call goes on from there")
+        self.path = path

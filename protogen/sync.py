@@ -14,7 +14,7 @@ from .locks import alone
 from .methods import method_of
 from .methods.threshold import TOLERANCE
 from .remotes import Remote, fetch
-from .solution import Run, Status
+from .solution import Run
 from .spec import Spec
 from .store import Store
 from .upkeep import repair
@@ -115,10 +115,7 @@ def _equivalent(store: Store, pin: Pin, run: Run) -> Synced:
         if _as_good(here, pin):
             return Synced(here, "present", entry.path)
     path = ensure_path(pin.spec, replace(run, files=_inputs(store, pin.spec)), store=store.root, force=True)
-    header = read_header(path)
-    if header.meta["provenance"]["status"] == Status.INTERRUPTED:
-        raise KeyboardInterrupt
-    made = Pin.of(pin.name, path, header)
+    made = Pin.of(pin.name, path, read_header(path))
     if made.spec != pin.spec or not _as_good(made, pin):
         raise Unmet(
             f"{pin.name}: generated as {path} with coherence {made.coherence}, locked is {pin.coherence}; the lock "

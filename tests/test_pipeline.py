@@ -12,16 +12,17 @@ from typing import Any
 import pytest
 import torch
 
-from protogen import matrix, pipeline
-from protogen.access import ensure_path
+from protogen import descent, matrix, pipeline
+from protogen.access import ensure, ensure_path
 from protogen.catalog.delsarte_goethals import DelsarteGoethals
-from protogen.errors import BadRequest
+from protogen.errors import BadRequest, Interrupted
 from protogen.geometry import pick_device
 from protogen.matrix import read_matrix
 from protogen.measure import measure
 from protogen.methods import resolve
 from protogen.methods.ebv import EBV
 from protogen.pipeline import generate
+from protogen.prototypes import read
 from protogen.solution import InMemory, Progress, Run, Status
 from protogen.spec import Spec
 
@@ -126,6 +127,26 @@ def test_interrupted_statistics_keep_a_descent_unmeasured(run: Run, step: int | 
     assert made.provenance.status == "interrupted"
     assert made.spec.options["ended"] == f"interrupted at step {step or made.provenance.steps}"
     assert made.tensor.shape == (30, 8)
+
+
+def test_an_interrupted_request_ends_the_script_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = resolve("ebv", d=8, n=30, start="random", steps=40)
+    evaluate, steps = descent.evaluate, iter(range(10))
+
+    def interrupted(*given: Any) -> Any:
+        if next(steps, None) is None:
+            raise KeyboardInterrupt
+        return evaluate(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(descent, "evaluate", interrupted)
+        with pytest.raises(Interrupted, match="the same call goes on from there") as ended:
+            ensure(spec, store=tmp_path)
+    best = read(ended.value.path)
+    assert str(ended.value.path) in str(ended.value)
+    assert (best.provenance.status, best.spec != spec) == (Status.INTERRUPTED, True)
+    whole = ensure(spec, store=tmp_path)
+    assert (whole.spec, whole.tensor.equal(generate(spec).tensor)) == (spec, True)
 
 
 def test_interrupted_statistics_of_a_formula_leave_nothing_to_keep() -> None:

@@ -12,7 +12,7 @@ import typer
 from .. import report
 from ..access import ensure_path
 from ..bounds import coherence_bound, max_cos_bound
-from ..errors import Unmet
+from ..errors import Interrupted, Unmet
 from ..header import read_header
 from ..methods import METHODS, Method
 from ..methods.ebv import EBV
@@ -60,7 +60,10 @@ def _generate(
     }
     with Display(quiet, bounds) as display:
         how = replace(run, report=display.step, measuring=display.measuring, say=display.say, files=asked.files())
-        path = ensure_path(spec, how, store=store, force=force)
+        try:
+            path = ensure_path(spec, how, store=store, force=force)
+        except Interrupted as ended:
+            path = ended.path
     record = report.record_of(path)
     print_result(record, report.artifact_lines, json, quiet)
     status, target = record["provenance"]["status"], asked.target()

@@ -59,14 +59,14 @@ def spec_of(head: str, d: int, n: int) -> Spec | None:
 def build(head: str, d: int, n: int, store: Path | None = None) -> Contestant:
     """Build a head for n classes and features of width d; its prototypes come from the store, or go into it.
 
-    Raises BadRequest as `spec_of` does, and KeyboardInterrupt where one has ended the descent of the prototypes.
+    Raises BadRequest as `spec_of` does, and MemoryError where memory has ended the descent of the prototypes.
     """
     spec = spec_of(head, d, n)
     if spec is None:
         return LEARNING[head](d, n)
     file = ensure_path(spec, store=store)
     if read_header(file).spec != spec:  # the best so far, which is not what a row says it was trained with
-        raise KeyboardInterrupt
+        raise MemoryError
     return FIXED[head][1](file)
 
 
