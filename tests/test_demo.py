@@ -261,7 +261,7 @@ def test_only_the_dynamic_assignment_moves(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("size", "convolutions"), [(8, 1), (28, 3), (32, 3), (4, 0)])
 def test_network_halves_its_images_down_to_four_pixels(size: int, convolutions: int) -> None:
-    body = network(size, 6, 7)
+    body = network(size, 6, 5, 7)
     assert sum(isinstance(layer, torch.nn.Conv2d) for layer in body) == convolutions
     assert body(torch.zeros(2, 1, size, size)).shape == (2, 7)
 
@@ -299,8 +299,8 @@ def test_a_row_counts_what_is_trained_and_held(tmp_path: Path) -> None:
     task = small(load_task("digits"))
     learned = train(replace(TRIAL, epochs=1), task, tmp_path, quiet)
     fixed = train(replace(TRIAL, head="ebv", d=9, epochs=1), task, tmp_path, quiet)
-    # 3x3 filters to 32 channels and two numbers of the normalisation each, then 32 * 4 * 4 features and a bias to d.
-    body = {d: 32 * 9 + 64 + (32 * 16 + 1) * d for d in (4, 9)}
+    # 3x3 filters to 32 channels, 32 * 4 * 4 numbers to the hidden units, two numbers of the normalisation each; then d.
+    body = {d: 32 * 9 + 64 + 512 * 512 + 1024 + 513 * d for d in (4, 9)}
     assert (learned.trained, learned.head_trained) == (body[4] + 50, 50)
     assert learned.head_bytes == 4 * 4 * 50  # weights, gradients and two moments in float32
     assert (fixed.trained, fixed.head_trained, fixed.head_bytes) == (body[9], 0, 4 * 10 * 9)
@@ -381,6 +381,15 @@ def test_a_row_of_other_types_is_named(field: str, value: object, tmp_path: Path
         file.rows()
     trial = {**row().to_dict()["trial"], "seed": "1"}
     file.path.write_text(json.dumps({**row().to_dict(), "trial": trial}) + "\n")
+    with pytest.raises(IntegrityError, match="line 1 is no row of the demo; delete the line"):
+        file.rows()
+
+
+def test_a_row_that_lacks_a_part_of_its_trial_is_named(tmp_path: Path) -> None:
+    file = RowFile(tmp_path / "rows.jsonl")
+    whole = row().to_dict()
+    del whole["trial"]["hidden"]  # of another network than today's default
+    file.path.write_text(json.dumps(whole) + "\n")
     with pytest.raises(IntegrityError, match="line 1 is no row of the demo; delete the line"):
         file.rows()
 

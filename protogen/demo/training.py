@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
@@ -20,6 +20,7 @@ from .data import Task
 
 BATCH, RATE = 256, 3e-3  # of Adam, falling to zero along half a cosine
 EDGE = 4  # the network halves its images until they are at most so large
+HIDDEN = 512  # units before the features: without a layer that bends, fixed places are out of the network's reach
 TURN_DEG, STRETCH, MOVE = 5.0, 0.1, 0.06  # of shaken images: at most, the last in parts of the edge
 
 
@@ -41,6 +42,7 @@ class Trial:
     epochs: int
     batch: int = BATCH
     rate: float = RATE
+    hidden: int = HIDDEN
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ class Row:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Row":
         """Read what `to_dict` wrote. Raises TypeError, KeyError or ValueError where it is something else."""
-        row = cls(**{**values, "trial": Trial(**values["trial"]), "losses": tuple(values["losses"])})
+        trial = Trial(**{field.name: values["trial"][field.name] for field in fields(Trial)})
+        row = cls(**{**values, "trial": trial, "losses": tuple(values["losses"])})
         for part in (row.trial, row):
             for name, kind in get_type_hints(type(part)).items():
                 if not _fits(getattr(part, name), kind):
@@ -84,14 +87,15 @@ def _fits(value: Any, kind: Any) -> bool:
     return is_number(value) if kind is float else isinstance(value, kind) and not isinstance(value, bool)
 
 
-def network(size: int, width: int, d: int) -> nn.Sequential:
+def network(size: int, width: int, hidden: int, d: int) -> nn.Sequential:
     """Build a convolutional network from images (b, 1, size, size) to features (b, d)."""
     layers: list[nn.Module] = []
     channels = 1
     while size > EDGE:
         layers += [nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
         channels, width, size = width, 2 * width, (size + 1) // 2
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * size * size, d))
+    layers += [nn.Flatten(), nn.Linear(channels * size * size, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(hidden, d))
 
 
 def train(trial: Trial, task: Task, store: Path | None, report: Callable[[int, int, float], None]) -> Row:
@@ -103,7 +107,7 @@ def train(trial: Trial, task: Task, store: Path | None, report: Callable[[int, i
     task = task.long_tailed(trial.imbalance)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(trial.seed)
-        body = network(task.images.shape[-1], task.width, trial.d)
+        body = network(task.images.shape[-1], task.width, trial.hidden, trial.d)
         head = build(trial.head, trial.d, task.classes, store)
         losses, seconds = _optimise(trial, task, body, head, report)
     trained = [sum(p.numel() for p in module.parameters()) for module in (body, head.module)]
