@@ -13,6 +13,7 @@ from .errors import BadRequest, DiskError, IntegrityError, Interrupted, NotFound
 from .lockfile import lock_path, read_lock
 from .locks import alone
 from .methods import METHODS, method_of
+from .methods.method import check_kind, check_names, check_whole
 from .solution import Run, Status
 from .spec import Spec, Value
 from .store import Entry, Store, store_root
@@ -20,6 +21,17 @@ from .upkeep import repair
 
 if TYPE_CHECKING:
     from .prototypes import Prototypes
+
+
+def store_path(store: str | Path | None) -> Path | None:
+    """The directory that was named as the store, if any. Raises BadRequest on what is no path."""
+    if store is None:
+        return None
+    if not isinstance(store, str | Path) or str(store) == "" or "\0" in str(store):
+        raise BadRequest(
+            f"store is {store!r}; allowed is a directory's path; left out, it is PROTOGEN_STORE, else ./prototypes"
+        )
+    return Path(store)
 
 
 def ensure_path(spec: Spec, run: Run | None = None, *, store: str | Path | None = None, force: bool = False) -> Path:
@@ -32,7 +44,7 @@ def ensure_path(spec: Spec, run: Run | None = None, *, store: str | Path | None 
     the store cannot be written or has no room for it; and IntegrityError where it cannot be written and has a
     damaged file.
     """
-    place = Store(store_root(store))
+    place = Store(store_root(store_path(store)))
     with contextlib.suppress(IntegrityError):  # damage is seen to below, while no other process does the same
         if not force and (path := place.find(spec)):
             return path
@@ -88,7 +100,7 @@ def ensure(spec: Spec, run: Run | None = None, *, store: str | Path | None = Non
     try:
         return read(path)
     except (IntegrityError, NotFound):  # damaged, or set aside a moment ago
-        place = Store(store_root(store))
+        place = Store(store_root(store_path(store)))
         with alone(place.root, spec.key):
             repair(place, spec)
         return read(ensure_path(spec, run, store=store))
@@ -117,9 +129,16 @@ def load(
     """
     from .prototypes import read
 
-    asked = {"d": d, "n": n, "version": version, "key": key}
-    where = {part: value for part, value in asked.items() if value is not None}
-    place = Store(store_root(store))
+    if not isinstance(target, str | Path):
+        raise BadRequest(
+            f"target is {target!r}; allowed are a path, a method ({', '.join(METHODS)}) and a name in the lock"
+        )
+    sizes = {"d": d, "n": n, "version": version}
+    where: dict[str, Any] = {part: value for part, value in {**sizes, "key": key}.items() if value is not None}
+    for part in sizes.keys() & where.keys():
+        check_whole(part, where[part], 1)
+    check_kind("key", key, str)
+    place = Store(store_root(store_path(store)))
     if isinstance(target, Path) or os.sep in target or target.endswith(".safetensors"):
         if where or params or store:
             names = ", ".join([*where, *params, *(["store"] if store else [])])
@@ -157,8 +176,9 @@ def _best(store: Store, method: str, where: Mapping[str, Any], params: Mapping[s
                 raise entry.error
     rules = METHODS[method]
     known = {*(f.name for f in fields(rules)), *(name for _, spec in sound for name in spec.options)}
-    if unknown := sorted(params.keys() - known):
-        raise BadRequest(f"{method} has no parameter {unknown[0]!r}; there are {', '.join(sorted(known))}")
+    check_names(method, params, sorted(known))
+    for parameter in fields(rules):
+        check_kind(parameter.name, params.get(parameter.name), parameter.type)
     admitted = [e for e, spec in sound if rules.admits(spec, e.stats or {}, e.facts, params)]
     if not admitted:
         raise NotFound(_nothing(store, method, here, where, params))

@@ -3,6 +3,7 @@
 Shen, Sun and Wei 2023, Equiangular Basis Vectors, supplement: Section 1 and Figure 1.
 """
 
+import contextlib
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from .bounds import LARGEST, Limit, max_lines
 from .catalog import CLOSED_FORM, LINES, Padded, choose, label
 from .errors import BadRequest
 from .journal import Probe
+from .locks import alone
 from .methods import resolve
 from .methods.ebv import CAPACITY, EBV
 from .methods.method import MAX_SEED, check_between, check_whole
@@ -112,18 +114,20 @@ def capacity(
     }
     spec = Spec.of(EBV.name, EBV.version, d=d, n=n, seed=seed, params=params)
     reach = top if max_n else min(top, math.isqrt(int(WORK / d)))
-    search = Search(spec, known, reach, run, Store(store_root(store)), say or (lambda _: None))
-    search.go()
+    place = Store(store_root(store))
+    search = Search(spec, known, reach, run, place, say or (lambda _: None))
     form, path = None, None
-    if search.n > n or isinstance(known, InMemory):
-        path = search.publish()
-    else:
+    with alone(place.root, spec.key) if search.following() else contextlib.nullcontext():
+        search.go()
+        if search.n > n or isinstance(known, InMemory):
+            path = search.publish()
+        search.close()
+    if path is None:
         form = origin
         if save:
             asked = resolve(EBV.name, d=d, n=n, start=CLOSED_FORM)
             form = str(asked.options["start"]).partition(":")[2]
             path = ensure_path(asked, run, store=store)
-    search.close()
     return Capacity(d, float(alpha), search.n, _end(search, limit, max_n), limit, max_n, form, path, search.probes)
 
 

@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
-from .disk import remove_stale, temporary
+from .disk import TRIES, remove_stale, temporary
 from .header import layout
 from .spec import Spec, canonical_json
 
@@ -187,10 +187,22 @@ def _write(path: Path, metadata: Mapping[str, str], tensors: "list[torch.Tensor]
 
 def _read(path: Path, about: str, device: "torch.device") -> list[State]:
     """Read states and move their tensors to the device. Raises OSError, and ValueError where they do not fit."""
+    # A file that is replaced meanwhile, where there are no locks, is opened twice by name and is not the one checked.
+    for _ in range(TRIES):
+        with path.open("rb") as checked:
+            if not _whole(checked):
+                raise ValueError("is damaged")
+            states: list[State] | None = None
+            with contextlib.suppress(RuntimeError):  # torch's word for a file that it finds no more
+                states = _parsed(path, about, device)
+            if states is not None and os.path.samestat(os.fstat(checked.fileno()), path.stat()):
+                return states
+    raise ValueError("changes while it is read")
+
+
+def _parsed(path: Path, about: str, device: "torch.device") -> list[State]:
     from safetensors import safe_open
 
-    if not _whole(path):
-        raise ValueError("is damaged")
     with safe_open(path, "pt") as file:
 
         def tensor(table: dict[str, Any]) -> Any:
@@ -204,12 +216,11 @@ def _read(path: Path, about: str, device: "torch.device") -> list[State]:
         return states
 
 
-def _whole(path: Path) -> bool:
+def _whole(file: BinaryIO) -> bool:
     """Whether a file ends in the digest of what stands before it."""
     hasher = hashlib.sha256()
-    with path.open("rb") as file:
-        left = os.fstat(file.fileno()).st_size - hasher.digest_size
-        while left > 0 and (piece := file.read(min(left, 2**20))):
-            hasher.update(piece)
-            left -= len(piece)
-        return left == 0 and file.read() == hasher.digest()
+    left = os.fstat(file.fileno()).st_size - hasher.digest_size
+    while left > 0 and (piece := file.read(min(left, 2**20))):
+        hasher.update(piece)
+        left -= len(piece)
+    return left == 0 and file.read() == hasher.digest()

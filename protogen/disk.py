@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import itertools
 import os
 import platform
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 
 SETTLE_S = 1.0  # how long a file may be empty between its exclusive creation and the rename onto it
 STALE_S = 86_400.0  # how long a temporary file may lie untouched while its process may live, on another machine say
+TRIES = 100  # to make a folder that others remove as an empty one at the same time
 
 _TEMPORARY = re.compile(r"\.(.+)-([1-9]\d{0,8})-[0-9a-f]{8}\.tmp")
 
@@ -29,7 +31,26 @@ def temporary(folder: Path) -> Iterator[Path]:
 
 def temporary_name() -> str:
     """A new name for a file of this process, which says whose it is."""
-    return f".{host()}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    return f".{_machine()}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+
+
+@contextlib.contextmanager
+def kept(folder: Path) -> Iterator[None]:
+    """Make a folder where it is not, and have it stay for a while though others remove empty ones. Raises OSError."""
+    pin = folder / temporary_name()
+    for tried in itertools.count(1):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            pin.touch()
+            break
+        except (FileNotFoundError, FileExistsError):  # removed at this moment, which mkdir says in two ways
+            if tried == TRIES:
+                raise
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            pin.unlink()
 
 
 def is_stale(path: Path) -> bool:
@@ -39,7 +60,7 @@ def is_stale(path: Path) -> bool:
     named = _TEMPORARY.fullmatch(path.name)
     if named is None:
         return False
-    if named[1] == host() and not psutil.pid_exists(int(named[2])):
+    if named[1] == _machine() and not psutil.pid_exists(int(named[2])):
         return True
     try:
         return time.time() - path.stat().st_mtime > STALE_S
@@ -68,6 +89,14 @@ def host() -> str:
     return re.sub(r"[^\w.-]", "_", platform.node())
 
 
+def _machine() -> str:
+    """This machine's name, and that of the space of its process numbers: containers of one host may differ in it."""
+    try:
+        return f"{host()}.{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:  # none here
+        return host()
+
+
 def link(source: Path, target: Path) -> bool:
     """Give a finished file the name `target`, all at once; whether it did, False where the name is taken."""
     try:
@@ -76,16 +105,18 @@ def link(source: Path, target: Path) -> bool:
     except FileExistsError:
         return False
     except OSError:  # no hard links here, which file systems say by various numbers: first the name
-        try:
-            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-        except FileExistsError:
-            return False
+        pass
     try:
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         source.replace(target)
-    except OSError:
-        target.unlink()
+        return True
+    except FileExistsError:
+        return False
+    except BaseException:  # also an interruption
+        with contextlib.suppress(OSError):
+            if target.stat().st_size == 0:
+                target.unlink()
         raise
-    return True
 
 
 def settle(path: Path) -> None:

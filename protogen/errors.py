@@ -7,6 +7,11 @@ MOST = 2000  # characters of a message; what a damaged file says may be of any l
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")  # also what turns the direction of writing
 
 
+def printable(text: str) -> str:
+    """Write control characters as Python does: what a file says may move a terminal's cursor."""
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 class ProtogenError(Exception):
     """Say in one line what was wrong, the value got, what is allowed and what to do."""
 
@@ -15,7 +20,7 @@ class ProtogenError(Exception):
     def __init__(self, message: str) -> None:
         if len(message) > MOST:  # the end says what to do
             message = f"{message[: MOST // 2]} ... {message[-MOST // 2 + 5 :]}"
-        super().__init__(_CONTROL.sub(lambda found: ascii(found[0])[1:-1], message))
+        super().__init__(printable(message))
 
 
 class BadRequest(ProtogenError):

@@ -25,6 +25,8 @@ VALUES = 100_000  # of the JSON in a header, twice as many as 120 GB need; each 
 ITEM_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "U8": 1, "BOOL": 1}
 KEYS = {"schema", "spec", "facts", "stats", "provenance", "blocks", "digest", "check"}
 REMEDY = "the command that made it, with --force, or `protogen sync`, sets it aside and brings it anew"
+# Facts that stand with others.
+BESIDE = {"outdone": ("guaranteed_coherence",), "phi": ("phi_deg", "own_d", "guaranteed_max_cos")}
 
 TENSOR = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")  # a tensor's name
 
@@ -96,11 +98,11 @@ class Header:
         return digest
 
 
-def disk_error(path: Path, error: OSError) -> DiskError:
-    """Say in one line what the disk refused."""
+def disk_error(path: Path, error: OSError, option: str = "of the store by --store or PROTOGEN_STORE") -> DiskError:
+    """Say in one line what the disk refused; `option` is how another place is named."""
     return DiskError(
         f"{path}: {error.strerror or error}; needed is a path of its own with room and permission: "
-        "make room, or name another place, of the store by --store or PROTOGEN_STORE"
+        f"make room, or name another place, {option}"
     )
 
 
@@ -306,20 +308,56 @@ def _check(path: str | Path, raw: bytes, header: Header) -> None:
         raise _damaged(path, f"the header is damaged or incomplete ({error!r})") from error
     if not sound:
         raise _damaged(path, "the header is damaged: its bytes do not give the digest that it carries")
+    if strange := [name for name in entries if not TENSOR.fullmatch(name)]:
+        raise _damaged(path, f"has a tensor {strange[0]!r}, allowed are up to 64 letters, digits and _, a letter first")
+    if not fits or 0 in rows.shape:
+        got = f"{rows.dtype} {rows.shape}"
+        raise _damaged(path, f"prototypes are {got}, its Spec allows F32 ({spec.n}, {spec.d}) or (n, s, d)")
+    if spec.n < 2:
+        raise _damaged(path, f"has n={spec.n}, allowed are two prototypes or more")
     try:
         Provenance.from_dict(meta["provenance"])
         if meta["stats"] is not None:
-            AngleStats.from_dict(meta["stats"])
-        for name, value in meta["facts"].items():
-            if name.startswith("guaranteed_") and not is_number(value):
-                raise TypeError(name)
+            _check_stats(meta["stats"])
+        _check_facts(meta["facts"], rows.shape)
     except _MALFORMED as error:
-        raise _damaged(path, "stats, provenance or guarantees are not those of this schema") from error
-    if strange := [name for name in entries if not TENSOR.fullmatch(name)]:
-        raise _damaged(path, f"has a tensor {strange[0]!r}, allowed are up to 64 letters, digits and _, a letter first")
-    if not fits:
-        got = f"{rows.dtype} {rows.shape}"
-        raise _damaged(path, f"prototypes are {got}, its Spec allows F32 ({spec.n}, {spec.d}) or (n, s, d)")
+        raise _damaged(path, f"stats, provenance or facts are not those of this schema ({error!r})") from error
     name = parse_name(PurePath(path).name)
     if name is not None and name[1] != spec.key:
         raise _damaged(path, f"its name has the key {name[1]}, its Spec has {spec.key}")
+
+
+def _check_stats(values: Mapping[str, Any]) -> None:
+    """Raise ValueError, or what `AngleStats.from_dict` raises, unless these are statistics of pairs, each counted."""
+    stats = AngleStats.from_dict(values)
+    if stats.pairs < 1 or min(stats.histogram) < 0 or sum(stats.histogram) != stats.pairs:
+        raise ValueError(f"{stats.pairs} pairs, {sum(stats.histogram)} in the histogram")
+
+
+def _check_facts(facts: Mapping[str, Any], shape: Sequence[int]) -> None:
+    """Hold the facts that protogen knows to what it writes; others may be anything.
+
+    Raises ValueError, and what a value of another kind raises.
+    """
+    for name, value in facts.items():
+        match name:
+            case "closed_form" | "construction" | "outdone":
+                sound = type(value) is str
+            case "own_d":
+                sound = type(value) is int and 1 <= value <= shape[-1]
+            case "extended_n":
+                sound = type(value) is int and 1 <= value < shape[0]
+            case "phi":
+                sound = is_number(value) and 0 <= value <= math.pi
+            case "norms":
+                sound = value == "free"
+            case "center_norms" | "subcenter_norms":
+                sound = all(is_number(value[part]) for part in ("min", "mean", "max"))
+            case "within_class":
+                _check_stats(value)
+                sound = len(shape) == 3 and shape[1] > 1
+            case _:
+                sound = is_number(value) or not (name == "phi_deg" or name.startswith("guaranteed_"))
+        lacking = [other for other in BESIDE.get(name, ()) if other not in facts]
+        if not sound or lacking:
+            raise ValueError(f"{name} {value!r}" + (f" without {lacking[0]}" if sound else ""))

@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .disk import temporary
+from .disk import sync, temporary
 from .errors import IntegrityError
 from .header import disk_error
 from .solution import InMemory, Rows
@@ -61,6 +61,7 @@ class Journal:
                 digest = _digest(rows)
                 with temporary(self.folder) as unnamed:
                     unnamed.write_bytes(save({"prototypes": rows}))  # `save_file` lets no other user read
+                    sync(unnamed)
                     unnamed.replace(self._set(digest))
             content = {
                 "spec": self.spec.to_dict(),
@@ -70,7 +71,9 @@ class Journal:
             }
             with temporary(self.folder) as unnamed:
                 unnamed.write_text(json.dumps({**content, "check": _check(content)}))
+                sync(unnamed)
                 unnamed.replace(self.path)
+            sync(self.folder)
             for other in self.folder.glob("*.safetensors"):
                 if digest is None or other != self._set(digest):
                     other.unlink(missing_ok=True)
@@ -102,8 +105,8 @@ class Journal:
             raise self._damaged() from error
         except OSError as error:
             raise disk_error(self.path, error) from error
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
-            raise self._damaged() from error
+        except (ValueError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+            raise self._damaged() from error  # RuntimeError: the set was removed while it was opened, too
         raise self._damaged()
 
     def _damaged(self) -> IntegrityError:

@@ -2,23 +2,25 @@
 
 import hashlib
 import json
-import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from .disk import sync, temporary
+from .disk import remove_stale, sync, temporary
 from .errors import BadRequest, IntegrityError, NotFound, SchemaError
 from .header import SCHEMA as FILE_SCHEMA
 from .header import Header, artifact_path, disk_error, parse_name, parse_path
+from .locks import alone
 from .methods import METHODS
 from .provenance import Reproducible
-from .spec import Spec, canonical_json
+from .spec import Spec, canonical_json, is_number
 
 SCHEMA = 1
+OPTION = "by --lock or PROTOGEN_LOCK"
 FIELDS = {"spec", "key", "version", "digest", "reproducible", "coherence"}
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -43,8 +45,8 @@ class Pin:
     def of(cls, name: str, path: Path, header: Header) -> "Pin":
         """Pin the artifact in a file.
 
-        Raises BadRequest on a name that cannot be one, an unknown method, and a run that was ended early, which
-        nothing makes again.
+        Raises BadRequest on a name that cannot be one, a file that has no artifact's name, an unknown method, and a
+        run that was ended early, which nothing makes again.
         """
         check_name(name)
         spec, meta, named = header.spec, header.meta, parse_name(path.name)
@@ -54,9 +56,10 @@ class Pin:
             raise BadRequest(
                 f"{path}: is of a run that was {spec.options['ended']}; make the whole of it, and lock that"
             )
+        if named is None:
+            raise BadRequest(f"{path}: has no version in its name; lock it where a store has it, as v<k>-{spec.key}")
         coherence = METHODS[spec.method].cosine(meta["stats"], meta["facts"])
-        version = named[0] if named else 1
-        return cls(name, spec, version, header.digest, meta["provenance"]["reproducible"], coherence)
+        return cls(name, spec, named[0], header.digest, meta["provenance"]["reproducible"], coherence)
 
     @property
     def path(self) -> Path:
@@ -80,6 +83,14 @@ def lock_path(given: str | Path | None = None) -> Path:
     return Path(os.path.expanduser(given or os.environ.get("PROTOGEN_LOCK") or "protogen.lock"))
 
 
+@contextmanager
+def changing(path: Path) -> Iterator[dict[str, Pin]]:
+    """Read a lock, which need not be there yet, to write it anew while no other process does. Raises as both do."""
+    target = Path(os.path.realpath(path))  # by whatever link it was named
+    with alone(target.parent, target.name):
+        yield read_lock(path) if path.exists() else {}
+
+
 def check_name(name: str) -> None:
     """Raise BadRequest unless a project may have this name for an artifact."""
     if not _NAME.fullmatch(name) or name.endswith(".safetensors"):
@@ -98,7 +109,7 @@ def read_lock(path: Path) -> dict[str, Pin]:
     except FileNotFoundError as error:
         raise NotFound(f"{path}: no such lock; `protogen lock add` makes one, --lock names another") from error
     except OSError as error:
-        raise disk_error(path, error) from error
+        raise disk_error(path, error, OPTION) from error
     except UnicodeDecodeError as error:
         raise _damaged(path, "no text") from error
     try:
@@ -109,8 +120,10 @@ def read_lock(path: Path) -> dict[str, Pin]:
         if type(schema) is not int or schema != SCHEMA or document.keys() != {"schema", "artifacts"}:
             raise ValueError(f"schema is {schema!r}, allowed is {SCHEMA}, beside artifacts alone")
         return {name: _pin(name, entry) for name, entry in artifacts.items()}
-    except (BadRequest, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise _damaged(path, str(error) if isinstance(error, BadRequest | ValueError) else repr(error)) from error
+    except (BadRequest, ValueError) as error:
+        raise _damaged(path, str(error)) from error
+    except (LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise _damaged(path, "a value is missing or of another kind") from error
 
 
 def write_lock(path: Path, pins: Iterable[Pin]) -> None:
@@ -119,13 +132,14 @@ def write_lock(path: Path, pins: Iterable[Pin]) -> None:
     text = json.dumps(document, indent=2, sort_keys=True, allow_nan=False) + "\n"
     target = Path(os.path.realpath(path))  # a link stays one
     try:
+        remove_stale(target.parent)
         with temporary(target.parent) as unnamed:
             unnamed.write_text(text)
             sync(unnamed)
             unnamed.replace(target)
         sync(target.parent)
     except OSError as error:
-        raise disk_error(path, error) from error
+        raise disk_error(path, error, OPTION) from error
 
 
 def cache_key(pins: Mapping[str, Pin]) -> str:
@@ -138,10 +152,10 @@ def _pin(name: str, entry: Mapping[str, Any]) -> Pin:
     """Check one entry. Raises BadRequest, ValueError, and what a value of another kind raises."""
     check_name(name)
     if entry.keys() != FIELDS:
-        raise ValueError(f"{name} has {', '.join(sorted(entry))}; it needs {', '.join(sorted(FIELDS))}")
+        raise ValueError(f"{name} has {', '.join(sorted(entry)) or 'nothing'}; it needs {', '.join(sorted(FIELDS))}")
     spec = Spec.from_dict(entry["spec"])
     pin = Pin(name, spec, entry["version"], entry["digest"], entry["reproducible"], entry["coherence"])
-    if spec.to_dict() != entry["spec"] or parse_path(pin.path) is None:
+    if spec.to_dict() != entry["spec"] or type(pin.version) is not int or parse_path(pin.path) is None:
         raise ValueError(f"{name} has spec {entry['spec']!r}, which is none that protogen writes")
     if spec.key != entry["key"]:
         raise ValueError(f"{name} has key {entry['key']!r}, its spec has {spec.key}")
@@ -149,7 +163,7 @@ def _pin(name: str, entry: Mapping[str, Any]) -> Pin:
         raise ValueError(f"{name} has digest {pin.digest!r}; allowed are 64 hex digits")
     if pin.reproducible not in get_args(Reproducible):
         raise ValueError(f"{name} is {pin.reproducible!r}; allowed are {', '.join(get_args(Reproducible))}")
-    if pin.coherence is not None and not (type(pin.coherence) in (int, float) and math.isfinite(pin.coherence)):
+    if pin.coherence is not None and not is_number(pin.coherence):
         raise ValueError(f"{name} has coherence {pin.coherence!r}; allowed are a number and null")
     return pin
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .disk import host
+from .disk import TRIES, host
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -18,16 +18,17 @@ FIRST_S, EVERY_S = 1.0, 10.0  # how long to wait before saying so, and before sa
 
 
 @contextlib.contextmanager
-def alone(root: Path, key: str) -> Iterator[None]:
+def alone(root: Path, key: str, wait: bool = True) -> Iterator[bool]:
     """Work for a key while no other process of the store does; wait for it first, saying on stderr for whom.
 
-    Where the file system has no locks, or lets none be made, the work goes on without. Nothing is left behind.
+    Yields False where another has it, and `wait` is False. Where the file system has no locks, or lets none
+    be made, the work goes on without. Nothing is left behind.
     """
     path = root / ".locks" / f"{key}.lock"
     made = [folder for folder in (root, *root.parents) if not os.path.exists(folder)]
-    lock = _acquired(path)
+    lock, free = _acquired(path, wait)
     try:
-        yield
+        yield free
     finally:
         if lock is not None:
             with contextlib.suppress(OSError):  # who holds the lock may remove the file; who waits opens a new one
@@ -54,31 +55,37 @@ def is_held(path: Path) -> bool:
         return False
 
 
-def _acquired(path: Path) -> "BaseFileLock | None":
+def _acquired(path: Path, wait: bool) -> "tuple[BaseFileLock | None, bool]":
+    """The lock, None where there are none or another has it; and whether no other has it, as far as is known."""
     from filelock import FileLock, Timeout
 
-    pause = FIRST_S
+    pause, tried = FIRST_S if wait else 0.0, 0
     try:
         lock = FileLock(path, poll_interval=POLL_S, fallback_to_soft=False)
         while True:
-            path.parent.mkdir(parents=True, exist_ok=True)
             try:
+                path.parent.mkdir(parents=True, exist_ok=True)
                 lock.acquire(timeout=pause)
                 break
-            except FileNotFoundError:  # the last one that had a lock has just removed the folder
-                continue
+            except (FileNotFoundError, FileExistsError):
+                # The last one that had a lock has just removed the folder, which mkdir says in two ways.
+                tried += 1
+                if tried == TRIES:
+                    raise
             except Timeout:
-                pause = EVERY_S
+                if not wait:
+                    return None, False
+                pause, tried = EVERY_S, 0
                 with contextlib.suppress(OSError):
                     # One write, which the lines of other waiting processes on the same terminal do not cut.
                     sys.stderr.write(f"waiting: {path.stem} is being made by {_holder(path)}\n")
                     sys.stderr.flush()
     except OSError:
-        return None
+        return None, True
     since = datetime.now(UTC).isoformat(timespec="seconds")
     with contextlib.suppress(OSError):
         path.write_text(f"process {os.getpid()} on {host()} since {since}")
-    return lock
+    return lock, True
 
 
 def _holder(path: Path) -> str:

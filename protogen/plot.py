@@ -60,7 +60,9 @@ def charts(record: Mapping[str, Any], columns: int) -> list[Chart]:
     """
     stats, within = record["stats"], record["facts"].get("within_class")
     if stats is None:
-        raise BadRequest(f"{record['path']}: nothing was measured, so there is no histogram; generate it again")
+        raise BadRequest(
+            f"{record['path']}: nothing was measured, so there is no histogram; `protogen stats FILE --json` makes one"
+        )
     (lines, lines_deg), (points, points_deg) = (_bound(record, kind) for kind in ("lines", "points"))
     bounds = (Bound(lines, (lines_deg, 180 - lines_deg)), Bound(points, (points_deg,)))
     title = "pairs" if within is None else "pairs of different classes"

@@ -168,6 +168,11 @@ def _damaged(path: Path, what: str) -> IntegrityError:
     return IntegrityError(f"{path}: {what}; {REMEDY}")
 
 
+def _wrong(path: Path, what: str) -> IntegrityError:
+    """What no digest shows, so that nothing sets the file aside."""
+    return IntegrityError(f"{path}: {what}, though its digests are right; delete it and make it again")
+
+
 def _entries(path: Path, prototypes: Prototypes) -> tuple[TensorEntry, ...]:
     shape, spec, part = prototypes.source.shape, prototypes.spec, prototypes.part
     if part is not None:
@@ -278,7 +283,7 @@ def _load(path: Path, file: int, header: Header, part: range, check: bool, full:
 def _check_values(path: Path, header: Header, tensors: Mapping[str, "Tensor"], first: int) -> None:
     fault = _fault(tensors["prototypes"], first, header.meta["facts"].get("norms") == "free")
     if fault:
-        raise _damaged(path, fault)
+        raise _wrong(path, fault)
     for name, tensor in tensors.items():
         if name != "prototypes" and tensor.is_floating_point() and not tensor.isfinite().all():
-            raise _damaged(path, f"tensor {name} holds values that are not finite, allowed are finite ones")
+            raise _wrong(path, f"tensor {name} holds values that are not finite, allowed are finite ones")

@@ -30,7 +30,7 @@ class Remote:
     @classmethod
     def of(cls, url: str) -> "Remote":
         """Read a URL. Raises BadRequest on a protocol that is not in PROTOCOLS, and on one without an address."""
-        if protocol_of(url) not in PROTOCOLS or re.fullmatch(r"\w+:/+", url):
+        if protocol_of(url) not in PROTOCOLS or re.fullmatch(r"(\w+:/+)?", url):
             allowed = ", ".join(f"{protocol}://" for protocol in PROTOCOLS)
             raise BadRequest(f"remote {shown(url)!r}; allowed are a directory and a URL that begins with {allowed}")
         return cls(url.rstrip("/"))

@@ -7,6 +7,7 @@ from typing import Any
 
 from .bounds import Bound, coherence_bound, line_bounds, max_cos_bound, point_bounds
 from .catalog import LINES, POINTS, label, reaching
+from .errors import DiskError
 from .header import Header, parse_name, read_header
 from .methods import METHODS
 from .methods.ebv import EBV, descent_promise
@@ -267,7 +268,8 @@ def entry_of(entry: Entry) -> dict[str, Any]:
         "key": name.key,
     }
     if entry.error is not None:
-        return {**row, "error": str(entry.error)}
+        fault = "unreadable" if isinstance(entry.error, DiskError) else "damaged"
+        return {**row, "fault": fault, "error": str(entry.error)}
     method = METHODS.get(name.method, EBV)
     cosine = method.cosine(entry.stats, entry.facts)
     bound = (coherence_bound if method.figure == "coherence" else max_cos_bound)(name.d, name.n).value
@@ -291,7 +293,7 @@ def entry_lines(rows: list[dict[str, Any]]) -> list[str]:
         version = f"v{row['version']}-{row['key']}"
         start = f"{row['method']:<11}{row['d']:>6}{row['n']:>10}  {version:<17}"
         if "error" in row:
-            lines.append(f"{start}damaged: {row['error']}")
+            lines.append(f"{start}{row['fault']}: {row['error']}")
             continue
         coherence = "-" if row["coherence"] is None else f"{row['coherence']:.6f}"
         ratio = "-" if row["ratio"] is None else f"{row['ratio']:.3f}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .disk import link, names, remove_stale, settle, sync, temporary
+from .disk import kept, link, names, remove_stale, settle, sync, temporary
 from .errors import DiskError, IntegrityError, NotFound, ProtogenError
 from .header import ArtifactName, artifact_path, check_file, disk_error, parse_path, read_header
 from .spec import METHOD, Spec
@@ -103,6 +103,7 @@ class Store:
         # The nearest directory that is there, since making the store would race with other processes.
         base = next(p for p in (self.root, *self.root.absolute().parents) if os.path.lexists(p))
         try:
+            remove_stale(base)
             with temporary(base) as trial:
                 trial.write_bytes(b"\0")
         except OSError as error:
@@ -153,13 +154,14 @@ class Store:
         path = None
         try:
             made = [p for p in (claims, *claims.parents) if not p.exists()]
-            claims.mkdir(parents=True, exist_ok=True)
             remove_stale(folder)
             remove_stale(claims)
-            with temporary(folder) as unnamed:
-                digest = write(unnamed)
-                path = self._place(unnamed, spec, version, digest, force, exact)
-            sync(folder)
+            with kept(claims):
+                with temporary(folder) as unnamed:
+                    digest = write(unnamed)
+                    path = self._place(unnamed, spec, version, digest, force, exact)
+                for changed in {folder, *(new.parent for new in made)}:
+                    sync(changed)
             return path
         except OSError as error:
             raise disk_error(folder, error) from error
@@ -232,6 +234,7 @@ def _claim(claims: Path, version: int, key: str) -> bool:
     if not claim.exists():
         with temporary(claims) as unnamed:
             unnamed.write_text(key)
+            sync(unnamed)
             link(unnamed, claim)
     settle(claim)
     return claim.read_text() == key

@@ -101,7 +101,7 @@ def _generated(store: Store, pin: Pin, run: Run) -> Path:
     def fill(target: Path) -> None:
         if (digest := write(target, made)) != pin.digest:
             raise IntegrityError(
-                f"{pin.name}: generated again it has digest {digest}, locked is {pin.digest}; a formula gives the "
+                f"generated again it has digest {digest}, locked is {pin.digest}; a formula gives the "
                 "same bytes everywhere: fetch the locked one from a remote, and report this"
             )
 
@@ -118,8 +118,8 @@ def _equivalent(store: Store, pin: Pin, run: Run) -> Synced:
     made = Pin.of(pin.name, path, read_header(path))
     if made.spec != pin.spec or not _as_good(made, pin):
         raise Unmet(
-            f"{pin.name}: generated as {path} with coherence {made.coherence}, locked is {pin.coherence}; the lock "
-            "stays as it is: fetch the locked one from a remote, or lock this one with `protogen lock`"
+            f"generated as {path} with coherence {made.coherence}, locked is {pin.coherence}; the lock stays as it is: "
+            f"fetch the locked one from a remote, or `protogen lock remove {pin.name}`, and add this one"
         )
     return Synced(made, "generated", path)
 

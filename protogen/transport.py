@@ -85,7 +85,7 @@ def _place(path: Path, target: Path) -> bool:
             placed = link(copy, target)
         sync(target.parent)
     except OSError as error:
-        raise disk_error(target, error) from error
+        raise disk_error(target, error, "by --remote or PROTOGEN_REMOTE") from error
     return placed
 
 

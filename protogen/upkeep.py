@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from .disk import is_stale, names
+from .disk import is_stale, link, names
 from .errors import IntegrityError, NotFound, SchemaError
 from .header import REMEDY, check_file, disk_error
-from .locks import is_held
+from .locks import alone, is_held
 from .methods import METHODS
 from .spec import Spec
 from .store import Entry, Store
@@ -46,8 +46,20 @@ def set_aside(store: Store, path: Path) -> None:
             return
         except OSError:
             raise damage from None
+        if _is_sound(target):  # another process has set the damaged one aside, and brought this
+            if link(target, path):
+                target.unlink(missing_ok=True)
+            return
         with contextlib.suppress(OSError):
             print(f"set aside as {target}: {str(damage).removesuffix(f'; {REMEDY}')}", file=sys.stderr)
+
+
+def _is_sound(path: Path) -> bool:
+    try:
+        check_file(path)
+    except IntegrityError:
+        return False
+    return True
 
 
 def repair(store: Store, spec: Spec) -> None:
@@ -58,11 +70,15 @@ def repair(store: Store, spec: Spec) -> None:
 
 @dataclass(frozen=True)
 class Removed:
-    """A file or folder that was removed, or would be; why, and its size in bytes."""
+    """A file or folder that was removed, or would be; why, and its size in bytes.
+
+    It goes while no other process has the lock of `key`, if there is one.
+    """
 
     path: Path
     why: str
     size: int
+    key: str | None = None
 
 
 def prune(
@@ -84,15 +100,21 @@ def prune(
     """
     try:
         for found in itertools.chain(_unwanted(store, keep, older_than, max_size), _leftovers(store, older_than)):
-            if not dry_run:
-                with contextlib.suppress(FileNotFoundError):  # gone meanwhile
-                    (shutil.rmtree if found.path.is_dir() else os.unlink)(found.path)
-            yield found
+            if dry_run or _remove(store, found):
+                yield found
         for folder in _folders(store.root) if not dry_run else ():
             with contextlib.suppress(OSError):
                 folder.rmdir()  # only where it is empty
     except OSError as error:
         raise disk_error(store.root, error) from error
+
+
+def _remove(store: Store, found: Removed) -> bool:
+    with alone(store.root, found.key, wait=False) if found.key else contextlib.nullcontext(True) as free:
+        if free:
+            with contextlib.suppress(FileNotFoundError):  # gone meanwhile; a lock goes with who lets go of it
+                (shutil.rmtree if found.path.is_dir() else os.unlink)(found.path)
+    return free
 
 
 def _unwanted(
@@ -125,15 +147,15 @@ def _leftovers(store: Store, older_than: float | None) -> Iterator[Removed]:
     locks, runs = store.root / ".locks", store.root / ".runs"
     for path in map(locks.joinpath, names(locks)):
         if path.suffix == ".lock" and not is_held(path):
-            yield Removed(path, "lock that no process holds", _size(path))
+            yield Removed(path, "lock that no process holds", _size(path), path.stem)
     keys = {entry.name.key for entry in store.entries() if entry.error is None}
     for folder in map(runs.joinpath, names(runs)):
         if not folder.is_dir() or is_held(locks / f"{folder.name}.lock"):
             continue
         if older_than is not None and time.time() - _touched(folder) > older_than:
-            yield Removed(folder, "run that was not gone on with", _size(folder))
+            yield Removed(folder, "run that was not gone on with", _size(folder), folder.name)
         elif folder.name in keys and not (folder / JOURNAL).exists():
-            yield Removed(folder, "run whose result is published", _size(folder))
+            yield Removed(folder, "run whose result is published", _size(folder), folder.name)
 
 
 def _touched(folder: Path) -> float:

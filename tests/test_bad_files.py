@@ -1,5 +1,6 @@
 """Bad files: whatever is wrong, the refusal is typed, one short line, quick and small; nothing else is ever read."""
 
+import contextlib
 import copy
 import hashlib
 import json
@@ -41,7 +42,7 @@ STEADY = settings(
 
 
 def sound() -> Prototypes:
-    return record(ROWS, facts={"phi": 1.5}, tensors={"centers": CENTERS})
+    return record(ROWS, facts={"width": 1.5}, tensors={"centers": CENTERS})
 
 
 @pytest.fixture
@@ -293,6 +294,72 @@ def test_a_provenance_of_other_kinds(good: Path, name: str) -> None:
         refused_by_all(good)
 
 
+MEASURED = measure(InMemory(ROWS)).to_dict()
+WITHIN = measure(InMemory(unit_rows(32, 2, 16)), within=True).to_dict()
+NORMS = {"min": 0.5, "mean": 1.0, "max": 2}
+POLYTOPE = {"own_d": 16, "phi": 1.5, "phi_deg": 86.0, "guaranteed_max_cos": 0.1}
+FACTS: list[Tree] = [
+    *({name: value} for name in ("closed_form", "construction") for value in WORDS),
+    *({"outdone": value, "guaranteed_coherence": 0.5} for value in WORDS),
+    {"outdone": "simplices(n=3,k=1)"},
+    *({"norms": value} for value in ("unit", True, None, ["free"])),
+    *({"extended_n": value} for value in (0, 64, 2.0, *NUMBERS)),
+    *({**POLYTOPE, "own_d": value} for value in (0, 17, 2.0, *NUMBERS)),
+    *({**POLYTOPE, "phi": value} for value in (-0.1, 3.2, *NUMBERS)),
+    *({**POLYTOPE, "phi_deg": value} for value in NUMBERS),
+    *({name: value for name, value in POLYTOPE.items() if name != left} for left in POLYTOPE if left != "phi"),
+    *({name: value} for name in ("center_norms", "subcenter_norms") for value in (*NUMBERS, "x", {"min": 1, "max": 1})),
+    *({"center_norms": {**NORMS, "mean": value}} for value in NUMBERS),
+    *({"within_class": value} for value in (*NUMBERS, "x", WITHIN)),  # the last of a set with one vector a class
+]
+
+
+@pytest.mark.parametrize("facts", FACTS, ids=brief)
+def test_facts_that_are_wrong(good: Path, facts: Tree) -> None:
+    table, meta, data = parts(good.read_bytes())
+    good.write_bytes(forged(table, {**meta, "facts": facts}, data))
+    message = refused_by_all(good)
+    assert "facts are not those of this schema" in message or "header is damaged" in message
+
+
+def test_facts_that_are_right(good: Path) -> None:
+    table, meta, data = parts(good.read_bytes())
+    words = {"closed_form": "x", "construction": "y", "outdone": "z", "norms": "free"}
+    facts = {**POLYTOPE, **words, "guaranteed_coherence": 1, "extended_n": 63, "center_norms": NORMS, "more": [None]}
+    good.write_bytes(forged(table, {**meta, "facts": facts}, data))
+    assert read(good).facts == facts
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"histogram": [0] * 1800},
+        {"histogram": [0] * 1800, "pairs": 0},
+        {"histogram": [-1, *[0] * 1798, 64 * 63 // 2 + 1]},
+        {"pairs": 1},
+    ],
+    ids=["empty", "of none", "negative", "of others"],
+)
+def test_a_histogram_of_other_pairs(tmp_path: Path, good: Path, changes: Tree) -> None:
+    table, meta, data = parts(good.read_bytes())
+    good.write_bytes(forged(table, {**meta, "stats": {**MEASURED, **changes}}, data))
+    assert "pairs, " in refused_by_all(good)
+    several = file_of(tmp_path / "b", unit_rows(32, 2, 16), facts={"within_class": WITHIN})
+    assert read(several).facts["within_class"] == WITHIN
+    table, meta, data = parts(several.read_bytes())
+    several.write_bytes(forged(table, {**meta, "facts": {"within_class": {**WITHIN, **changes}}}, data))
+    assert "pairs, " in refused_by_all(several)
+
+
+def test_one_prototype_is_no_set(tmp_path: Path) -> None:
+    assert "has n=1, allowed are two prototypes or more" in refused_by_all(file_of(tmp_path / "a", torch.ones(1, 1)))
+    assert read(file_of(tmp_path / "b", torch.tensor([[1.0], [-1.0]]))).d == 1
+
+
+def test_classes_without_vectors(tmp_path: Path) -> None:
+    assert "(64, 0, 16)" in refused_by_all(file_of(tmp_path / "a", torch.empty(64, 0, 16)))
+
+
 @pytest.mark.parametrize("schema", [2, 10**18, LARGE])
 def test_a_later_schema_is_told_apart(good: Path, schema: int) -> None:
     table, meta, data = parts(good.read_bytes())
@@ -474,16 +541,44 @@ def open_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
+@contextlib.contextmanager
+def without_privilege() -> Iterator[None]:
+    """As a user who may not read all, as the system's superuser may."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
 def test_a_file_without_permission(open_folder: Path) -> None:
     path = file_of(open_folder / "a.safetensors", ROWS)
     path.chmod(0)
-    user = os.geteuid()
-    if user == 0:
-        os.seteuid(65534)  # the system's superuser may read all
-    try:
+    with without_privilege():
         assert "Permission denied" in refused_by_all(path, DiskError)
-    finally:
-        os.seteuid(user)
+
+
+def test_commands_on_a_file_without_permission(open_folder: Path, run: Command) -> None:
+    store = Store(open_folder / "store")
+    path = store.publish(sound())
+    words: list[tuple[object, ...]] = [("show", path), ("stats", path), ("verify", path), ("diff", path, path)]
+    assert [run(*each).code for each in words] == [0] * 4
+    path.chmod(0)
+    with without_privilege():
+        for each in words:
+            one_error(run(*each), 4, path, "Permission denied")
+        every, listed = (run(*each, "--store", store.root) for each in (("verify", "--all"), ("list",)))
+        document = run("verify", "--all", "--store", store.root, "--json").document
+        rows = run("list", "--store", store.root, "--json").document["artifacts"]
+    assert every.code == 4
+    assert every.out.startswith(f"unreadable: {path}: Permission denied; ")
+    assert "1 files, 0 damaged, 1 unreadable, 0 with other figures; give permission" in every.err
+    assert "sync" not in every.err
+    assert ([*document["unreadable"]], document["damaged"]) == ([str(path)], {})
+    assert f"unreadable: {path}: Permission denied; " in listed.out
+    assert [(row["path"], row["fault"]) for row in rows] == [(str(path), "unreadable")]
 
 
 @pytest.mark.parametrize("kind", ["directory", "pipe", "device", "loop", "gone", "under a file", "long", "NUL", "half"])

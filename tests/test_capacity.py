@@ -24,11 +24,14 @@ from protogen.capacity import Capacity, End, capacity, sweep
 from protogen.errors import BadRequest
 from protogen.header import check_file, read_header
 from protogen.journal import Journal, Outcome, Probe
+from protogen.locks import is_held
 from protogen.methods import method_of, resolve
 from protogen.pipeline import generate
 from protogen.search import Search, prune
 from protogen.solution import InMemory, Progress, Run
 from protogen.stats import AngleStats
+from protogen.store import Store
+from protogen.upkeep import prune as tidy
 
 EXACT = [(3, 5**-0.5, 6), (7, 1 / 3, 28), (23, 0.2, 276), (64, 0.125, 2112), (1024, 0.03125, 525312), (9, 0.01, 9)]
 # A search of four probes or more that takes less than a second.
@@ -269,6 +272,35 @@ def test_an_interrupted_search_keeps_its_probes(searched: Capacity, store: Path)
     said: list[str] = []
     found = capacity(**SEARCHED, say=said.append)
     assert said == ["the search goes on after probe 2"]
+    assert tried(found) == tried(searched)
+
+
+def test_a_search_has_the_lock_of_its_run(store: Path) -> None:
+    held: list[bool] = []
+
+    def report(at: Progress) -> None:
+        (folder,) = [each for each in (store / ".runs").glob("*") if each.is_dir()] or [None]
+        if folder is not None:
+            held.append(is_held(store / ".locks" / f"{folder.name}.lock"))
+            assert list(tidy(Store(store), older_than=0)) == []
+
+    capacity(**SEARCHED, run=Run(report=report))
+    assert set(held) == {True}
+
+
+def test_a_set_that_goes_while_it_is_read_begins_the_search_anew(
+    searched: Capacity, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        capacity(**SEARCHED, run=interrupted_after(2))
+    said: list[str] = []
+
+    def gone(_: object) -> None:
+        raise RuntimeError("unable to open file")
+
+    monkeypatch.setattr("safetensors.torch.load_file", gone)
+    found = capacity(**SEARCHED, say=said.append)
+    assert [line.endswith("is damaged; the search starts anew") for line in said] == [True]
     assert tried(found) == tried(searched)
 
 

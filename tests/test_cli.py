@@ -540,6 +540,13 @@ class TestWrongRequests:
         one_error(run(*words.split()), 2, says)
         assert tree(tmp_path) == []
 
+    @pytest.mark.parametrize(
+        "words", ["list", "verify --all", "prune", "sync", "ebv --d 4 --n 3", "capacity --d 5 --alpha 0.5"]
+    )
+    def test_a_store_without_a_name(self, run: Command, tmp_path: Path, words: str) -> None:
+        one_error(run(*words.split(), "--store", ""), 2, "store is ''", "PROTOGEN_STORE")
+        assert tree(tmp_path) == []
+
     @pytest.mark.parametrize("command", ["stats", "verify"])
     def test_how_to_measure(self, run: Command, command: str) -> None:
         path = make(run, *RANDOM)
@@ -867,6 +874,31 @@ class TestStdout:
         _, err = child.communicate(timeout=50)
         assert child.returncode == 4
         assert re.fullmatch(r"error: [^\n]+\n", err)
+
+    @pytest.mark.parametrize("words", ["list", "show FILE", "show FILE --plot", "show FILE --json", "verify FILE"])
+    def test_that_the_shell_has_closed(
+        self, run: Command, start: Callable[..., subprocess.Popen[str]], words: str
+    ) -> None:
+        path = make(run, *RANDOM)
+        child = start(*words.replace("FILE", str(path)).split(), stdout=None, preexec_fn=lambda: os.close(1))
+        assert finish(child) == Ran(0, None, "")
+
+    def test_an_error_where_stderr_is_closed(self, start: Callable[..., subprocess.Popen[str]]) -> None:
+        child = start("show", "nothing", stderr=None, preexec_fn=lambda: os.close(2))
+        assert finish(child) == Ran(3, "", None)
+
+    def test_what_a_file_says_moves_no_cursor(self, run: Command, tmp_path: Path) -> None:
+        sound = read(make(run, *RANDOM))
+        made = dataclasses.replace(sound.provenance, created="x\n\x1b[31my\x9b2J\u202e", status="z\r\x07")
+        changed = dataclasses.replace(sound, provenance=made)
+        Store(tmp_path / "other").publish(changed)
+        for words, lines in ((("list",), 2), (("show", next((tmp_path / "other").rglob("v1-*"))), 9)):
+            ran = run(*words, *(["--store", "other"] if words[0] == "list" else []))
+            assert (ran.code, ran.err) == (0, "")
+            assert len(ran.out.split("\n")) == lines + 1
+            assert all(line.isprintable() for line in ran.out.splitlines())
+            assert r"x\n\x1b[31my\x9b2J\u202e" in ran.out
+            assert r"z\r\x07" in ran.out
 
     def test_a_path_that_is_no_text(
         self,

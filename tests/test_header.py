@@ -25,6 +25,7 @@ from protogen.header import (
     artifact_path,
     block_count,
     content_digest,
+    disk_error,
     encode,
     layout,
     parse_name,
@@ -293,3 +294,10 @@ def test_floors_below_prototypes_load_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout == "[]\n"
+
+
+def test_what_the_disk_refuses_names_the_option_of_the_place() -> None:
+    refused = OSError(28, "No space left on device")
+    said = "a: No space left on device; needed is a path of its own with room and permission: make room, or name"
+    assert str(disk_error(Path("a"), refused)) == f"{said} another place, of the store by --store or PROTOGEN_STORE"
+    assert str(disk_error(Path("a"), refused, "by --lock")) == f"{said} another place, by --lock"

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from typing import Any
 import pytest
 from commands import Command, Ran, flip, make, one_error
 
-from protogen.header import read_header
+from protogen import sync
+from protogen.header import check_file, read_header
 from protogen.prototypes import read, write
 
 ROOT = Path(__file__).parents[1]
@@ -101,6 +103,8 @@ class TestSync:
         assert document["artifacts"][0] == {
             "name": "formula",
             "how": "present",
+            "digest": check_file(locked["formula"]).digest,
+            "lock_changed": False,
             "path": str(locked["formula"]),
             "url": None,
             "error": None,
@@ -125,10 +129,41 @@ class TestSync:
         entry["digest"] = "0" * 64  # of another machine
         Path("protogen.lock").write_text(json.dumps(lock))
         ran = run("sync", "--accept-equivalent")
-        assert (ran.code, ran.out.splitlines()[1]) == (0, f"descent: generated, {locked['descent']}")
+        now = f"; the lock now has digest {real[:12]}"
+        assert (ran.code, ran.out.splitlines()[1]) == (0, f"descent: generated, {locked['descent']}{now}")
         entry["digest"] = real
         assert Path("protogen.lock").read_text() == json.dumps(lock, indent=2, sort_keys=True) + "\n"
         assert run("sync").code == 0
+
+    @pytest.mark.parametrize("change", ["removed", "deleted"])
+    def test_a_lock_that_changed_meanwhile_stays(
+        self, run: Command, locked: dict[str, Path], monkeypatch: pytest.MonkeyPatch, change: str
+    ) -> None:
+        lock = Path("protogen.lock")
+        document = json.loads(lock.read_text())
+        document["artifacts"]["descent"]["digest"] = "0" * 64  # of another machine
+        lock.write_text(json.dumps(document))
+        ensure_path = sync.ensure_path
+
+        def generated(*given: Any, **more: Any) -> Path:
+            if change == "removed":
+                del document["artifacts"]["descent"]
+                lock.write_text(json.dumps(document))
+            else:
+                lock.unlink()
+            return ensure_path(*given, **more)
+
+        monkeypatch.setattr(sync, "ensure_path", generated)
+        ran = run("sync", "--accept-equivalent")
+        assert (ran.code, ran.out.splitlines()[1]) == (0, f"descent: generated, {locked['descent']}")
+        note = rf"note: protogen\.lock has changed meanwhile and stays as it is; [^\n]+{locked['descent'].stem}[^\n]+"
+        assert re.fullmatch(note, ran.err.splitlines()[-1])
+        assert "descent" not in lock.read_text() if change == "removed" else not lock.exists()
+
+    def test_goes_on_when_nobody_reads_what_it_says(self, run: Command, locked: dict[str, Path]) -> None:
+        command = f"{sys.executable} -m protogen sync --remote remote | true"
+        subprocess.run(["bash", "-c", command], check=True, timeout=60)
+        assert all(path.exists() for path in locked.values())
 
     def test_a_damaged_file_is_set_aside(self, run: Command, locked: dict[str, Path]) -> None:
         run("sync", "--remote", "remote")
@@ -173,7 +208,7 @@ class TestPrune:
         for words in (("--older-than", "30000d"), ("--older-than", "9999 w"), ("--max-size", "0.1 GB")):
             assert run("prune", *words).out.startswith("0 removed"), words
         for words in (("--older-than", "30"), ("--older-than", "d"), ("--older-than", "-1d"), ("--max-size", "2Gb")):
-            one_error(run("prune", *words), 2, repr(words[1]), "allowed is a number with a unit")
+            one_error(run("prune", *words), 2, repr(words[1]), "allowed is a number below 10^9 with a unit")
         assert run("prune", "--older-than", "1.5d", "--max-size", "1KB").out.startswith(f"{path}: artifact")
 
     def test_keep_lock_needs_a_lock(self, run: Command) -> None:
@@ -188,7 +223,7 @@ class TestVerifyAll:
         make(run, *DESCENT)
         for words in ((), ("--full",)):
             ran = run("verify", "--all", *words)
-            assert ran == Ran(0, "store: 2 files, 0 damaged, 0 with other figures\n", "")
+            assert ran == Ran(0, "store: 2 files, 0 damaged, 0 unreadable, 0 with other figures\n", "")
         one_error(run("verify", "--all", "--store", "none"), 3, "none: no such store")
 
     def test_damage_is_said_file_by_file(self, run: Command) -> None:
@@ -200,7 +235,7 @@ class TestVerifyAll:
         lines = ran.out.splitlines()
         assert re.match(rf"damaged: {paths[0]}: the bytes of its tensors do not give", lines[0])
         assert re.match(rf"damaged: {paths[2]}: no safetensors file, or cut short", lines[1])
-        assert lines[2:] == ["store: 3 files, 2 damaged, 0 with other figures"]
+        assert lines[2:] == ["store: 3 files, 2 damaged, 0 unreadable, 0 with other figures"]
         assert re.fullmatch(r"error: store: 3 files, 2 damaged[^\n]+\n", ran.err)
         document = run("verify", "--all", "--json").document
         assert (document["files"], list(document["damaged"])) == (3, [str(paths[0]), str(paths[2])])
@@ -305,7 +340,10 @@ class TestCI:
         (block,) = (
             b for b in re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL) if "actions/" in b
         )
-        steps = [dict(re.findall(r"([\w-]+): *(.+)", step)) for step in re.split(r"\n      - ", block)[1:]]
+        steps = [
+            dict(re.findall(r"([\w-]+): *(?:\|\n)?((?: {10}.+\n?)+|.+)", step))
+            for step in re.split(r"\n      - ", block)[1:]
+        ]
         outputs, printed = folder.parent / f"{folder.name}.outputs", []
         outputs.touch()
         bin_ = Path(sys.executable).parent
@@ -332,7 +370,8 @@ class TestCI:
                     if not hit:
                         shutil.copytree(here, saved)
             elif "protogen" in step.get("run", ""):
-                ran = subprocess.run(step["run"], shell=True, cwd=folder, env=env, capture_output=True, text=True)
+                script = textwrap.dedent(step["run"])
+                ran = subprocess.run(["bash", "-ec", script], cwd=folder, env=env, capture_output=True, text=True)
                 assert (ran.returncode, ran.stderr) == (0, "")
                 printed.append(ran.stdout)
         return printed

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -131,11 +132,43 @@ def test_one_generates_and_the_others_wait_and_say_for_whom(
     assert all(re.match(rf"waiting: {SPEC.key} is being made by (?:another )?process", line) for line in said)
 
 
+def test_who_does_not_wait_is_told(root: Path) -> None:
+    with alone(root, "key", wait=False) as free:
+        assert free
+        with another(lambda: hold(root, "other", root / "ready")):
+            wait_for(root / "ready")
+            with alone(root, "other", wait=False) as free:
+                assert not free
+            assert is_held(root / ".locks/other.lock")
+    (root / ".locks/other.lock").unlink()
+
+
+def test_a_folder_that_is_removed_in_the_making_is_made_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mkdir, errors = Path.mkdir, [FileExistsError(), FileNotFoundError()]
+
+    def removed(self: Path, *given: Any, **more: Any) -> None:
+        if self.name == ".locks" and errors:
+            raise errors.pop()
+        mkdir(self, *given, **more)
+
+    monkeypatch.setattr(Path, "mkdir", removed)
+    with alone(root, "key"):
+        assert is_held(root / ".locks/key.lock")
+    assert errors == []
+
+
+def test_a_folder_that_can_not_be_made_is_no_lock(root: Path) -> None:
+    root.mkdir()
+    (root / ".locks").touch()
+    with alone(root, "key") as free:
+        assert free
+
+
 @forks
 def test_without_locks_the_end_is_the_same(
     root: Path, generations: Callable[[], list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(locks, "_acquired", lambda path: None)
+    monkeypatch.setattr(locks, "_acquired", lambda path, wait: (None, True))
     digests = root.parent / "digests"
 
     def work() -> None:

@@ -13,7 +13,8 @@ import torch
 from protogen import load
 from protogen.errors import BadRequest, DiskError, IntegrityError, NotFound, ProtogenError, SchemaError
 from protogen.header import read_header
-from protogen.lockfile import Pin, cache_key, check_name, lock_path, read_lock, write_lock
+from protogen.lockfile import Pin, cache_key, changing, check_name, lock_path, read_lock, write_lock
+from protogen.locks import is_held
 from protogen.methods import METHODS
 from protogen.prototypes import Prototypes, Provenance, write
 from protogen.solution import InMemory
@@ -65,6 +66,25 @@ def test_is_sorted_text_with_a_line_for_each_value(path: Path) -> None:
     write_lock(path, pins.values())
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_is_changed_by_one_at_a_time_by_whatever_link(path: Path) -> None:
+    write_lock(path, [PIN])
+    (path.parent / "project").mkdir()
+    link = path.parent / "project" / "other.lock"
+    link.symlink_to(path)
+    with changing(link) as pins:
+        assert pins == {"backbone": PIN}
+        assert is_held(path.parent / ".locks/protogen.lock.lock")
+    with changing(path.parent / "none.lock") as pins:
+        assert pins == {}
+
+
+def test_a_copy_without_a_version_in_its_name_is_not_pinned(path: Path) -> None:
+    copy = path.parent / "my.safetensors"
+    write(copy, Prototypes(SPEC, InMemory(torch.eye(2)), None, PROVENANCE))
+    with pytest.raises(BadRequest, match=f"no version in its name; lock it where a store has it, as v<k>-{SPEC.key}"):
+        Pin.of("it", copy, read_header(copy))
 
 
 def test_is_replaced_all_at_once_and_a_link_to_it_stays(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,6 +148,7 @@ def renamed(name: str) -> Callable[[dict[str, Any]], None]:
         (changed(spec={**SPEC.to_dict(), "more": 3}), "that protogen writes"),
         (changed(spec=None), "no lock that protogen wrote"),
         (changed(version=0), "that protogen writes"),
+        (changed(version="3"), "that protogen writes"),
         (changed(version="1/../../../x"), "that protogen writes"),
         (elsewhere(".."), "that protogen writes"),
         (elsewhere("../../away"), "that protogen writes"),
@@ -138,6 +159,7 @@ def renamed(name: str) -> Callable[[dict[str, Any]], None]:
         (changed(digest=7), "no lock that protogen wrote"),
         (changed(reproducible="mostly"), "backbone is 'mostly'; allowed are exact, statistical"),
         (changed(coherence="low"), "allowed are a number and null"),
+        (changed(coherence=10**400), "allowed are a number and null"),
         (changed(coherence=True), "allowed are a number and null"),
         (changed(note="x"), "backbone has coherence, digest, key, note"),
         (renamed("a/b"), "name 'a/b'; allowed are"),

@@ -125,6 +125,20 @@ def test_its_command_helps_with_every_option(name: str, run: Command, monkeypatc
     assert not any(f"--{option.replace('_', '-')} " in ran.out for option in shared - shown)
 
 
+def test_without_a_parameter_it_says_so() -> None:
+    for ask in (load, lambda name, **params: resolve(name, n=N, **params)):
+        with pytest.raises(BadRequest, match="simplex has no parameter 'colour'; it has none"):
+            ask("simplex", colour=1)
+
+
+@pytest.mark.parametrize(("name", "parameter"), [("ebv", "extends"), ("subcenters", "centers")])
+@pytest.mark.parametrize("value", [3, b"path", True], ids=repr)
+def test_a_file_that_is_no_path(name: str, parameter: str, value: Any) -> None:
+    for ask in (load, lambda name, **params: resolve(name, d=D, n=N, **params)):
+        with pytest.raises(BadRequest, match=f"{parameter} is {value!r}; allowed is str"):
+            ask(name, **{parameter: value})
+
+
 @names
 def test_what_it_does_not_know_is_refused(name: str) -> None:
     with pytest.raises(BadRequest, match=f"{name} has no parameter 'colour'"):

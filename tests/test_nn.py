@@ -5,6 +5,7 @@ import io
 import math
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -468,9 +469,12 @@ def test_a_slices_checkpoint_loads_into_any_other() -> None:
         FrozenPrototypes(unit_rows(5, 3, seed=1)).slice(0, 2)[0].load_state_dict(part.state_dict())
 
 
-@pytest.mark.parametrize(("rank", "world"), [(2, 2), (-1, 2), (0, 0), (0, 6)])
-def test_slices_that_are_not_are_refused(rank: int, world: int) -> None:
-    with pytest.raises(BadRequest, match=f"rank, world is {rank}, {world}; allowed is world from 1 to n and .* n is 5"):
+@pytest.mark.parametrize(
+    ("rank", "world"), [(2, 2), (-1, 2), (0, 0), (0, 6), ("a", 2), ("0", 2), (0, "2"), (0, 2.0), (False, 2), (None, 2)]
+)
+def test_slices_that_are_not_are_refused(rank: Any, world: Any) -> None:
+    says = f"rank, world is {rank!r}, {world!r}; allowed is world from 1 to n and .* n is 5"
+    with pytest.raises(BadRequest, match=says):
         FrozenPrototypes(unit_rows(5, 3)).slice(rank, world)
 
 

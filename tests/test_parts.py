@@ -81,7 +81,7 @@ def test_a_part_is_that_of_the_whole(large: Path, rows: slice, first: int, end: 
 
 
 def test_all_else_is_of_the_whole(tmp_path: Path) -> None:
-    whole = replace(record(unit_rows(9, 4)), facts={"phi": 1.5}, stats=measure(InMemory(unit_rows(9, 4))))
+    whole = replace(record(unit_rows(9, 4)), facts={"width": 1.5}, stats=measure(InMemory(unit_rows(9, 4))))
     path = Store(tmp_path).publish(whole)
     kept, part = read(path), read(path, rows=slice(2, 5))
     assert part.stats == whole.stats
@@ -279,9 +279,9 @@ def test_a_ranks_share_is_read_on_meta(tmp_path: Path) -> None:
     assert torch.equal(part.prototypes, unit_rows(5, 3)[2:])
 
 
-@pytest.mark.parametrize(("rank", "world"), [(2, 2), (-1, 2), (0, 0), (0, 6)])
-def test_ranks_that_are_not_are_refused(tmp_path: Path, rank: int, world: int) -> None:
-    with pytest.raises(BadRequest, match=f"rank, world is {rank}, {world}; allowed is world from 1 to n"):
+@pytest.mark.parametrize(("rank", "world"), [(2, 2), (-1, 2), (0, 0), (0, 6), ("0", 2), (0, None), (0.0, 2)])
+def test_ranks_that_are_not_are_refused(tmp_path: Path, rank: Any, world: Any) -> None:
+    with pytest.raises(BadRequest, match=f"rank, world is {rank!r}, {world!r}; allowed is world from 1 to n"):
         FrozenPrototypes.of_rank(published(tmp_path), rank, world)
 
 

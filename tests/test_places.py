@@ -18,7 +18,7 @@ from commands import Command, done, make, one_error
 
 import protogen
 from protogen import checkpoint
-from protogen.disk import host
+from protogen.disk import temporary_name
 from protogen.errors import DiskError
 from protogen.header import read_header
 from protogen.journal import Journal
@@ -249,7 +249,8 @@ def test_a_clock_that_was_set_back_a_day(run: Command, monkeypatch: pytest.Monke
     state = next(Path("store/.runs").glob("*/state.safetensors"))
     gone = subprocess.Popen([sys.executable, "-S", "-c", ""])
     gone.wait()
-    dead, foreign = (paths[0].parent / f".{name}-0123abcd.tmp" for name in (f"{host()}-{gone.pid}", "elsewhere-1"))
+    mine = temporary_name().replace(f"-{os.getpid()}-", f"-{gone.pid}-")
+    dead, foreign = (paths[0].parent / name for name in (mine, ".elsewhere-1-0123abcd.tmp"))
     for path in (dead, foreign):
         path.touch()
     now = time.time

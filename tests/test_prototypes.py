@@ -50,8 +50,8 @@ def file_of(path: Path, rows: Tensor, **changes: Any) -> Path:
     data = bytes(rows.contiguous().view(torch.uint8).flatten().tolist())
     hasher = BlockHasher()
     hasher.update(memoryview(data))
-    content = {"facts": {}, "stats": None, "provenance": MADE.to_dict(), **changes}
-    content |= {"spec": record(rows).spec.to_dict(), "blocks": hasher.digests()}
+    content = {"spec": record(rows).spec.to_dict(), "facts": {}, "stats": None, "provenance": MADE.to_dict(), **changes}
+    content["blocks"] = hasher.digests()
     path.write_bytes(encode(layout({"prototypes": ("F32", rows.shape)}), content) + data)
     return path
 
@@ -80,7 +80,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     rows = unit_rows(3, 5)
     written = record(
         rows,
-        facts={"phi": 1.5, "family": "simplex"},
+        facts={"width": 1.5, "family": "simplex"},
         tensors={"centers": torch.arange(4.0).view(2, 2), "parents": torch.tensor([2**40, -1])},
     )
     written = replace(written, stats=measure(InMemory(rows)))

@@ -542,6 +542,17 @@ def test_pull_brings_versions_into_the_store_once(
     assert web.sent <= (home / first).stat().st_size  # the header, which of so small a file is a part of all
 
 
+def test_a_url_may_have_slashes_to_spare(home: Path, run: Command, store: Path) -> None:
+    file = next(home.rglob("v1-*"))
+    folder = file.relative_to(home).parent
+    ran = run("pull", f"file://{home}//{folder}//{file.name}")
+    assert (ran.code, ran.out) == (0, f"{store / folder / file.name}: pulled\n")
+
+
+def test_an_empty_remote_is_refused(run: Command, home: Path) -> None:
+    one_error(run("push", next(home.rglob("v1-*")), "--remote", ""), 2, "remote ''; allowed are a directory and a URL")
+
+
 def test_pull_replaces_what_is_damaged(home: Path, run: Command, store: Path) -> None:
     name = names(home)[-1]
     run("pull", name, "--remote", home)

@@ -379,6 +379,31 @@ def test_a_kill_between_two_names_goes_on_from_the_one_before(left: Path, runner
     assert runner.said == ["the run goes on after step 28"]
 
 
+def test_a_state_that_is_replaced_while_it_is_read_is_read_anew(
+    left: Path, runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As another process does where there are no locks: the file that is opened last is not the one checked."""
+    state, parsed, faults = left / "state.safetensors", checkpoint._parsed, [RuntimeError("No such file"), None]
+    raw = state.read_bytes()
+
+    def replaced(*given: Any) -> Any:
+        found = parsed(*given)
+        if faults:
+            fault = faults.pop()
+            other = state.with_name("other")
+            other.write_bytes(raw)
+            other.replace(state)
+            if fault:
+                raise fault
+            return [{"rows": "of two files"}]
+        return found
+
+    monkeypatch.setattr(checkpoint, "_parsed", replaced)
+    runner.killed(SPECS["lbfgs"], 3)
+    assert runner.said[0].startswith("the run goes on after step")
+    assert faults == []
+
+
 def test_what_a_dead_process_was_writing_is_removed(left: Path) -> None:
     torn = left / temporary_name().replace(str(os.getpid()), "999999999")
     torn.write_bytes(b"half a state")

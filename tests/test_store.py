@@ -4,6 +4,7 @@ import errno
 import multiprocessing
 import os
 import resource
+import shutil
 import stat
 import sys
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ import torch
 
 from protogen import access, disk
 from protogen.access import ensure, load
+from protogen.disk import kept
 from protogen.errors import BadRequest, DiskError, IntegrityError, NotFound
 from protogen.header import artifact_path, read_header
 from protogen.measure import measure
@@ -304,7 +306,55 @@ def test_the_disk_has_the_file_before_its_name_and_then_the_name(here: Store, mo
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(os, "link", linked)
     here.publish(pair(0.5))
-    assert seen == ["file", ".claims", "d2-n2", "folder"]
+    # The file, its claim, and each folder that has a new name in it: of the store, the method, the size, the claims.
+    assert seen == ["file", "file", ".claims", "d2-n2", "folder", "folder", "folder", "folder"]
+
+
+def test_an_interruption_between_name_and_content_leaves_no_name(
+    here: Store, no_links: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = Path.replace
+
+    def interrupted(source: Path, target: Path) -> Path:
+        if target.suffix == ".safetensors":
+            raise KeyboardInterrupt
+        return replace(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            here.publish(pair(0.5))
+    assert here.entries() == []
+    assert here.publish(pair(0.5)).name.startswith("v1-")
+
+
+def test_a_download_that_fails_leaves_the_folder_to_another(here: Store) -> None:
+    source = Store(here.root.parent / "other").publish(pair(0.4))
+
+    def fill(target: Path) -> None:
+        with pytest.raises(NotFound):
+            here.receive(replace(spec(), seed=9), 1, lambda _: (_ for _ in ()).throw(NotFound("nowhere")))
+        shutil.copyfile(source, target)
+
+    assert here.receive(spec(), 1, fill).read_bytes() == source.read_bytes()
+
+
+def test_folders_are_made_again_where_others_remove_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mkdir, errors = Path.mkdir, [FileExistsError(), FileNotFoundError()]
+
+    def removed(self: Path, *given: Any, **more: Any) -> None:
+        if errors:
+            raise errors.pop()
+        mkdir(self, *given, **more)
+
+    monkeypatch.setattr(Path, "mkdir", removed)
+    folder = tmp_path / "a" / "b"
+    with kept(folder), pytest.raises(OSError, match="not empty"):
+        folder.rmdir()
+    assert list(folder.iterdir()) == errors == []
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError), kept(tmp_path / "file"):
+        pass
 
 
 def test_several_files_of_a_key_give_the_lowest_that_is_sound(here: Store) -> None:

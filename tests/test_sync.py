@@ -104,7 +104,7 @@ def test_a_formula_is_generated_and_must_give_the_locked_digest(here: Store, the
     other = Store(here.root.parent / "other")
     failed = only(other, replace(pin, digest="0" * 64))
     assert isinstance(failed.error, IntegrityError)
-    assert f"it: generated again it has digest {pin.digest}, locked is {'0' * 64}" in str(failed.error)
+    assert f"generated again it has digest {pin.digest}, locked is {'0' * 64}" in str(failed.error)
     assert not other.root.exists()
 
 

@@ -1,6 +1,7 @@
 """What may be removed from a store, and what may not."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -10,16 +11,16 @@ from typing import Any
 import pytest
 import torch
 
-from protogen import disk
+from protogen import disk, upkeep
 from protogen.cli.files import verify
-from protogen.disk import host, is_stale, temporary
+from protogen.disk import host, is_stale, temporary, temporary_name
 from protogen.errors import DiskError
 from protogen.locks import alone
 from protogen.prototypes import Prototypes, Provenance
 from protogen.solution import InMemory
 from protogen.spec import Spec
 from protogen.store import Store
-from protogen.upkeep import prune
+from protogen.upkeep import prune, set_aside
 
 DAY = 86_400.0
 MADE = Provenance("0", "2", "3", "cpu", 1, 0, 0.0, "2000-01-01T00:00:00Z", "step limit", "statistical")
@@ -43,6 +44,11 @@ def publish(here: Store, n: int, days: float) -> Path:
     spec = Spec.of("ebv", 1, d=2, n=n, seed=0, params={})
     path = here.publish(Prototypes(spec, InMemory(torch.eye(2)[torch.arange(n) % 2]), None, MADE))
     return aged(path, days)
+
+
+def of(process: int, number: str = "0123abcd") -> str:
+    """The name of a temporary file of a process here."""
+    return re.sub(r"-\d+-[0-9a-f]+\.tmp$", f"-{process}-{number}.tmp", temporary_name())
 
 
 def aged(path: Path, days: float) -> Path:
@@ -70,8 +76,8 @@ def test_temporary_files_are_stale_when_nobody_writes_them(tmp_path: Path, dead:
         assert not is_(mine.name)
         assert is_(mine.name, 1.1)
     assert list(tmp_path.iterdir()) == []
-    assert is_(f".{host()}-{dead}-0123abcd.tmp")
-    assert is_(f".{host()}-{dead}-01234567.tmp")
+    assert is_(of(dead))
+    assert is_(of(dead, "01234567"))
     assert not is_(f".elsewhere-{dead}-0123abcd.tmp")
     assert not is_(f".elsewhere-{dead}-0123abcd.tmp", 0.9)
     assert is_(f".elsewhere-{dead}-0123abcd.tmp", 1.1)
@@ -80,8 +86,8 @@ def test_temporary_files_are_stale_when_nobody_writes_them(tmp_path: Path, dead:
         f".{dead}.tmp",
         "notes.tmp",
         ".notes.tmp",
-        f".{host()}-{dead}-0123abcd.txt",
-        f".{host()}-0-0123abcd.tmp",
+        of(dead).replace(".tmp", ".txt"),
+        of(0),
     ):
         assert not is_(other, 9.0)
 
@@ -89,25 +95,68 @@ def test_temporary_files_are_stale_when_nobody_writes_them(tmp_path: Path, dead:
 def test_the_name_of_a_machine_fits_a_file_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dead: int) -> None:
     monkeypatch.setattr(disk.platform, "node", lambda: "a/b c-1")
     assert host() == "a_b_c-1"
-    assert is_stale(touch(tmp_path / f".{host()}-{dead}-0123abcd.tmp"))
+    assert is_stale(touch(tmp_path / of(dead)))
+
+
+def test_the_numbers_of_processes_are_those_of_their_own_space(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dead: int
+) -> None:
+    """Containers of one host may share its name and a store, and each count its processes from 1."""
+    elsewhere, real = touch(tmp_path / of(dead)), os.stat
+
+    def stat(path: Any, *rest: Any, **more: Any) -> Any:
+        return real("/proc/self/ns/net" if path == "/proc/self/ns/pid" else path, *rest, **more)
+
+    assert is_stale(elsewhere)
+    monkeypatch.setattr(os, "stat", stat)
+    assert not is_stale(elsewhere)
+    assert is_stale(touch(tmp_path / of(dead)))
 
 
 def test_publishing_cleans_its_folder(here: Store, dead: int) -> None:
     folder = publish(here, 2, 0).parent
-    stale = [touch(folder / where / f".{host()}-{dead}-0123abcd.tmp") for where in (".", ".claims")]
+    stale = [touch(folder / where / of(dead)) for where in (".", ".claims")]
     live = [touch(folder / where / f".elsewhere-{dead}-0123abcd.tmp") for where in (".", ".claims")]
     spec = Spec.of("ebv", 1, d=2, n=2, seed=1, params={})
     here.publish(Prototypes(spec, InMemory(torch.eye(2)), None, MADE))
     assert [path.exists() for path in (*stale, *live)] == [False, False, True, True]
 
 
+def test_a_sound_file_that_came_in_the_place_of_a_damaged_one_stays(
+    here: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = publish(here, 2, 0)
+    raw, check = path.read_bytes(), upkeep.check_file
+    path.write_bytes(raw[:-1])
+
+    def replaced(checked: Path) -> Any:
+        try:
+            return check(checked)
+        finally:
+            path.write_bytes(raw) if checked == path else None
+
+    monkeypatch.setattr(upkeep, "check_file", replaced)
+    set_aside(here, path)
+    assert path.read_bytes() == raw
+    assert list((here.root / ".quarantine").iterdir()) == []
+    assert capsys.readouterr().err == ""
+
+
 class TestLeftovers:
+    @pytest.mark.parametrize("name", [".locks/0123456789ab.lock", ".runs/0123456789ab/state.safetensors"])
+    def test_what_another_has_just_taken_stays(self, here: Store, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        path = touch(here.root / name, 9)
+        monkeypatch.setattr(upkeep, "is_held", lambda _: False)  # a moment ago
+        with alone(here.root, "0123456789ab"):
+            assert list(prune(here, older_than=DAY)) == []
+            assert path.exists()
+
     def test_alone_go_where_nothing_is_asked(self, here: Store, dead: int) -> None:
         kept = {publish(here, 2, 400), publish(here, 3, 0)}
         gone = {
-            touch(here.root / "ebv/d2-n2" / f".{host()}-{dead}-0123abcd.tmp"),
-            touch(here.root / f".{host()}-{dead}-0123abcd.tmp"),
-            touch(here.root / ".runs/0123456789ab" / f".{host()}-{dead}-0123abcd.tmp"),
+            touch(here.root / "ebv/d2-n2" / of(dead)),
+            touch(here.root / of(dead)),
+            touch(here.root / ".runs/0123456789ab" / of(dead)),
             touch(here.root / ".locks/0123456789ab.lock"),
         }
         kept |= {
@@ -237,4 +286,4 @@ def test_what_goes_while_all_are_verified_is_not_damaged(
     paths[0].unlink()
     monkeypatch.setattr(Store, "entries", lambda _: entries)
     verify(all_=True, store=here.root)
-    assert capsys.readouterr().out == f"{here.root}: 2 files, 0 damaged, 0 with other figures\n"
+    assert capsys.readouterr().out == f"{here.root}: 2 files, 0 damaged, 0 unreadable, 0 with other figures\n"

@@ -43,6 +43,8 @@ app.command()(demo)
 
 def main() -> None:
     """Run the command line; an error that a user can cause is one line on stderr and an exit code."""
+    # None where the shell has closed it.
+    sys.stdout, sys.stderr = (stream or os.fdopen(_nowhere(), "w") for stream in (sys.stdout, sys.stderr))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # a path goes out as it came in
     try:
@@ -78,4 +80,8 @@ def _complain(message: str) -> None:
 
 def _drop_output() -> None:
     """Let what could not be written go nowhere, so that the interpreter does not try again at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(_nowhere(), sys.stdout.fileno())
+
+
+def _nowhere() -> int:
+    return os.open(os.devnull, os.O_WRONLY)

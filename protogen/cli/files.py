@@ -22,7 +22,8 @@ def show(
     file: Annotated[str, typer.Argument(help="A safetensors file, or the URL of one.", show_default=False)],
     plot: Annotated[bool, typer.Option("--plot", help="Draw the histogram of angles, with the bounds marked.")] = False,
     png: Annotated[
-        Path | None, typer.Option("--png", help="Write the histogram as a picture; needs the extra `plot`.")
+        Path | None,
+        typer.Option("--png", help="Write the histogram as a picture; needs the extra `plot`.", readable=False),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -65,7 +66,7 @@ def stats(
 
 
 def verify(
-    file: Annotated[Path | None, typer.Argument(help="A safetensors file.", show_default=False)] = None,
+    file: Annotated[Path | None, typer.Argument(help="A safetensors file.", show_default=False, readable=False)] = None,
     all_: Annotated[bool, typer.Option("--all", help="Check the digests of every file of the store.")] = False,
     full: Annotated[bool, typer.Option("--full", help="With --all: measure every file again, too.")] = False,
     device: Device = "cpu",
@@ -92,11 +93,12 @@ def verify(
 
 
 def _verify_store(store: Store, full: bool, device: str, tile: int | None, json: bool) -> None:
-    """Check all files; one line for each that is not sound, and the damaged ones make the exit code."""
+    """Check all files; one line for each that is not sound. The worst makes the exit code: damaged, then unreadable."""
     if not store.root.exists():
         raise NotFound(f"{store.root}: no such store; name another with --store or PROTOGEN_STORE")
     entries = store.entries()
     damaged: dict[str, str] = {}
+    unreadable: dict[str, str] = {}
     differing: dict[str, list[str]] = {}
     for entry in entries:
         try:
@@ -105,19 +107,31 @@ def _verify_store(store: Store, full: bool, device: str, tile: int | None, json:
             check_file(entry.path)
             if full and (found := _differences(entry.path, device, tile)[0]):
                 differing[str(entry.path)] = found
-        except (IntegrityError, DiskError) as error:
+        except IntegrityError as error:
             damaged[str(entry.path)] = str(error)
+        except DiskError as error:
+            unreadable[str(entry.path)] = str(error)
         except NotFound:  # gone meanwhile
             pass
-    document = {"store": str(store.root), "files": len(entries), "damaged": damaged, "differing": differing}
+    document = {
+        "store": str(store.root),
+        "files": len(entries),
+        "damaged": damaged,
+        "unreadable": unreadable,
+        "differing": differing,
+    }
     lines = [f"damaged: {error}" for error in damaged.values()]
+    lines += [f"unreadable: {error}" for error in unreadable.values()]
     lines += [f"differs: {path}: {'; '.join(found)}" for path, found in differing.items()]
-    said = f"{len(entries)} files, {len(damaged)} damaged, {len(differing)} with other figures"
+    faulty = f"{len(damaged)} damaged, {len(unreadable)} unreadable, {len(differing)} with other figures"
+    said = f"{len(entries)} files, {faulty}"
     print_result(document, lambda _: [*lines, f"{store.root}: {said}"], json)
     if damaged:
         raise IntegrityError(
             f"{store.root}: {said}; `protogen sync`, or making them again with --force, sets them aside"
         )
+    if unreadable:
+        raise DiskError(f"{store.root}: {said}; give permission to read them, and verify again")
     if differing:
         raise Unmet(f"{store.root}: {said}; do not trust them, generate them again with --force")
 

@@ -1,5 +1,6 @@
 """The commands that keep a store: what it has, what a project's lock asks of it, what may go."""
 
+import contextlib
 import re
 import sys
 from pathlib import Path
@@ -10,8 +11,7 @@ import typer
 from .. import report
 from ..errors import BadRequest, NotFound, ProtogenError
 from ..header import check_file
-from ..lockfile import Pin, cache_key, lock_path, read_lock, write_lock
-from ..locks import alone
+from ..lockfile import Pin, cache_key, changing, lock_path, read_lock, write_lock
 from ..remotes import remotes
 from ..solution import Run
 from ..store import Store, store_root
@@ -45,8 +45,7 @@ def add(
     """Pin an artifact under a name; its content is checked."""
     path = file if file.exists() else store_root(store) / file
     pin, place = Pin.of(name, path, check_file(path)), lock_path(lock)
-    with alone(place.parent, place.name):
-        pins = _pins(lock)
+    with changing(place) as pins:
         if pins.get(name, pin) != pin:
             raise BadRequest(
                 f"{name} is {pins[name].path} with digest {pins[name].digest[:12]} in {place}, asked for is "
@@ -60,10 +59,9 @@ def add(
 def remove(name: Name, lock: LockOption = None, json: Json = False) -> None:
     """Take a name out of the lock; the store stays as it is."""
     place = lock_path(lock)
-    with alone(place.parent, place.name):
-        pins = read_lock(place)
+    with changing(place) as pins:
         if name not in pins:
-            raise NotFound(f"{name}: not in {place}, which has {', '.join(pins) or 'no names'}")
+            raise NotFound(f"{name}: not in {place}, which has {', '.join(read_lock(place)) or 'no names'}")
         pin = pins.pop(name)
         write_lock(place, pins.values())
     _print_pins([pin], json)
@@ -95,16 +93,15 @@ def sync_(
     with Display(quiet=False) as display:
         run = Run(report=display.step, measuring=display.measuring)
         for done in sync(place, pins.values(), remotes(remote or ()), run, accept=accept_equivalent):
-            if pins[done.pin.name] != done.pin:
-                # Read anew: the generation may have taken hours, and the lock be another by now.
-                with alone(path.parent, path.name):
-                    write_lock(path, (read_lock(path) | {done.pin.name: done.pin}).values())
-            rows.append(_row(done))
+            locked = pins[done.pin.name]
+            relocked = done.pin != locked and _relock(path, locked, done.pin)
+            rows.append(_row(done, relocked))
             failed = failed or done.error
             if done.error is not None:
                 print(f"error: {done.pin.name}: {' '.join(str(done.error).split())}", file=sys.stderr)
             elif not json:
-                print(_line(done), flush=True)
+                with contextlib.suppress(BrokenPipeError):  # who reads no more still wants the whole store
+                    print(_line(done, relocked), flush=True)
     if json:
         print_result({"lock": str(path), "store": str(place.root), "artifacts": rows}, lambda _: [], json)
     if failed is not None:
@@ -119,7 +116,8 @@ def cache_key_(lock: LockOption = None) -> None:
 def prune_(
     keep_lock: Annotated[bool, typer.Option("--keep-lock", help="Remove no artifact that the lock asks for.")] = False,
     older_than: Annotated[
-        str | None, typer.Option("--older-than", help="Remove none written less long ago: 30d, 12h, 2w.")
+        str | None,
+        typer.Option("--older-than", help="Remove none written less long ago: 30d, 12h, 2w; also runs left so long."),
     ] = None,
     max_size: Annotated[
         str | None,
@@ -149,11 +147,6 @@ def prune_(
     print_result(document, lambda _: [said], json)
 
 
-def _pins(lock: Path | None) -> dict[str, Pin]:
-    """The pins of a lock that need not be there yet."""
-    return read_lock(lock_path(lock)) if lock_path(lock).exists() else {}
-
-
 def _print_pins(pins: list[Pin], json: bool) -> None:
     document = {"artifacts": {pin.name: pin.to_dict() for pin in pins}}
     width = max((len(pin.name) for pin in pins), default=0)
@@ -165,19 +158,36 @@ def _print_pins(pins: list[Pin], json: bool) -> None:
     print_result(document, lambda _: lines or ["no names"], json)
 
 
-def _row(done: Synced) -> dict[str, Any]:
+def _relock(path: Path, locked: Pin, made: Pin) -> bool:
+    """Put a pin in the place of another; the generation may have taken hours, and the lock be another by now."""
+    with changing(path) as pins:
+        if pins.get(made.name) == locked:
+            write_lock(path, (pins | {made.name: made}).values())
+            return True
+    print(
+        f"note: {path} has changed meanwhile and stays as it is; as good as what {made.name} was is {made.path} with "
+        f"digest {made.digest[:12]}",
+        file=sys.stderr,
+    )
+    return False
+
+
+def _row(done: Synced, relocked: bool) -> dict[str, Any]:
     return {
         "name": done.pin.name,
         "how": done.how,
+        "digest": done.pin.digest,
+        "lock_changed": relocked,
         "path": None if done.path is None else str(done.path),
         "url": done.url,
         "error": None if done.error is None else str(done.error),
     }
 
 
-def _line(done: Synced) -> str:
+def _line(done: Synced, relocked: bool) -> str:
     source = f" from {done.url}" if done.url else ""
-    return f"{done.pin.name}: {done.how}{source}, {done.path}"
+    lock = f"; the lock now has digest {done.pin.digest[:12]}" if relocked else ""
+    return f"{done.pin.name}: {done.how}{source}, {done.path}{lock}"
 
 
 def _amount(name: str, text: str, units: dict[str, int], like: str) -> int:
@@ -185,5 +195,7 @@ def _amount(name: str, text: str, units: dict[str, int], like: str) -> int:
     match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?) ?([A-Za-z]*)", text)
     if match is None or match[2] not in units:
         named = ", ".join(filter(None, units))
-        raise BadRequest(f"{name} is {text!r}; allowed is a number with a unit, one of {named}: write {like}")
+        raise BadRequest(
+            f"{name} is {text!r}; allowed is a number below 10^9 with a unit, one of {named}: write {like}"
+        )
     return int(float(match[1]) * units[match[2]])

@@ -12,7 +12,7 @@ import typer
 from .. import report
 from ..access import ensure_path
 from ..bounds import coherence_bound, max_cos_bound
-from ..errors import Interrupted, Unmet
+from ..errors import Interrupted, Unmet, printable
 from ..header import read_header
 from ..methods import METHODS, Method
 from ..methods.ebv import EBV
@@ -69,7 +69,7 @@ def _generate(
     status, target = record["provenance"]["status"], asked.target()
     if "ended" in record["spec"]["params"]:
         print(
-            f"{status}: this is the best so far, not what was asked for; run the command again to go on",
+            f"{printable(status)}: this is the best so far, not what was asked for; run the command again to go on",
             file=sys.stderr,
         )
         if status == Status.INTERRUPTED:
@@ -77,7 +77,7 @@ def _generate(
     if target is not None and (miss := _missed(record, target)):
         if strict:
             raise Unmet(miss)
-        print(f"note: {miss}", file=sys.stderr)
+        print(f"note: {printable(miss)}", file=sys.stderr)
 
 
 def _missed(record: dict[str, Any], target: float) -> str | None:

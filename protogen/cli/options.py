@@ -8,7 +8,8 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from ..errors import BadRequest
+from ..access import store_path
+from ..errors import BadRequest, printable
 from ..methods.method import check_between, check_whole, check_word
 from ..solution import Run, Stats
 
@@ -35,10 +36,16 @@ def number(text: str | float) -> float:
 Dimension = Annotated[int, typer.Option("--d", help="Dimension, at least 2.", parser=whole)]
 AnyDimension = Annotated[int | None, typer.Option("--d", help="Dimension; left out: the smallest for n.", parser=whole)]
 Number = Annotated[int, typer.Option("--n", help="Number of prototypes, at least 2.", parser=whole)]
-File = Annotated[Path, typer.Argument(help="A safetensors file.", show_default=False)]
+# Whether a file can be read is seen where it is read: the parser's own check would make a bad request of it.
+File = Annotated[Path, typer.Argument(help="A safetensors file.", show_default=False, readable=False)]
 StoreOption = Annotated[
     Path | None,
-    typer.Option("--store", help="Directory of the artifacts; else PROTOGEN_STORE, else ./prototypes."),
+    typer.Option(
+        "--store",
+        help="Directory of the artifacts; else PROTOGEN_STORE, else ./prototypes.",
+        parser=store_path,
+        metavar="DIRECTORY",
+    ),
 ]
 RemoteOption = Annotated[
     list[str] | None,
@@ -100,11 +107,11 @@ def print_result(
     quiet: bool = False,
     alone: str = "path",
 ) -> None:
-    """Print a result on stdout: as JSON, one part of it alone, or in lines."""
+    """Print a result on stdout: as JSON, one part of it alone, or in lines, free of control characters."""
     if as_json:
         print(json.dumps(document, allow_nan=False))
     elif quiet:
         print(document[alone])
     else:
         for line in lines(document):
-            print(line, flush=True)
+            print(printable(line), flush=True)

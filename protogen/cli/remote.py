@@ -1,5 +1,6 @@
 """The commands between a store and its remotes."""
 
+import re
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path, PurePath
@@ -9,6 +10,7 @@ import typer
 
 from ..errors import BadRequest
 from ..header import parse_path
+from ..locks import alone
 from ..remotes import Remote, fetch, find_header, remotes
 from ..remotes import push as upload
 from ..store import Store, store_root
@@ -52,13 +54,14 @@ def _pull(name: str, remote: list[str] | None, store: Store) -> tuple[Path, str]
     if named is None:
         raise BadRequest(f"{name}: no artifact's path; allowed is <method>/d<d>-n<n>/v<k>-<key>.safetensors, or a URL")
     path = PurePath(*PurePath(name).parts[-3:])
-    places = (Remote.of(name.removesuffix(f"/{path}")),) if "://" in name else _places(remote)
+    places = (Remote.of(re.sub(r"(/+[^/]+){3}$", "", name)),) if "://" in name else _places(remote)
     header = find_header(path, places)
-    if held := store.holding(header.spec, header.digest):
-        set_aside(store, held)
-        if held.exists():
-            return held, "there already"
-    return store.receive(header.spec, named.version, partial(fetch, path, header.digest, places=places)), "pulled"
+    with alone(store.root, header.spec.key):
+        if held := store.holding(header.spec, header.digest):
+            set_aside(store, held)
+            if held.exists():
+                return held, "there already"
+        return store.receive(header.spec, named.version, partial(fetch, path, header.digest, places=places)), "pulled"
 
 
 def _tell(done: Iterable[tuple[Path, str]], json: bool) -> None:

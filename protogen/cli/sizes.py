@@ -67,7 +67,8 @@ def capacity(
     seed: Annotated[int, typer.Option("--seed", help="Seed of the new vectors.", parser=whole)] = 0,
     save: Annotated[bool, typer.Option("--save", help="Write the file also where a formula gives the set.")] = False,
     plot: Annotated[
-        Path | None, typer.Option("--plot", help="Write n against alpha as a picture; needs the extra `plot`.")
+        Path | None,
+        typer.Option("--plot", help="Write n against alpha as a picture; needs the extra `plot`.", readable=False),
     ] = None,
     time_limit: Annotated[
         float | None, typer.Option("--time-limit", help="Seconds for each d and alpha.", parser=number)

@@ -69,7 +69,7 @@ def render(classes: int, folder: Path | None = None) -> Task:
     for place in order:
         character = chr(IDEOGRAPHS[place])
         shown = test.draw(character)
-        drawn = [image for face in faces if (image := face.draw(character)) is not None] if shown is not None else []
+        drawn = _distinct(face.draw(character) for face in faces) if shown is not None else []
         if shown is None or len(drawn) < FEWEST_FACES:
             continue
         labels += [len(tests)] * len(drawn)
@@ -84,6 +84,11 @@ def render(classes: int, folder: Path | None = None) -> Task:
         f"{classes} classes need as many characters in {FEWEST_FACES} typefaces and the test face, {len(tests)} are "
         f"there in {len(faces)}; ask for fewer --classes, or install more: {PACKAGES}"
     )
+
+
+def _distinct(images: Iterator[np.ndarray | None]) -> list[np.ndarray]:
+    """The images that differ: one typeface may lie on the machine under two names."""
+    return list({image.tobytes(): image for image in images if image is not None}.values())
 
 
 def _faces(folder: Path | None) -> tuple[Face, list[Face]]:

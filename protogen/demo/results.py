@@ -65,7 +65,7 @@ class RowFile:
         except FileNotFoundError:
             return {}
         except OSError as error:
-            raise disk_error(self.path, error) from error
+            raise disk_error(self.path, error, "by --rows") from error
         found = {}
         for number, line in enumerate(lines, 1):
             if line.endswith(CUT) or not line.endswith(b"\n"):
@@ -83,7 +83,7 @@ class RowFile:
             with self.path.open("ab"):
                 pass
         except OSError as error:
-            raise disk_error(self.path, error) from error
+            raise disk_error(self.path, error, "by --rows") from error
 
     def add(self, row: Row) -> None:
         """Bring one row to the disk, on a line of its own. Raises DiskError."""
@@ -98,7 +98,7 @@ class RowFile:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise disk_error(self.path, error) from error
+            raise disk_error(self.path, error, "by --rows") from error
 
 
 @dataclass(frozen=True)

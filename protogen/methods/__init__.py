@@ -6,7 +6,7 @@ from typing import Any
 from ..errors import BadRequest
 from ..spec import Spec, Value
 from .ebv import EBV
-from .method import Method
+from .method import Method, check_names
 from .polytope import Cube, Orthoplex, Simplex
 from .subcenters import Subcenters
 from .uniform import Uniform
@@ -26,9 +26,7 @@ def resolve(method: str, *, d: int | None = None, n: int, seed: int = 0, **param
     """
     if method not in METHODS:
         raise BadRequest(f"unknown method {method!r}; the methods are {', '.join(METHODS)}")
-    known = [f.name for f in fields(METHODS[method])]
-    if unknown := sorted(set(params) - set(known)):
-        raise BadRequest(f"{method} has no parameter {unknown[0]!r}; its parameters are {', '.join(known)}")
+    check_names(method, params, [f.name for f in fields(METHODS[method])])
     options: dict[str, Any] = params
     return METHODS[method](**options).resolve(d, n, seed)
 

@@ -22,6 +22,7 @@ from .method import (
     RESTARTS,
     Method,
     check_between,
+    check_kind,
     check_whole,
     check_word,
     descent_bytes,
@@ -124,6 +125,7 @@ class EBV(Method):
         check_word("update", self.update, UPDATES)
         check_whole("steps", self.steps, 1)
         check_whole("restarts", self.restarts, 1)
+        check_kind("extends", self.extends, str)
         if self.rate is not None:
             check_between("rate", self.rate, 0, math.inf)
             if self.update != "paper":
@@ -258,12 +260,13 @@ class EBV(Method):
         `extends` is a path and admits what continues the content of that file.
         """
         alpha, start, path = wanted.get("alpha"), wanted.get("start"), wanted.get("extends")
+        made = spec.options.get("start", start)
         rest = {name: value for name, value in wanted.items() if name not in ("alpha", "start")}
         if path is not None:
             rest["extends"] = read_header(str(path)).digest
         return (
             (alpha is None or cls.rank(stats, facts) <= float(alpha) + TOLERANCE)
-            and (start is None or start in (spec.options["start"], str(spec.options["start"]).split(":")[0]))
+            and (start is None or start in (made, str(made).split(":")[0]))
             and super().admits(spec, stats, facts, rest)
         )
 

@@ -1,10 +1,10 @@
 """What every method has: options that become a Spec, and a solver."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, get_args
 
 from ..bounds import LARGEST
 from ..errors import BadRequest
@@ -140,6 +140,21 @@ def check_flag(name: str, value: object) -> None:
     """Raise BadRequest unless value is True or False."""
     if not isinstance(value, bool):
         raise BadRequest(f"{name} is {value!r}; allowed are True and False")
+
+
+def check_names(method: str, given: Collection[str], known: Collection[str]) -> None:
+    """Raise BadRequest unless all names that were given are of parameters that are known."""
+    if unknown := sorted(set(given) - set(known)):
+        there = f"there are {', '.join(known)}" if known else "it has none"
+        raise BadRequest(f"{method} has no parameter {unknown[0]!r}; {there}")
+
+
+def check_kind(name: str, value: object, kind: Any) -> None:
+    """Raise BadRequest unless value is None or of the type that a method's parameter is declared with."""
+    kinds = tuple(each for each in get_args(kind) or (kind,) if each is not type(None))
+    allowed = (*kinds, *([int] if float in kinds else []), *([Path] if str in kinds else []))
+    if value is not None and (not isinstance(value, allowed) or (isinstance(value, bool) and bool not in kinds)):
+        raise BadRequest(f"{name} is {value!r}; allowed is {' or '.join(each.__name__ for each in kinds)}")
 
 
 def check_word(name: str, value: object, allowed: tuple[str, ...]) -> None:

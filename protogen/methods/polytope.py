@@ -60,7 +60,7 @@ class Polytope(Method):
     @classmethod
     def rank(cls, stats: Mapping[str, Any], facts: Mapping[str, Any]) -> float:
         """The largest cosine, as measured; as guaranteed where nothing was measured."""
-        return float(stats["max_cos"]["value"] if stats else facts["guaranteed_max_cos"])
+        return float(stats["max_cos"]["value"] if stats else facts.get("guaranteed_max_cos", math.inf))
 
 
 @dataclass(frozen=True)

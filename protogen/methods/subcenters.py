@@ -13,7 +13,7 @@ from ..errors import BadRequest
 from ..header import read_header
 from ..solution import InMemory, Run, Solution, Status
 from ..spec import Spec, Value
-from .method import Method, check_between, check_flag, check_whole, option
+from .method import Method, check_between, check_flag, check_kind, check_whole, option
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,6 +41,7 @@ class Subcenters(Method):
         check_whole("per-class", self.per_class, 1)
         check_between("variance", self.variance, 0, 1e30)
         check_flag("normalize", self.normalize)
+        check_kind("centers", self.centers, str)
         digest = None
         for path in self.files():
             header = read_header(path)

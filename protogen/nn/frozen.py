@@ -361,9 +361,10 @@ def _read_file(path: str | Path, persistent: bool, part: slice | None = None) ->
 
 def _share(n: int, rank: int, world: int) -> tuple[int, int]:
     """Return the first class of a rank's share of n, and that of the next rank's, or raise BadRequest."""
-    if not 0 <= rank < world <= n:
+    if {type(rank), type(world)} != {int} or not 0 <= rank < world <= n:
         raise BadRequest(
-            f"rank, world is {rank}, {world}; allowed is world from 1 to n and rank from 0 below it; n is {n}"
+            f"rank, world is {rank!r}, {world!r}; allowed is world from 1 to n and rank from 0 below it, "
+            f"whole numbers; n is {n}"
         )
     return n * rank // world, n * (rank + 1) // world
 
