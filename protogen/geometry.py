@@ -24,6 +24,17 @@ def random_rows(sets: int, n: int, d: int, seed: int) -> Tensor:
     return normalize(torch.stack(drawn) if sets > 1 else drawn[0], dim=-1)
 
 
+def random_signs(rows: Tensor, seed: int = 0) -> Tensor:
+    """Turn random ones of the rows (n, d) round: the same lines, of the same coherence.
+
+    To train on lines by their signed cosines. Many closed forms have a direction to which all rows have the
+    same cosine: there the cross entropy is flat and far lower than around it, and a network that comes there
+    learns nothing more (tests/SCIENCE.md). The same seed gives the same signs to the first rows of more.
+    """
+    signs = torch.randint(2, (len(rows), 1), generator=torch.Generator().manual_seed(seed))
+    return rows * (2 * signs - 1).to(rows)
+
+
 def pick_device(name: str) -> torch.device:
     """The torch device of a name: cpu, cuda or cuda:<index>. Raises BadRequest on any other."""
     there = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]

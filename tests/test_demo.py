@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+import shutil
 import struct
 import sys
 from dataclasses import replace
@@ -16,16 +17,17 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from torch.nn import functional as F
 
+import protogen
 from protogen.cli.demo import USUAL
 from protogen.demo import contestants, glyphs, tasks, training
-from protogen.demo.contestants import HEADS, TrainedSubcenters, build, likeliest, spec_of
+from protogen.demo.contestants import HEADS, TrainedMargin, TrainedSubcenters, build, likeliest, spec_of
 from protogen.demo.data import Task
 from protogen.demo.fashion import FILES
 from protogen.demo.results import RowFile, compare, half_interval, plan, table_lines
 from protogen.demo.tasks import load_task
 from protogen.demo.training import Row, Trial, network, train
 from protogen.errors import BadRequest, DiskError, IntegrityError, NotFound
-from protogen.nn import subcenter_loss
+from protogen.nn import margin_logits, random_signs, subcenter_loss
 
 TRIAL = Trial("digits", 10, "0" * 12, 1.0, "learned", None, 4, 0, 2)
 
@@ -163,6 +165,17 @@ def test_glyphs_train_on_every_face_but_the_test_face(fonts: Path) -> None:
     assert (middle - 15.5).abs().max() <= 1
 
 
+def test_a_face_that_lies_there_twice_counts_once(fonts: Path, tmp_path: Path) -> None:
+    shutil.copytree(fonts, tmp_path / "twice")
+    shutil.copy(fonts / "face01.ttf", tmp_path / "twice" / "copy.ttf")
+    once, twice = load_task("glyphs", 5, fonts), load_task("glyphs", 5, tmp_path / "twice")
+    assert len(twice.images) == len(once.images) == 64
+    (tmp_path / "twice" / "face02.ttf").unlink()
+    (tmp_path / "twice" / "face03.ttf").unlink()
+    with pytest.raises(NotFound, match="5 classes need as many characters in 12 typefaces"):  # 12 with the copy
+        load_task("glyphs", 5, tmp_path / "twice")
+
+
 def test_fewer_classes_are_among_those_of_more(fonts: Path) -> None:
     few, all_ = load_task("glyphs", 3, fonts), load_task("glyphs", 5, fonts)
     assert torch.equal(few.test_images, all_.test_images[:3])
@@ -206,6 +219,40 @@ def test_trained_subcenters_have_the_loss_of_fixed_ones() -> None:
     assert (head.subcenters.grad.flatten(1).norm(dim=1) > 0).all()
 
 
+def test_a_trained_margin_has_the_loss_of_the_fixed_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    head = TrainedMargin(4, 5)
+    with torch.no_grad():
+        head.weight.copy_(3 * torch.eye(5, 4) + 0.3 * torch.randn(5, 4, generator=generator))
+    # The last lies across from its class, beyond pi.
+    z = torch.cat((torch.randn(6, 4, generator=generator), -head.weight.detach()[:1]))
+    y = torch.tensor([0, 1, 2, 3, 4, 0, 0])
+    ours, fixed = z.clone().requires_grad_(), z.clone().requires_grad_()
+    loss = head.loss(ours, y)
+    reference = F.cross_entropy(margin_logits(fixed, F.normalize(head.weight), y, math.acos(-1 / 4)), y)
+    loss.backward()
+    reference.backward()
+    assert loss.item() == pytest.approx(reference.item(), rel=1e-5)
+    assert torch.allclose(ours.grad[:-1], fixed.grad[:-1], atol=1e-5)
+    assert head.weight.grad is not None
+    assert (head.weight.grad.norm(dim=1) > 0).all()
+
+
+def test_random_signs_leave_no_direction_that_all_rows_share(tmp_path: Path) -> None:
+    """All rows of this closed form have the same cosine to an axis, where the cross entropy is flat."""
+    lines = protogen.ensure(protogen.resolve("ebv", d=16, n=256, start="closed-form"), store=tmp_path)
+    ahead = torch.eye(16)
+    assert (lines.tensor @ ahead.T).std(0).min() < 1e-6
+    rows = random_signs(lines.tensor)
+    assert torch.equal(rows.abs(), lines.tensor.abs())
+    signs = (rows * lines.tensor).sum(1).sign()
+    assert torch.equal(rows, lines.tensor * signs[:, None])
+    assert 96 < (signs > 0).sum() < 160
+    assert (rows @ ahead.T).std(0).min() > 0.2
+    assert torch.equal(random_signs(lines.tensor[:99]), rows[:99])
+    assert not torch.equal(random_signs(lines.tensor, 1), rows)
+
+
 def test_likeliest_is_the_own_class_subcenter_of_largest_product() -> None:
     rows = torch.tensor([[[1.0, 0], [0, 1]], [[-1, 0], [0, -1]]])
     found = likeliest(rows, torch.tensor([[0.2, 0.9], [2.0, 1.0], [0.1, 3.0]]), torch.tensor([0, 0, 1]))
@@ -234,7 +281,7 @@ def test_every_head_learns_and_says_its_classes_vectors(head: str, tmp_path: Pat
         own, other = one.vectors(features, labels), one.vectors(features, (labels + 1) % 4)
         near = F.cosine_similarity(features, own) - F.cosine_similarity(features, other)
     assert near.mean() > 0.2
-    assert (spec_of(head, 5, 4) is None) == (head in ("learned", "multicenter"))
+    assert (spec_of(head, 5, 4) is None) == (head in ("learned", "learned-margin", "multicenter"))
 
 
 def test_an_unknown_head_is_refused() -> None:
@@ -438,6 +485,18 @@ def test_the_command_goes_on_after_the_last_row(run: Command, store: Path) -> No
     assert second.out.splitlines() == table_lines(compare([Row.from_dict(one) for one in rows]))
     assert Path("sets").exists()
     assert not store.exists()
+
+
+def test_rows_that_go_meanwhile_are_told_all_the_same(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, words = training.train, ("demo", "--task", "digits", "--heads", "learned", "--d", 4, "--epochs", 1)
+
+    def train(trial: Trial, *rest: object) -> Row:
+        Path("protogen-demo.jsonl").unlink()
+        return real(trial, *rest)
+
+    monkeypatch.setattr(training, "train", train)
+    ran = run(*words, "--seeds", 2, "--json")
+    assert (ran.code, [one["trial"]["seed"] for one in ran.document["rows"]]) == (0, [0, 1])
 
 
 def test_an_interruption_keeps_the_rows_that_ended(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from .options import INTERRUPTED, Json, StoreOption, number, print_result, value
 if TYPE_CHECKING:
     from ..demo.data import Task
     from ..demo.results import RowFile
-    from ..demo.training import Trial
+    from ..demo.training import Row, Trial
 
 MOST_IMBALANCE = 1e6
 USUAL = {"digits": ("16", 60), "fashion": ("16", 8), "glyphs": ("64", 8)}  # d and epochs
@@ -76,11 +76,10 @@ def demo(
     wanted = None if heads is None else [head.strip() for head in heads.split(",")]
     trials = plan(loaded, wanted, against, dimensions, seeds, epochs, imbalance)
     try:
-        _train(trials, loaded, file, store)
+        there = _train(trials, loaded, file, store)
     except KeyboardInterrupt:
         print("interrupted: the same command goes on after the last finished row", file=sys.stderr)
         sys.exit(INTERRUPTED)
-    there = file.rows()
     mine = [there[trial] for trial in trials]
     compared = compare(mine, against)
     comparisons = [one.to_dict() for one in compared]
@@ -90,17 +89,21 @@ def demo(
         save_demo(comparisons, plot)
 
 
-def _train(trials: "list[Trial]", task: "Task", file: "RowFile", store: Path | None) -> None:
-    """Train what the file has not yet."""
+def _train(trials: "list[Trial]", task: "Task", file: "RowFile", store: Path | None) -> "dict[Trial, Row]":
+    """Train what the file has not yet; the rows of all."""
     from ..demo.training import train
     from ..display import Display
 
     file.check()
+    there: dict[Trial, Row] = {}
     for index, trial in enumerate(trials, 1):
-        if trial in file.rows():
+        there |= file.rows()
+        if trial in there:
             continue
         name = f"{index}/{len(trials)}  {trial.head}  d {trial.d}  seed {trial.seed}"
         with Display(quiet=False) as display:
             row = train(trial, task, store, partial(display.training, name))
         file.add(row)
+        there[trial] = row
         print(f"{name}  accuracy {row.accuracy:.2f}", file=sys.stderr)
+    return there

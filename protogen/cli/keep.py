@@ -22,7 +22,9 @@ from .options import Json, RemoteOption, StoreOption, print_result
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
-LockOption = Annotated[Path | None, typer.Option("--lock", help="The lock; else PROTOGEN_LOCK, else ./protogen.lock.")]
+LockOption = Annotated[
+    Path | None, typer.Option("--lock", help="The lock; else PROTOGEN_LOCK, else ./protogen.lock.", readable=False)
+]
 Name = Annotated[str, typer.Argument(help="The project's name for the artifact.", show_default=False)]
 
 lock = typer.Typer(no_args_is_help=True)
@@ -37,7 +39,9 @@ def list_(store: StoreOption = None, json: Json = False) -> None:
 @lock.command()
 def add(
     name: Name,
-    file: Annotated[Path, typer.Argument(help="An artifact: a file, or its path in the store.", show_default=False)],
+    file: Annotated[
+        Path, typer.Argument(help="An artifact: a file, or its path in the store.", show_default=False, readable=False)
+    ],
     lock: LockOption = None,
     store: StoreOption = None,
     json: Json = False,

@@ -19,7 +19,7 @@ from .options import Json, RemoteOption, StoreOption, print_result
 
 
 def push(
-    files: Annotated[list[Path], typer.Argument(help="Files of a store.", show_default=False)],
+    files: Annotated[list[Path], typer.Argument(help="Files of a store.", show_default=False, readable=False)],
     remote: RemoteOption = None,
     json: Json = False,
 ) -> None:

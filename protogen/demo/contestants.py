@@ -1,5 +1,6 @@
 """The heads that the demo compares, each with what it trains on and how it predicts."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
@@ -21,7 +22,9 @@ from ..nn import (
     MarginHead,
     MultiCenterClassifier,
     SubcenterHead,
+    random_signs,
 )
+from ..prototypes import read
 from ..spec import Spec
 
 LEARNED = "learned"
@@ -80,8 +83,8 @@ def _multicenter(d: int, n: int) -> Contestant:
     return Contestant(head, head.loss, head, lambda z, y: head.weight[y])
 
 
-def _ebv(file: Path) -> Contestant:
-    loss = EBVLoss(FrozenPrototypes(file))
+def _ebv(file: Path, signs: Callable[[Tensor], Tensor] = random_signs) -> Contestant:
+    loss = EBVLoss(FrozenPrototypes(signs(read(file).tensor)))
     return Contestant(loss, loss, loss.head, lambda z, y: loss.head.prototypes.vectors(y))
 
 
@@ -101,6 +104,39 @@ def _regression(file: Path, dynamic: bool) -> Contestant:
 def _polytope(file: Path, margin: float | Literal["max"]) -> Contestant:
     head = MarginHead(file, margin)
     return Contestant(head, lambda z, y: F.cross_entropy(head(z, y), y), head, lambda z, y: head.prototypes.vectors(y))
+
+
+class TrainedMargin(nn.Module):
+    """Cosine softmax on trained rows with the margin of MarginHead, the simplex's angle.
+
+    The baseline of Regular Polytope Networks, Section 4: a learnable classifier with the loss of Eq. 9.
+    """
+
+    kappa = 30.0
+
+    def __init__(self, d: int, n: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(n, d))
+        nn.init.kaiming_uniform_(self.weight, math.sqrt(5))  # as nn.Linear's
+        self.margin = math.acos(-1 / (n - 1)) if n > 2 else math.pi
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return logits (..., n) for features (..., d)."""
+        return self.kappa * F.linear(F.normalize(features, dim=-1), F.normalize(self.weight))
+
+    def loss(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Return the cross entropy with the margin, continued beyond pi as `margin_logits` is."""
+        ahead, own = F.normalize(features), F.normalize(self.weight)[labels]
+        cosine = (ahead * own).sum(1, keepdim=True)
+        sine = torch.linalg.vector_norm(ahead - cosine * own, dim=1, keepdim=True)
+        near = cosine * math.cos(self.margin) - sine * math.sin(self.margin)
+        psi = near.where(cosine >= -math.cos(self.margin), cosine - (1 - math.cos(self.margin)))
+        return F.cross_entropy(self(features).scatter(1, labels[:, None], self.kappa * psi), labels)
+
+
+def _margin(d: int, n: int) -> Contestant:
+    head = TrainedMargin(d, n)
+    return Contestant(head, head.loss, head, lambda z, y: head.weight[y])
 
 
 class TrainedSubcenters(nn.Module):
@@ -137,9 +173,14 @@ def _subcenters(file: Path, trained: bool = False, beta: float = 1e-4) -> Contes
     return Contestant(head, head.loss, head, lambda z, y: likeliest(head.subcenters, z, y))
 
 
-LEARNING: dict[str, Callable[[int, int], Contestant]] = {LEARNED: _learned, "multicenter": _multicenter}
+LEARNING: dict[str, Callable[[int, int], Contestant]] = {
+    LEARNED: _learned,
+    "learned-margin": _margin,
+    "multicenter": _multicenter,
+}
 FIXED: dict[str, tuple[str, Callable[[Path], Contestant]]] = {
     "ebv": ("ebv", _ebv),
+    "ebv-as-made": ("ebv", partial(_ebv, signs=lambda rows: rows)),
     "uniform": ("uniform", partial(_regression, dynamic=False)),
     "assignment": ("uniform", partial(_regression, dynamic=True)),
     **{kind: (kind, partial(_polytope, margin=0)) for kind in POLYTOPES},
@@ -150,4 +191,4 @@ FIXED: dict[str, tuple[str, Callable[[Path], Contestant]]] = {
     "subcenters-trained-loose": ("subcenters", partial(_subcenters, trained=True, beta=0.0)),
 }
 HEADS = (*LEARNING, *FIXED)
-ABLATIONS = ("subcenters-loose", "subcenters-trained", "subcenters-trained-loose")
+ABLATIONS = ("learned-margin", "ebv-as-made", "subcenters-loose", "subcenters-trained", "subcenters-trained-loose")

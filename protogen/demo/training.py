@@ -21,6 +21,7 @@ from .data import Task
 BATCH, RATE = 256, 3e-3  # of Adam, falling to zero along half a cosine
 EDGE = 4  # the network halves its images until they are at most so large
 HIDDEN = 512  # units before the features: without a layer that bends, fixed places are out of the network's reach
+VERSION = 1  # goes up when the same trial comes to train another network
 TURN_DEG, STRETCH, MOVE = 5.0, 0.1, 0.06  # of shaken images: at most, the last in parts of the edge
 
 
@@ -43,6 +44,7 @@ class Trial:
     batch: int = BATCH
     rate: float = RATE
     hidden: int = HIDDEN
+    version: int = VERSION
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The training side: prototypes that do not learn, and the heads on them, for torch."""
 
+from ..geometry import random_signs
 from .assignment import AssignmentHead, assign, regression_loss, update_means
 from .chunked import ChunkedCosineLoss, chunked_cross_entropy
 from .ddp import ddp_ignore
@@ -33,6 +34,7 @@ __all__ = [
     "max_margin",
     "multicenter_cross_entropy",
     "multicenter_logits",
+    "random_signs",
     "regression_loss",
     "subcenter_logits",
     "subcenter_loss",
