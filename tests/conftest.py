@@ -1,6 +1,7 @@
 """What tests share: a store of their own, and the command line run on it in this process."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,9 @@ import pytest
 from commands import Command, Ran
 
 from protogen import cli
+
+# A shell has what it runs in the background ignore Ctrl-C, which the tests send.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
