@@ -13,6 +13,7 @@ from .disk import TRIES, host
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
+LOCK = ".lock"
 POLL_S = 0.1
 FIRST_S, EVERY_S = 1.0, 10.0  # how long to wait before saying so, and before saying it again
 
@@ -24,7 +25,7 @@ def alone(root: Path, key: str, wait: bool = True) -> Iterator[bool]:
     Yields False where another has it, and `wait` is False. Where the file system has no locks, or lets none
     be made, the work goes on without. Nothing is left behind.
     """
-    path = root / ".locks" / f"{key}.lock"
+    path = root / ".locks" / f"{key}{LOCK}"
     made = [folder for folder in (root, *root.parents) if not os.path.exists(folder)]
     lock, free = _acquired(path, wait)
     try:

@@ -16,7 +16,7 @@ from pathlib import Path
 from .disk import is_stale, link, names
 from .errors import IntegrityError, NotFound, SchemaError
 from .header import REMEDY, check_file, disk_error
-from .locks import alone, is_held
+from .locks import LOCK, alone, is_held
 from .methods import METHODS
 from .spec import Spec
 from .store import Entry, Store
@@ -111,8 +111,8 @@ def prune(
 
 def _remove(store: Store, found: Removed) -> bool:
     with alone(store.root, found.key, wait=False) if found.key else contextlib.nullcontext(True) as free:
-        if free:
-            with contextlib.suppress(FileNotFoundError):  # gone meanwhile; a lock goes with who lets go of it
+        if free and found.path.suffix != LOCK:  # a lock goes with who lets go of it: the next of its name is another's
+            with contextlib.suppress(FileNotFoundError):  # gone meanwhile
                 (shutil.rmtree if found.path.is_dir() else os.unlink)(found.path)
     return free
 
@@ -146,11 +146,11 @@ def _leftovers(store: Store, older_than: float | None) -> Iterator[Removed]:
         yield Removed(path, "temporary file that no process writes", _size(path))
     locks, runs = store.root / ".locks", store.root / ".runs"
     for path in map(locks.joinpath, names(locks)):
-        if path.suffix == ".lock" and not is_held(path):
+        if path.suffix == LOCK and not is_held(path):
             yield Removed(path, "lock that no process holds", _size(path), path.stem)
     keys = {entry.name.key for entry in store.entries() if entry.error is None}
     for folder in map(runs.joinpath, names(runs)):
-        if not folder.is_dir() or is_held(locks / f"{folder.name}.lock"):
+        if not folder.is_dir() or is_held(locks / f"{folder.name}{LOCK}"):
             continue
         if older_than is not None and time.time() - _touched(folder) > older_than:
             yield Removed(folder, "run that was not gone on with", _size(folder), folder.name)
