@@ -155,7 +155,7 @@ def _pin(name: str, entry: Mapping[str, Any]) -> Pin:
         raise ValueError(f"{name} has {', '.join(sorted(entry)) or 'nothing'}; it needs {', '.join(sorted(FIELDS))}")
     spec = Spec.from_dict(entry["spec"])
     pin = Pin(name, spec, entry["version"], entry["digest"], entry["reproducible"], entry["coherence"])
-    if spec.to_dict() != entry["spec"] or type(pin.version) is not int or parse_path(pin.path) is None:
+    if spec.to_dict() != entry["spec"] or spec.n < 2 or type(pin.version) is not int or parse_path(pin.path) is None:
         raise ValueError(f"{name} has spec {entry['spec']!r}, which is none that protogen writes")
     if spec.key != entry["key"]:
         raise ValueError(f"{name} has key {entry['key']!r}, its spec has {spec.key}")

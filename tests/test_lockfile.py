@@ -149,6 +149,7 @@ def renamed(name: str) -> Callable[[dict[str, Any]], None]:
         (changed(spec=None), "no lock that protogen wrote"),
         (changed(version=0), "that protogen writes"),
         (changed(version="3"), "that protogen writes"),
+        (changed(spec={**SPEC.to_dict(), "n": 1, "d": 1}), "that protogen writes"),
         (changed(version="1/../../../x"), "that protogen writes"),
         (elsewhere(".."), "that protogen writes"),
         (elsewhere("../../away"), "that protogen writes"),

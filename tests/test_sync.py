@@ -9,7 +9,7 @@ import pytest
 
 from protogen import pipeline
 from protogen.access import ensure_path
-from protogen.errors import DiskError, IntegrityError, NotFound, RemoteError, Unmet
+from protogen.errors import BadRequest, DiskError, IntegrityError, NotFound, RemoteError, Unmet
 from protogen.header import check_file, read_header
 from protogen.lockfile import Pin
 from protogen.methods import resolve
@@ -52,6 +52,16 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError
 
     monkeypatch.setattr(pipeline, "generate", refuse)
+
+
+@pytest.mark.parametrize("params", [{"start": 3, "steps": "x"}, {"start": "random", "extends": 3}])
+def test_a_spec_that_no_method_writes_is_one_error(here: Store, there: Store, params: dict[str, Any]) -> None:
+    forged = Spec.of("ebv", 1, d=4, n=4, seed=0, params=params)
+    pin = pinned(there, EXACT)
+    found = list(sync(here, [replace(pin, name="forged", spec=forged), pin]))
+    assert sorted(each.how for each in found) == ["failed", "generated"]
+    (failed,) = [each.error for each in found if each.error]
+    assert isinstance(failed, BadRequest)
 
 
 def flip(path: Path) -> bytes:

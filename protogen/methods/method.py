@@ -58,9 +58,15 @@ class Method(ABC):
 
     @classmethod
     def of(cls, spec: Spec) -> Self:
-        """The method with the parameters of a Spec; those that the Spec leaves out do not apply."""
-        known = {f.name for f in fields(cls)}
-        return cls(**{name: value for name, value in spec.params if name in known})
+        """The method with the parameters of a Spec; those that the Spec leaves out do not apply.
+
+        Raises BadRequest where one is of another type than its own.
+        """
+        known = {f.name: f.type for f in fields(cls)}
+        given = {name: value for name, value in spec.params if name in known}
+        for name, value in given.items():
+            check_kind(name, value, known[name])
+        return cls(**given)
 
     @abstractmethod
     def solve(self, d: int, n: int, seed: int, run: Run) -> Solution:
