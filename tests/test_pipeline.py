@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from protogen import descent, matrix, pipeline
+from protogen import matrix, pipeline
 from protogen.access import ensure, ensure_path
 from protogen.catalog.delsarte_goethals import DelsarteGoethals
 from protogen.errors import BadRequest, Interrupted
@@ -129,19 +129,10 @@ def test_interrupted_statistics_keep_a_descent_unmeasured(run: Run, step: int | 
     assert made.tensor.shape == (30, 8)
 
 
-def test_an_interrupted_request_ends_the_script_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_request_ends_the_script_and_goes_on(tmp_path: Path) -> None:
     spec = resolve("ebv", d=8, n=30, start="random", steps=40)
-    evaluate, steps = descent.evaluate, iter(range(10))
-
-    def interrupted(*given: Any) -> Any:
-        if next(steps, None) is None:
-            raise KeyboardInterrupt
-        return evaluate(*given)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(descent, "evaluate", interrupted)
-        with pytest.raises(Interrupted, match="the same call goes on from there") as ended:
-            ensure(spec, store=tmp_path)
+    with pytest.raises(Interrupted, match="the same call goes on from there") as ended:
+        ensure(spec, Run(report=interrupt), store=tmp_path)
     best = read(ended.value.path)
     assert str(ended.value.path) in str(ended.value)
     assert (best.provenance.status, best.spec != spec) == (Status.INTERRUPTED, True)
