@@ -4,24 +4,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .access import ensure, load
     from .errors import ProtogenError
+    from .files.prototypes import Prototypes
+    from .generating import generate
     from .methods import resolve
-    from .pipeline import generate
-    from .prototypes import Prototypes
-    from .solution import Run
+    from .run import Run
     from .spec import Spec
+    from .store.access import ensure
+    from .store.loading import load
 
 __all__ = ["ProtogenError", "Prototypes", "Run", "Spec", "ensure", "generate", "load", "resolve"]
 
 _HOMES = {
     "ProtogenError": "errors",
-    "Prototypes": "prototypes",
-    "Run": "solution",
+    "Prototypes": "files.prototypes",
+    "Run": "run",
     "Spec": "spec",
-    "ensure": "access",
-    "generate": "pipeline",
-    "load": "access",
+    "ensure": "store.access",
+    "generate": "generating",
+    "load": "store.loading",
     "resolve": "methods",
 }
 

@@ -7,7 +7,7 @@ import math
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
-from protogen.errors import BadRequest
+from .errors import BadRequest
 
 LARGEST = 10**12  # of d and n; a limit on n that lies above it counts as none
 SLACK = 1e-13  # up to which a cosine counts as known where a limit on n is asked for

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 import protogen
-from protogen.prototypes import read, write
-from protogen.report import differences
-from protogen.store import Store
+from protogen.files.reading import read
+from protogen.files.verify import differences
+from protogen.files.writing import write
+from protogen.store.store import Store
 
 ROOT = Path(__file__).parents[1]
 STORE = ROOT / "prototypes"

@@ -9,7 +9,7 @@ import pytest
 
 from protogen.errors import BadRequest
 from protogen.methods import resolve
-from protogen.solution import Run
+from protogen.run import Run
 from protogen.spec import Spec, Value, canonical_json
 
 PARAMS: dict[str, Value] = {"alpha": 0.1, "start": "random", "steps": 5000, "rate": None, "flag": True}

@@ -6,7 +6,8 @@ import sys
 
 import typer
 
-from ..errors import DiskError, ProtogenError
+from protogen.errors import DiskError, ProtogenError
+
 from .demo import demo
 from .files import diff, show, stats, verify
 from .keep import cache_key_, list_, lock, prune_, sync_

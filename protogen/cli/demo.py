@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import BadRequest
-from ..methods.method import check_whole
-from ..plot import check_png, save_demo
+from protogen.checks import check_whole
+from protogen.errors import BadRequest
+from protogen.report.plot import check_png, save_demo
+
 from .options import INTERRUPTED, Json, StoreOption, number, print_result, values, whole
 
 if TYPE_CHECKING:
-    from ..demo.data import Task
-    from ..demo.results import RowFile
-    from ..demo.training import Row, Trial
+    from protogen.demo.data import Task
+    from protogen.demo.results import RowFile
+    from protogen.demo.training import Row, Trial
 
 MOST_IMBALANCE = 1e6
 USUAL = {"digits": ("16", 60), "fashion": ("16", 8), "glyphs": ("64", 8)}  # d and epochs
@@ -67,8 +68,8 @@ def demo(
         check_whole("d", dimension, 2)
     if plot is not None:
         check_png(plot)
-    from ..demo.results import RowFile, compare, plan, table_lines
-    from ..demo.tasks import load_task
+    from protogen.demo.results import RowFile, compare, plan, table_lines
+    from protogen.demo.tasks import load_task
 
     file = RowFile(rows)
     file.rows()
@@ -91,8 +92,8 @@ def demo(
 
 def _train(trials: "list[Trial]", task: "Task", file: "RowFile", store: Path | None) -> "dict[Trial, Row]":
     """Train what the file has not yet; the rows of all."""
-    from ..demo.training import train
-    from ..display import Display
+    from protogen.demo.training import train
+    from protogen.report.progress import Display
 
     file.check()
     there: dict[Trial, Row] = {}

@@ -7,14 +7,16 @@ from typing import Annotated
 
 import typer
 
-from .. import report
-from ..comparison import comparison, comparison_lines
-from ..errors import BadRequest, DiskError, IntegrityError, NotFound, Unmet
-from ..header import check_file
-from ..plot import save_png, terminal_lines
-from ..solution import Rows
-from ..stats import AngleStats
-from ..store import Store, store_root
+from protogen import report
+from protogen.errors import BadRequest, DiskError, IntegrityError, NotFound, Unmet
+from protogen.files.header import check_file
+from protogen.files.verify import differences
+from protogen.measuring.stats import AngleStats
+from protogen.report.difference import comparison, comparison_lines
+from protogen.report.plot import save_png, terminal_lines
+from protogen.rows import Rows
+from protogen.store.store import Store, store_root
+
 from .options import Device, File, Json, StoreOption, Tile, check_tile, print_result
 
 
@@ -45,7 +47,7 @@ def stats(
     json: Json = False,
 ) -> None:
     """Measure the rows of any safetensors file over all pairs, scaled to length one."""
-    from ..matrix import read_matrix
+    from protogen.files.foreign import read_matrix
 
     check_tile(tile)
     rows = read_matrix(file, tensor)
@@ -138,16 +140,16 @@ def _verify_store(store: Store, full: bool, device: str, tile: int | None, json:
 
 def _differences(file: Path, device: str, tile: int | None) -> tuple[list[str], AngleStats]:
     """In what a set is not what its file says, and what was measured."""
-    from ..prototypes import read
+    from protogen.files.reading import read
 
     prototypes = read(file)
     measured = _measure(prototypes.source, device, tile)
-    differences = report.differences(prototypes.stats, measured, prototypes.facts)
+    found = differences(prototypes.stats, measured, prototypes.facts)
     if "within_class" in prototypes.facts:
         recorded = AngleStats.from_dict(prototypes.facts["within_class"])
         within = _measure(prototypes.source, device, tile, within=True)
-        differences += [f"within a class {what}" for what in report.differences(recorded, within, {})]
-    return differences, measured
+        found += [f"within a class {what}" for what in differences(recorded, within, {})]
+    return found, measured
 
 
 def diff(
@@ -164,10 +166,10 @@ def diff(
 
 def _measure(source: Rows, device: str, tile: int | None, within: bool = False) -> AngleStats:
     """Measure rows and show how far it is. Raises BadRequest where the device is unknown or too small."""
-    from ..display import Display
-    from ..geometry import pick_device
-    from ..measure import measure
-    from ..pipeline import check_memory, tile_bytes
+    from protogen.generating import check_memory, tile_bytes
+    from protogen.measuring.geometry import pick_device
+    from protogen.measuring.measure import measure
+    from protogen.report.progress import Display
 
     where, n = pick_device(device), source.shape[0]
     check_memory(f"n={n} with this --tile", tile_bytes(n, where, tile), where)

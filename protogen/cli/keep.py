@@ -8,15 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-from .. import report
-from ..errors import BadRequest, NotFound, ProtogenError
-from ..header import check_file
-from ..lockfile import Pin, cache_key, changing, lock_path, read_lock, write_lock
-from ..remotes import remotes
-from ..solution import Run
-from ..store import Store, store_root
-from ..sync import Synced, sync
-from ..upkeep import Removed, prune
+from protogen import report
+from protogen.errors import BadRequest, NotFound, ProtogenError
+from protogen.files.header import check_file
+from protogen.run import Run
+from protogen.sharing.remotes import remotes
+from protogen.sharing.sync import Synced, sync
+from protogen.store.pins import Pin, cache_key, changing, lock_path, read_lock, write_lock
+from protogen.store.prune import Removed, prune
+from protogen.store.store import Store, store_root
+
 from .options import Json, RemoteOption, StoreOption, print_result
 
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -88,7 +89,7 @@ def sync_(
     json: Json = False,
 ) -> None:
     """Make the store hold what the lock asks: present and sound, or fetched, or generated where a formula gives it."""
-    from ..display import Display
+    from protogen.report.progress import Display
 
     path, place = lock_path(lock), Store(store_root(store))
     pins = read_lock(path)

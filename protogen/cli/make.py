@@ -9,14 +9,16 @@ from typing import Annotated, Any
 
 import typer
 
-from .. import report
-from ..access import ensure_path
-from ..bounds import coherence_bound, max_cos_bound
-from ..errors import Interrupted, Unmet, printable
-from ..header import read_header
-from ..methods import METHODS, Method
-from ..methods.ebv import EBV
-from ..solution import EXACT_PAIRS, Run, Status
+from protogen import report
+from protogen.bounds import coherence_bound, max_cos_bound
+from protogen.errors import Interrupted, Unmet, printable
+from protogen.files.header import read_header
+from protogen.methods import METHODS, Method
+from protogen.methods.ebv import EBV
+from protogen.run import EXACT_PAIRS, Run
+from protogen.solution import Status
+from protogen.store.access import ensure_path
+
 from .options import (
     INTERRUPTED,
     AnyDimension,
@@ -51,7 +53,7 @@ def _generate(
     strict: bool = False,
 ) -> None:
     """Answer a method's command: from the store, or made and stored."""
-    from ..display import Display
+    from protogen.report.progress import Display
 
     spec = asked.resolve(d, n, seed)
     bounds = {

@@ -8,10 +8,10 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from ..access import store_path
-from ..errors import BadRequest, printable
-from ..methods.method import check_between, check_whole, check_word
-from ..solution import Run, Stats
+from protogen.checks import check_between, check_whole, check_word
+from protogen.errors import BadRequest, printable
+from protogen.run import Run, Stats
+from protogen.store.access import store_path
 
 INTERRUPTED = 130
 MOST_CELLS = 10_000

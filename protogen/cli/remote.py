@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
-from ..errors import BadRequest
-from ..header import parse_path
-from ..locks import alone
-from ..remotes import Remote, fetch, find_header, remotes
-from ..remotes import push as upload
-from ..store import Store, store_root
-from ..upkeep import set_aside
+from protogen.errors import BadRequest
+from protogen.files.names import parse_path
+from protogen.sharing.remotes import Remote, fetch, find_header, remotes
+from protogen.sharing.remotes import push as upload
+from protogen.store.repair import set_aside
+from protogen.store.store import Store, store_root
+from protogen.store.turns import alone
+
 from .options import Json, RemoteOption, StoreOption, print_result
 
 

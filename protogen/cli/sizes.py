@@ -10,11 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
-from .. import report
-from ..bounds import LARGEST, line_bounds, point_bounds
-from ..capacity import STEPS, sweep
-from ..methods.method import check_whole
-from ..plot import check_png, save_capacity
+from protogen import report
+from protogen.bounds import LARGEST, line_bounds, point_bounds
+from protogen.capacity.capacity import STEPS, sweep
+from protogen.checks import check_whole
+from protogen.report.plot import check_png, save_capacity
+
 from .options import (
     INTERRUPTED,
     Device,
@@ -84,7 +85,7 @@ def capacity(
     Starts from the catalogue, then probes with descents. Every probe is kept in the store: the same
     command goes on after the last one, and answers at once when all is done.
     """
-    from ..display import Display
+    from protogen.report.progress import Display
 
     def say(line: str) -> None:
         if not quiet:

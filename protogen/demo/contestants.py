@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..access import ensure_path
-from ..errors import BadRequest
-from ..header import read_header
-from ..methods import resolve
-from ..nn import (
+from protogen.errors import BadRequest
+from protogen.files.header import read_header
+from protogen.files.reading import read
+from protogen.methods import resolve
+from protogen.nn import (
     AssignmentHead,
     EBVLoss,
     FrozenPrototypes,
@@ -24,8 +24,8 @@ from ..nn import (
     SubcenterHead,
     random_signs,
 )
-from ..prototypes import read
-from ..spec import Spec
+from protogen.spec import Spec
+from protogen.store.access import ensure_path
 
 LEARNED = "learned"
 POLYTOPES = ("simplex", "orthoplex", "cube")

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import DiskError, IntegrityError, NotFound
+from protogen.errors import DiskError, IntegrityError, NotFound
+
 from .data import Task, data_folders
 
 FILES = {

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ..errors import BadRequest, NotFound
+from protogen.errors import BadRequest, NotFound
+
 from .data import Task, data_folders
 
 if TYPE_CHECKING:

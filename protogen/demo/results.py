@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import BadRequest, IntegrityError
-from ..header import disk_error
+from protogen.errors import BadRequest, IntegrityError
+from protogen.files.disk import disk_error
+
 from .contestants import ABLATIONS, HEADS, LEARNED, spec_of
 from .data import Task
 from .training import Row, Trial

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import torch
 
-from ..errors import BadRequest, NotFound
-from . import fashion, glyphs
+from protogen.demo import fashion, glyphs
+from protogen.errors import BadRequest, NotFound
+
 from .data import Task
 
 TASKS = ("digits", "fashion", "glyphs")

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..geometry import angles_deg
-from ..measure import measure
-from ..solution import InMemory
-from ..spec import is_number
+from protogen.measuring.geometry import angles_deg
+from protogen.measuring.measure import measure
+from protogen.rows import InMemory
+from protogen.spec import is_number
+
 from .contestants import Contestant, build
 from .data import Task
 

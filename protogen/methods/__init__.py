@@ -3,10 +3,12 @@
 from dataclasses import fields
 from typing import Any
 
-from ..errors import BadRequest
-from ..spec import Spec, Value
+from protogen.checks import check_names
+from protogen.errors import BadRequest
+from protogen.spec import Spec, Value
+
 from .ebv import EBV
-from .method import Method, check_names
+from .method import Method
 from .polytope import Cube, Orthoplex, Simplex
 from .subcenters import Subcenters
 from .uniform import Uniform

@@ -12,30 +12,23 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .. import catalog
-from ..bounds import coherence_bound
-from ..errors import BadRequest
-from ..header import read_header
-from ..solution import ENDED_EARLY, InMemory, Run, Solution, Status
-from ..spec import Spec, Value
-from .method import (
-    RESTARTS,
-    Method,
-    check_between,
-    check_kind,
-    check_whole,
-    check_word,
-    descent_bytes,
-    formula_bytes,
-    history,
-    option,
-)
-from .threshold import TOLERANCE, AsLowAsItCan, FixedAlpha, PaperThreshold, SquaredThreshold, Threshold
+from protogen import catalog
+from protogen.bounds import coherence_bound
+from protogen.checks import check_between, check_kind, check_whole, check_word
+from protogen.descent.thresholds import TOLERANCE, AsLowAsItCan, FixedAlpha, PaperThreshold, SquaredThreshold, Threshold
+from protogen.errors import BadRequest
+from protogen.files.header import read_header
+from protogen.rows import InMemory
+from protogen.run import Run
+from protogen.solution import ENDED_EARLY, Solution, Status
+from protogen.spec import Spec, Value
+
+from .method import RESTARTS, Method, descent_bytes, formula_bytes, history, option
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..descent import Descent
+    from protogen.descent.loop import Descent
 
 IMPROVED = f"{catalog.CLOSED_FORM}+descent"
 STARTS = ("auto", "random", catalog.CLOSED_FORM, IMPROVED)
@@ -192,7 +185,7 @@ class EBV(Method):
         """The vectors that are among the run's inputs, bit for bit, then new ones that a descent moves."""
         import torch
 
-        from ..geometry import random_rows
+        from protogen.measuring.geometry import random_rows
 
         first = run.inputs.get(self.extends or "")
         if first is None:
@@ -209,7 +202,7 @@ class EBV(Method):
         self, built: Solution | None, guaranteed: float, d: int, n: int, seed: int
     ) -> "Iterator[tuple[Tensor, float]]":
         """Yield rows to descend from, one set or several at once, and the coherence to hope for."""
-        from ..geometry import random_rows
+        from protogen.measuring.geometry import random_rows
 
         promise = descent_promise(d, n)
         if built is not None:
@@ -218,7 +211,9 @@ class EBV(Method):
             yield random_rows(self.restarts, n, d, seed), promise
 
     def _descend(self, rows: "Tensor", promise: float, run: Run, fixed: "Tensor | None" = None) -> "Descent":
-        from ..descent import LBFGS, GradientDescent, Sliced, descend
+        from protogen.descent.evaluate import Sliced
+        from protogen.descent.loop import descend
+        from protogen.descent.steppers import LBFGS, GradientDescent
 
         threshold: Threshold
         make_stepper: Callable[[], GradientDescent | LBFGS]

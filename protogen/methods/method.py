@@ -1,18 +1,25 @@
 """What every method has: options that become a Spec, and a solver."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Self, get_args
+from typing import Any, ClassVar, Self
 
-from ..bounds import LARGEST
-from ..errors import BadRequest
-from ..solution import FILL, HELD, Run, Solution
-from ..spec import Spec, Value
+from protogen.bounds import LARGEST
+from protogen.checks import check_kind, check_whole
+from protogen.errors import BadRequest
+from protogen.rows import FILL, HELD
+from protogen.run import Run
+from protogen.solution import Solution
+from protogen.spec import Spec, Value
 
 MAX_SEED = 2**63 - 1
+
+
 RESTARTS = "So many random starts descend at once; the best is kept."
+
+
 # L-BFGS keeps so many steps twice: fewer for sets that fill the memory.
 HISTORY, SHORT_HISTORY, LONG_SET = 10, 3, 2**24
 
@@ -127,43 +134,3 @@ def formula_bytes(d: int, n: int) -> int:
     """
     size = 4 * n * d
     return (size if size <= HELD else 0) + 64 * min(n * d, FILL) + 2**28
-
-
-def check_whole(name: str, value: object, least: int, most: int | None = None) -> None:
-    """Raise BadRequest unless value is a whole number from least to most."""
-    allowed = f"a whole number, at least {least}" + (f" and at most {most}" if most is not None else "")
-    if not isinstance(value, int) or isinstance(value, bool) or value < least or (most is not None and value > most):
-        raise BadRequest(f"{name} is {value!r}; allowed is {allowed}")
-
-
-def check_between(name: str, value: object, low: float, high: float) -> None:
-    """Raise BadRequest unless value is a number strictly between low and high."""
-    if not isinstance(value, int | float) or isinstance(value, bool) or not low < value < high:
-        raise BadRequest(f"{name} is {value!r}; allowed is a number above {low:g} and below {high:g}")
-
-
-def check_flag(name: str, value: object) -> None:
-    """Raise BadRequest unless value is True or False."""
-    if not isinstance(value, bool):
-        raise BadRequest(f"{name} is {value!r}; allowed are True and False")
-
-
-def check_names(method: str, given: Collection[str], known: Collection[str]) -> None:
-    """Raise BadRequest unless all names that were given are of parameters that are known."""
-    if unknown := sorted(set(given) - set(known)):
-        there = f"there are {', '.join(known)}" if known else "it has none"
-        raise BadRequest(f"{method} has no parameter {unknown[0]!r}; {there}")
-
-
-def check_kind(name: str, value: object, kind: Any) -> None:
-    """Raise BadRequest unless value is None or of the type that a method's parameter is declared with."""
-    kinds = tuple(each for each in get_args(kind) or (kind,) if each is not type(None))
-    allowed = (*kinds, *([int] if float in kinds else []), *([Path] if str in kinds else []))
-    if value is not None and (not isinstance(value, allowed) or (isinstance(value, bool) and bool not in kinds)):
-        raise BadRequest(f"{name} is {value!r}; allowed is {' or '.join(each.__name__ for each in kinds)}")
-
-
-def check_word(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    """Raise BadRequest unless value is one of the allowed words."""
-    if value not in allowed:
-        raise BadRequest(f"{name} is {value!r}; allowed are {', '.join(allowed)}")

@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..catalog import Padded, label
-from ..catalog.cube import CubeVertices
-from ..catalog.family import ClosedForm
-from ..catalog.simplices import Simplices
-from ..solution import Run, Solution, Status
-from ..spec import Spec
+from protogen.catalog import Padded, label
+from protogen.catalog.family import ClosedForm
+from protogen.catalog.points.cube import CubeVertices
+from protogen.catalog.points.simplices import Simplices
+from protogen.run import Run
+from protogen.solution import Solution, Status
+from protogen.spec import Spec
+
 from .method import Method, formula_bytes
 
 

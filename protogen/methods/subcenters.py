@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..errors import BadRequest
-from ..header import read_header
-from ..solution import InMemory, Run, Solution, Status
-from ..spec import Spec, Value
-from .method import Method, check_between, check_flag, check_kind, check_whole, option
+from protogen.checks import check_between, check_flag, check_kind, check_whole
+from protogen.errors import BadRequest
+from protogen.files.header import read_header
+from protogen.rows import InMemory
+from protogen.run import Run
+from protogen.solution import Solution, Status
+from protogen.spec import Spec, Value
+
+from .method import Method, option
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,6 +1,7 @@
 """The training side: prototypes that do not learn, and the heads on them, for torch."""
 
-from ..geometry import random_signs
+from protogen.measuring.geometry import random_signs
+
 from .assignment import AssignmentHead, assign, regression_loss, update_means
 from .chunked import ChunkedCosineLoss, chunked_cross_entropy
 from .ddp import ddp_ignore

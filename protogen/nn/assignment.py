@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
-from ..errors import BadRequest
+from protogen.errors import BadRequest
+
 from .checks import (
     REDUCTIONS,
     check_finite,

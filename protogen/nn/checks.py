@@ -6,7 +6,8 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
-from ..errors import BadRequest
+from protogen.errors import BadRequest
+
 from .frozen import FixedPrototypes, check_features
 
 REDUCTIONS = ("mean", "sum", "none")

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ..errors import BadRequest
+from protogen.errors import BadRequest
+
 from .checks import (
     REDUCTIONS,
     check_finite,

@@ -5,7 +5,8 @@ from typing import TypeVar
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..errors import BadRequest
+from protogen.errors import BadRequest
+
 from .assignment import AssignmentHead
 from .frozen import Fingerprint, FixedPrototypes
 

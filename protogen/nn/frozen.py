@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import BadRequest
-from ..header import BlockHasher, content_digest, read_header
-from ..prototypes import NORM_TOLERANCE, Prototypes
+from protogen.errors import BadRequest
+from protogen.files.digests import BlockHasher, content_digest
+from protogen.files.header import read_header
+from protogen.files.prototypes import Prototypes
+from protogen.files.tensors import NORM_TOLERANCE
 
 PART = 1 << 22  # inner products that `topk` has in memory at a time
 NAME = 96  # bytes of a name in a checkpoint
@@ -352,7 +354,7 @@ def _read_file(path: str | Path, persistent: bool, part: slice | None = None) ->
         header = read_header(path)
         (shape,) = (entry.shape for entry in header.entries if entry.name == "prototypes")
         return _checked(torch.empty(shape)), Fingerprint.of_file(path, header.digest)
-    from ..access import load
+    from protogen.store.loading import load
 
     record = load(Path(path), rows=part)
     rows = _checked(record.tensor)

@@ -5,7 +5,8 @@ import math
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import BadRequest
+from protogen.errors import BadRequest
+
 from .checks import check_prototypes, directions
 from .frozen import FixedPrototypes
 

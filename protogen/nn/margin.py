@@ -7,8 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..errors import BadRequest
-from ..prototypes import Prototypes
+from protogen.errors import BadRequest
+from protogen.files.prototypes import Prototypes
+
 from .checks import check_finite, check_labels, check_positive, directions, own_prototypes
 from .frozen import FixedPrototypes, FrozenPrototypes
 from .heads import cosine_logits
@@ -81,7 +82,7 @@ class MarginHead(nn.Module):
     ) -> None:
         super().__init__()
         if isinstance(source, (str, Path)):
-            from ..access import load
+            from protogen.store.loading import load
 
             source = load(Path(source))
         if isinstance(margin, str):

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import BadRequest
+from protogen.errors import BadRequest
+
 from .checks import check_finite, check_labels, check_positive
 from .frozen import check_features
 

@@ -12,19 +12,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .. import catalog
-from ..catalog.fields import field, prime_power
-from ..catalog.kerdock_off_flat import FLATS, KerdockOffFlat
-from ..catalog.labels import Labels
-from ..catalog.mub import ComplexMUB, TernaryMUB
-from ..catalog.packing import Packing
-from ..catalog.phases import HigherPhases
-from ..catalog.punctured import Punctured
-from ..catalog.quadratic import QuadraticBases
-from ..errors import BadRequest
-from ..header import read_header
-from ..prototypes import Prototypes
-from ..solution import InMemory
+from protogen import catalog
+from protogen.catalog.algebra.fields import field, prime_power
+from protogen.catalog.algebra.quadratic import QuadraticBases
+from protogen.catalog.derived.labels import Labels
+from protogen.catalog.derived.punctured import Punctured
+from protogen.catalog.direct.kerdock_off_flat import FLATS, KerdockOffFlat
+from protogen.catalog.direct.mub import ComplexMUB, TernaryMUB
+from protogen.catalog.direct.packing import Packing
+from protogen.catalog.direct.phases import HigherPhases
+from protogen.errors import BadRequest
+from protogen.files.header import read_header
+from protogen.files.prototypes import Prototypes
+from protogen.rows import InMemory
+
 from .frozen import Fingerprint, FixedPrototypes, FrozenPrototypes
 
 # Inner products that are computed at a time: as many as a cache holds, or as keep a GPU busy.

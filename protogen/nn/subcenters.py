@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import BadRequest
-from ..prototypes import Prototypes
+from protogen.errors import BadRequest
+from protogen.files.prototypes import Prototypes
+
 from .checks import check_finite, check_labels, check_one_of
 from .frozen import Fingerprint, FrozenPrototypes, check_features
 
@@ -126,7 +127,7 @@ class _Subcenters(FrozenPrototypes):
     def __init__(self, source: Tensor | Prototypes | str | Path, *, persistent: bool) -> None:
         nn.Module.__init__(self)
         if isinstance(source, (str, Path)):
-            from ..access import load
+            from protogen.store.loading import load
 
             source = load(Path(source))
         rows = _checked(source.tensor if isinstance(source, Prototypes) else source)

@@ -1,0 +1,1 @@
+"""How many lines fit into R^d within a coherence."""

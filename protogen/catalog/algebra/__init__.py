@@ -1,0 +1,1 @@
+"""What closed forms are built from: finite fields, Hadamard matrices, codes, lattices, block designs."""

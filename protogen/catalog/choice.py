@@ -1,0 +1,79 @@
+"""Closed forms, one family a file, and the choice among them."""
+
+import re
+from contextlib import suppress
+
+from protogen.errors import BadRequest
+from protogen.solution import Solution, Status
+
+from .derived import LINES
+from .direct.cyclic import search
+from .direct.orthonormal import Orthonormal
+from .direct.simplexlines import SimplexLines
+from .family import Blocks, ClosedForm, Padded, label, merit
+from .points import POINTS
+from .points.simplices import Simplices
+
+CLOSED_FORM = "closed-form"
+EVERYWHERE = (Orthonormal, SimplexLines, Simplices)
+ASKED, SEARCHED = 2**14, 2**12
+FAMILIES = {family.family: family for family in LINES + POINTS}
+
+
+def reaching(families: tuple[type[ClosedForm], ...], d: int, n: int) -> list[ClosedForm]:
+    """The best form of n vectors in R^d of each family of LINES or POINTS that has one, the lowest cosine first.
+
+    In more than ASKED dimensions a form of at most so many is given, but for those that stand in every one.
+    """
+    asked = ((family, d if family in EVERYWHERE else min(d, ASKED)) for family in families)
+    return sorted((form for family, most in asked if (form := family.reach(most, n))), key=merit)
+
+
+def choose(families: tuple[type[ClosedForm], ...], d: int, n: int) -> ClosedForm | None:
+    """Of LINES or POINTS, the closed form of n vectors in R^d with the lowest guaranteed cosine, or None."""
+    return next(iter(reaching(families, d, n)), None)
+
+
+def seek(d: int, n: int) -> ClosedForm | None:
+    """As `choose` among LINES, or a cyclic packing that is better, if a search of a second at most finds one."""
+    form = choose(LINES, d, n)
+    found = search(d, n, form.cosine if form else 1) if d < n and d <= SEARCHED else None
+    return found or form
+
+
+def from_label(text: str) -> ClosedForm:
+    """Read what `label` wrote. Raises BadRequest on anything else."""
+    with suppress(KeyError, TypeError, ValueError):  # another family, other parameters, no numbers
+        form = _read(text)
+        if label(form) == text:
+            return form
+    raise BadRequest(f"unknown closed form {text!r}; the families are {', '.join(FAMILIES)}")
+
+
+def _read(text: str) -> ClosedForm:
+    match = re.fullmatch(r"([\w-]+)\((.*)\)", text)
+    if match is None:
+        raise ValueError(text)
+    parts = re.findall(r"(\w+)=((?:[^,()]|\(.*\))*)(?:,|$)", match[2])
+    return FAMILIES[match[1]](**{name: _value(part) for name, part in parts})
+
+
+def _value(text: str) -> int | Blocks | ClosedForm:
+    if text.endswith(")"):
+        return _read(text)
+    if text.startswith("["):
+        return tuple(tuple(map(int, block.split("."))) for block in text[1:-1].split(";") if block)
+    return int(text)
+
+
+def start_of(form: ClosedForm, word: str = CLOSED_FORM) -> str:
+    """The start that a Spec names for a closed form, word:family(parameters)."""
+    return f"{word}:{label(form)}"
+
+
+def build(text: str, n: int, d: int) -> Solution:
+    """The first n rows of the closed form with this label, in R^d, with what it guarantees."""
+    form = from_label(text)
+    guarantee = "guaranteed_coherence" if type(form) in LINES else "guaranteed_max_cos"
+    facts = {"closed_form": text, guarantee: form.cosine}
+    return Solution(Padded(form, n, d), Status.FORMULA, "exact" if form.exact else "statistical", facts=facts)

@@ -1,0 +1,139 @@
+"""Lines where n is little above d: the complement of a tight frame, its vectors copied and set apart by simplices."""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from protogen.errors import BadRequest
+
+from ..algebra.simplex import simplices
+from ..direct import DIRECT
+from ..family import Bases, ClosedForm, Tight
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TIGHT = tuple(family for family in DIRECT if issubclass(family, Tight))
+LARGEST = 2**14  # vectors of a frame whose complement is factorised: 2 GiB
+
+
+@dataclass(frozen=True)
+class BlowUp(ClosedForm):
+    """n vectors in R^(n - k) from N = `size` vectors x that are a tight frame of R^k, of coherence mu_0.
+
+    The frame's Naimark complement is N unit vectors z in R^(N - k), <z_i, z_j> = -<x_i, x_j> k/(N - k),
+    so their coherence is 1/L, L = (N/k - 1)/mu_0. Each has m = floor(n/N) copies or one more: sqrt(L mu) z
+    and sqrt(1 - L mu) times a vertex of a regular simplex in coordinates of its own, mu = 1/(m (1 + L) - 1).
+    This is the coherence, and the least there is if the frame is equiangular with k(k+1)/2 lines and N
+    divides n (Bukh and Cox 2020, Nearly orthogonal vectors and small antipodal spherical codes).
+
+    The frame is the first N rows of a form: two or more bases, or all rows if it is not made of bases.
+    """
+
+    family: ClassVar[str] = "blow-up"
+    form: Tight
+    size: int
+    n: int
+
+    def __post_init__(self) -> None:
+        if type(self.form) not in TIGHT:
+            raise BadRequest(f"form is {self.form}; allowed is a tight frame")
+        if self.size not in _sizes(self.form, self.n):
+            several = f"2 or more times {self.form.own_d}, up to " if _in_bases(self.form) else ""
+            raise BadRequest(
+                f"size is {self.size}; allowed is {several}{self.form.own_n} with this form, at most n; n is {self.n}"
+            )
+
+    @classmethod
+    def reach(cls, d: int, n: int) -> Self | None:
+        """The best frame of N >= 2k vectors in R^k, k from n - d to half as much again and 32; where n <= 2d."""
+        k = n - d
+        if not 1 <= k <= d:
+            return None
+        forms = (form for family in TIGHT for form in family.sized(k, min(3 * k // 2 + 32, n // 2)))
+        frames = ((form, size) for form in forms for size in _sizes(form, n) if _in_bases(form) or size <= LARGEST)
+        frame = max(frames, key=lambda pair: (_copied(pair[0], pair[1], n), pair[0].own_d), default=None)
+        return cls(*frame, n) if frame and _copied(frame[0], frame[1], n) > 2 + 1e-9 else None
+
+    @property
+    def own_d(self) -> int:
+        return self.n - self.form.own_d
+
+    @property
+    def own_n(self) -> int:
+        return self.n
+
+    @property
+    def cosine(self) -> float:
+        return 1 / (_copied(self.form, self.size, self.n) - 1)
+
+    @property
+    def exact(self) -> bool:
+        return _in_bases(self.form)
+
+    @property
+    def held_bytes(self) -> int:
+        return self.form.held_bytes + (0 if _in_bases(self.form) else 8 * self.size**2)
+
+    def rows(self, start: int, stop: int) -> "Tensor":
+        """Return rows start to stop - 1, (stop - start, n - k) float32, all copies of one vector after another."""
+        import torch
+
+        m, larger = divmod(self.n, self.size)
+        index = torch.arange(start, stop)
+        source = torch.maximum(index // (m + 1), (index - larger) // m)  # the first `larger` have a copy more
+        first, last = (int(source[0]), int(source[-1]) + 1) if start < stop else (0, 0)
+        part = _complement_of_bases if _in_bases(self.form) else _complement_by_qr
+        complement = part(self.form, self.size, first, last)[source - first]
+        ratio = _ratio(self.form, self.size)
+        share = (ratio / ((m + (source < larger)) * (1 + ratio) - 1))[:, None]
+        rows = torch.empty(stop - start, self.own_d)
+        rows[:, : self.n - self.size] = simplices(self.n, self.size, start, stop) * (1 - share).clamp(min=0).sqrt()
+        rows[:, self.n - self.size :] = complement * share.sqrt()
+        return rows
+
+
+def _in_bases(form: Tight) -> bool:
+    return isinstance(form, Bases)
+
+
+def _sizes(form: Tight, n: int) -> range:
+    """How many of a form's first rows, at most n, can be the frame."""
+    least, step = (2 * form.own_d, form.own_d) if _in_bases(form) else (form.own_n, form.own_n)
+    return range(least, min(form.own_n, n) + 1, step)
+
+
+def _ratio(form: Tight, size: int) -> float:
+    """One over the coherence of the frame's complement."""
+    return (size / form.own_d - 1) / form.cosine
+
+
+def _copied(form: Tight, size: int, n: int) -> float:
+    """One more than one over the coherence of the copies."""
+    return n // size * (1 + _ratio(form, size))
+
+
+def _complement_of_bases(form: Tight, size: int, start: int, stop: int) -> "Tensor":
+    """Vector i of basis b, times vertex b of a regular simplex: a Kronecker product."""
+    import torch
+
+    d = form.own_d
+    vectors = form.rows(start, stop).double()
+    basis = torch.arange(start, stop) // d
+    first, last = start // d, -(-stop // d)
+    vertices = simplices(size // d, 1, first, last)[basis - first]
+    return (vertices[:, :, None] * vectors[:, None]).flatten(1)
+
+
+def _complement_by_qr(form: Tight, size: int, start: int, stop: int) -> "Tensor":
+    return _orthogonal(form)[start:stop, form.own_d :] * math.sqrt(size / (size - form.own_d))
+
+
+@lru_cache(maxsize=1)
+def _orthogonal(form: Tight) -> "Tensor":
+    """An orthogonal matrix whose first own_d columns have the span of the form's columns."""
+    import torch
+
+    orthogonal: Tensor = torch.linalg.qr(form.rows(0, form.own_n).double(), mode="complete").Q
+    return orthogonal

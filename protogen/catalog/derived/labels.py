@@ -1,0 +1,88 @@
+"""Unbiased bases told apart by labels: few bases, in a few dimensions more than they have."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from protogen.errors import BadRequest
+
+from ..direct import DIRECT
+from ..family import Bases, ClosedForm, best
+
+if TYPE_CHECKING:
+    import torch
+
+BASES = tuple(family for family in DIRECT if issubclass(family, Bases))
+
+
+def bases_within(room: int, n: int) -> Iterator[Bases]:
+    """Yield of each family of bases the best form with D + ceil(n / D) <= room, D being its dimension."""
+    square = room * room - 4 * n
+    if square >= 0:
+        for family in BASES:
+            form = family.reach((room + math.isqrt(square)) // 2, n)
+            if form and form.own_d * (room - form.own_d) >= n:
+                yield form
+
+
+@dataclass(frozen=True)
+class Labels(ClosedForm):
+    """The first `count` bases of a form in R^D, coherence mu_0, each with a label of its own.
+
+    A vector x of basis b becomes sqrt(p) x and sqrt(1 - p) e_b, p = 1/(1 + mu_0): D count vectors in
+    R^(D + count). Their inner products are 1 - p within a basis and at most p mu_0 between two, both
+    mu_0/(1 + mu_0). With `cut` = 1 they stand in one dimension less, where all these bases are flat:
+    vectors signed to have 1/sqrt(D) at coordinate 0 need that coordinate only for the p/D that it adds
+    to every inner product, and labels sqrt(1 - p) e_b + shift (1, ..., 1) add as much without it.
+    """
+
+    family: ClassVar[str] = "labels"
+    form: Bases
+    count: int
+    cut: int
+
+    def __post_init__(self) -> None:
+        if type(self.form) not in BASES:
+            raise BadRequest(f"form is {self.form}; allowed is a form made of orthonormal bases")
+        if self.cut not in (0, 1):
+            raise BadRequest(f"cut is {self.cut}; allowed is 0 or 1")
+        most = self.form.flat if self.cut else self.form.own_n // self.form.own_d
+        if not 2 <= self.count <= most:
+            raise BadRequest(f"count is {self.count}; allowed is 2 to {most} bases of this form with cut={self.cut}")
+
+    @classmethod
+    def reach(cls, d: int, n: int) -> Self | None:
+        """The best bases that leave room for the labels of as many as n needs."""
+        counted = ((form, -(-n // form.own_d), cut) for cut in (0, 1) for form in bases_within(d + cut, n))
+        return best(cls(form, count, cut) for form, count, cut in counted if count > 1 and count * cut <= form.flat)
+
+    @property
+    def own_d(self) -> int:
+        return self.form.own_d + self.count - self.cut
+
+    @property
+    def own_n(self) -> int:
+        return self.form.own_d * self.count
+
+    @property
+    def cosine(self) -> float:
+        return self.form.cosine / (1 + self.form.cosine)
+
+    @property
+    def held_bytes(self) -> int:
+        return self.form.held_bytes
+
+    def rows(self, start: int, stop: int) -> "torch.Tensor":
+        """Return rows start to stop - 1, (stop - start, own_d) float32: of the form, then of labels."""
+        import torch
+
+        p, size = 1 / (1 + self.form.cosine), self.form.own_d
+        own = self.form.rows(start, stop).double() * math.sqrt(p)
+        shift = (math.sqrt(1 - p + self.count * p / size) - math.sqrt(1 - p)) / self.count if self.cut else 0.0
+        labels = torch.full((stop - start, self.count), shift, dtype=torch.float64)
+        index = torch.arange(stop - start)
+        labels[index, (index + start) // size] += math.sqrt(1 - p)
+        if self.cut:
+            own = own[:, 1:] * own[:, :1].sign()
+        return torch.cat((own, labels), 1).float()

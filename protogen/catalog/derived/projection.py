@@ -1,0 +1,76 @@
+"""Lines in one dimension less: all the vectors of a form but one, projected off that one."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from protogen.errors import BadRequest
+
+from ..direct import DIRECT
+from ..family import ClosedForm, best
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Projection(ClosedForm):
+    """The vectors of a form in R^D, projected on the complement of its last one w: coherence mu_0/(1 - mu_0).
+
+    Of u and v this leaves (<u, v> - <u, w><v, w>) / sqrt((1 - <u, w>^2)(1 - <v, w>^2)), at most
+    (mu_0 + mu_0^2)/(1 - mu_0^2). The reflection that takes w to the last axis makes it R^(D - 1)
+    (Householder 1958).
+    """
+
+    family: ClassVar[str] = "projection"
+    form: ClosedForm
+
+    def __post_init__(self) -> None:
+        if type(self.form) not in DIRECT or self.form.cosine >= 1 / 2:
+            raise BadRequest(f"form is {self.form}; allowed are lines of a direct form, their coherence below 1/2")
+
+    @classmethod
+    def reach(cls, d: int, n: int) -> Self | None:
+        """Off the best form of n + 1 vectors in R^(d+1), if it needs all dimensions; n > d + 1, where no simplex is."""
+        form = best(family.reach(d + 1, n + 1) for family in DIRECT) if n > d + 1 else None
+        return cls(form) if form and form.own_d == d + 1 and form.cosine < 1 / 2 else None
+
+    @property
+    def own_d(self) -> int:
+        return self.form.own_d - 1
+
+    @property
+    def own_n(self) -> int:
+        return self.form.own_n - 1
+
+    @property
+    def cosine(self) -> float:
+        return self.form.cosine / (1 - self.form.cosine)
+
+    @property
+    def exact(self) -> bool:
+        return self.form.exact
+
+    @property
+    def held_bytes(self) -> int:
+        return self.form.held_bytes
+
+    def rows(self, start: int, stop: int) -> "Tensor":
+        """Return rows start to stop - 1, (stop - start, own_d) float32, reflected, cut and scaled to unit length."""
+        own = self.form.rows(start, stop).double()
+        last = self.form.rows(self.own_n, self.own_n + 1).double()
+        cosines = _sums(own * last)
+        # The reflection takes w to -sign e or sign e along u = w + sign e; both 1 and <u, u> / 2 = 1 + |w_last|.
+        sign = 1.0 if last[0, -1] >= 0 else -1.0
+        along = (cosines + sign * own[:, -1:]) / (1 + last[0, -1].abs())
+        own = own[:, :-1] - along * last[:, :-1]
+        return (own / (1 - cosines * cosines).sqrt()).float()
+
+
+def _sums(terms: "Tensor") -> "Tensor":
+    """The sums of rows, (rows, 1), by halves, in place: the same additions on every machine."""
+    width = terms.shape[1]
+    while width > 1:
+        half = (width + 1) // 2
+        terms[:, : width - half] += terms[:, half:width]
+        width = half
+    return terms[:, :1]

@@ -1,0 +1,72 @@
+"""Bases of signs without some coordinates: lines in the dimensions under those of other families."""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from protogen.errors import BadRequest
+
+from ..algebra.quadratic import QuadraticBases
+from ..direct import DIRECT
+from ..family import ClosedForm, best
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMS = [family for family in DIRECT if issubclass(family, QuadraticBases)]
+
+
+@dataclass(frozen=True)
+class Punctured(ClosedForm):
+    """The flat bases of a form in R^D, of coherence mu, without the last `drop` coordinates.
+
+    Coherence (mu D + drop) / (D - drop), as each coordinate adds 1 or -1 to the inner product T of two
+    rows of signs, |T| <= mu D. If drop >= mu D, even (mu D / 2 + drop) / (D - drop): the last mu D
+    coordinates are a flat V; let S be the sum over V for rows of two bases, 0 or a power of two but for its
+    sign. S is, but for signs, the mean of T and of the other inner products that come of one row being
+    multiplied by a character constant on V. So if |S| = mu D, S = T, else |T - S| <= 3/2 mu D.
+    """
+
+    family: ClassVar[str] = "punctured"
+    form: QuadraticBases
+    drop: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.form, QuadraticBases):
+            raise BadRequest(f"form is {self.form}; allowed is one of {', '.join(family.family for family in FORMS)}")
+        if self.drop < 1 or _peak(self.form, self.drop) >= self.own_d:
+            raise BadRequest(f"drop is {self.drop}; allowed is 1 or more, while a coherence below 1 is guaranteed")
+
+    @classmethod
+    def reach(cls, d: int, n: int) -> Self | None:
+        """The best that drops as little as can be, or mu D, of at most half of the coordinates."""
+        forms = [form for family in FORMS for form in family.sized(d + 1, 2 * d) if n <= form.flat * form.own_d]
+        drops = [(form, drop) for form in forms for drop in (form.own_d - d, _whole(form)) if drop >= form.own_d - d]
+        return best(cls(form, drop) for form, drop in drops if _peak(form, drop) < form.own_d - drop)
+
+    @property
+    def own_d(self) -> int:
+        return self.form.own_d - self.drop
+
+    @property
+    def own_n(self) -> int:
+        return self.form.flat * self.form.own_d
+
+    @property
+    def cosine(self) -> float:
+        return _peak(self.form, self.drop) / self.own_d
+
+    def rows(self, start: int, stop: int) -> "Tensor":
+        """Return rows start to stop - 1, (stop - start, own_d) float32, basis by basis."""
+        return self.form.rows(start, stop)[:, : self.own_d].sign() * (1 / math.sqrt(self.own_d))
+
+
+def _whole(form: QuadraticBases) -> int:
+    """mu D, a power of two."""
+    return int(form.cosine * form.own_d)
+
+
+def _peak(form: QuadraticBases, drop: int) -> int:
+    """The largest inner product of two rows of signs over the coordinates that are left."""
+    whole = _whole(form)
+    return drop + (whole if drop < whole else whole // 2)

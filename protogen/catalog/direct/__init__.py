@@ -1,0 +1,42 @@
+"""The families of lines that are built from nothing: a new one is one file and one word here."""
+
+from ..family import ClosedForm
+from .bent import Bent
+from .cyclic import CyclicPacking
+from .delsarte_goethals import DelsarteGoethals
+from .designs import Design
+from .kerdock import Kerdock
+from .kerdock_off_flat import KerdockOffFlat
+from .mub import ComplexMUB, TernaryMUB
+from .nets import Net
+from .orthonormal import Orthonormal
+from .paley import Paley
+from .phases import HigherPhases
+from .sharp import SharpLines
+from .simplexlines import SimplexLines
+from .spaces import Space
+from .triples import Triples
+from .unitary import Unitary
+from .z4kerdock import Z4Kerdock
+
+# Of equal cosine the first is taken: those whose products with all vectors are fast come before the others.
+DIRECT: tuple[type[ClosedForm], ...] = (
+    Orthonormal,
+    SimplexLines,
+    SharpLines,
+    Kerdock,
+    DelsarteGoethals,
+    Z4Kerdock,
+    KerdockOffFlat,
+    ComplexMUB,
+    TernaryMUB,
+    HigherPhases,
+    Net,
+    Space,
+    Design,
+    CyclicPacking,
+    Paley,
+    Bent,
+    Unitary,
+    Triples,
+)

@@ -1,0 +1,63 @@
+"""Equiangular tight frames of signs: Hadamard matrices cut to the columns where a bent function is constant."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from protogen.errors import BadRequest
+
+from ..family import Tight
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Bent(Tight):
+    """The columns x with f(x) = value of the Sylvester matrix of order 4^m, f(x) = x_1 x_{m+1} + ... + x_m x_{2m}.
+
+    f is bent: the sum of (-1)^(i.x) over these x is 2^(m-1) or its negative for all i but 0 (Dillon 1974;
+    Xia, Zhou and Giannakis 2005). Hence 4^m equiangular lines: value 0 in R^(2^(2m-1) + 2^(m-1)),
+    coherence 1/(2^m + 1); value 1 in R^(2^(2m-1) - 2^(m-1)), coherence 1/(2^m - 1). All coordinates
+    are 1/sqrt(own_d) or its negative.
+    """
+
+    family: ClassVar[str] = "bent"
+    m: int
+    value: int
+
+    def __post_init__(self) -> None:
+        if self.value not in (0, 1):
+            raise BadRequest(f"value is {self.value}; allowed is 0 or 1")
+        if self.m <= self.value:
+            raise BadRequest(f"m is {self.m}; allowed is {self.value + 1} or more; value is {self.value}")
+
+    @classmethod
+    def sized(cls, low: int, high: int) -> Iterator[Self]:
+        """Yield the members with low <= own_d <= high."""
+        forms = (cls(m, value) for m in range(1, high.bit_length()) for value in (0, 1) if m > value)
+        return (form for form in forms if low <= form.own_d <= high)
+
+    @property
+    def own_d(self) -> int:
+        return (1 << self.m - 1) * ((1 << self.m) + 1 - 2 * self.value)
+
+    @property
+    def own_n(self) -> int:
+        return 1 << 2 * self.m
+
+    @property
+    def cosine(self) -> float:
+        return 1 / ((1 << self.m) + 1 - 2 * self.value)
+
+    def rows(self, start: int, stop: int) -> "Tensor":
+        """Return rows start to stop - 1, (stop - start, own_d) float32."""
+        import torch
+
+        bits = torch.arange(2 * self.m)
+        x = torch.arange(self.own_n)[:, None] >> bits & 1
+        columns = x[(x[:, : self.m] & x[:, self.m :]).sum(1) % 2 == self.value]
+        index = torch.arange(start, stop)[:, None] >> bits & 1
+        odd = index.float() @ columns.float().T % 2
+        return (1 - 2 * odd) / math.sqrt(self.own_d)

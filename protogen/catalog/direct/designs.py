@@ -1,0 +1,204 @@
+"""Packing frames of block designs: the Steiner equiangular tight frames, and as many near to them."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from protogen.errors import BadRequest
+
+from ..algebra.fields import field, is_prime, prime_power
+from ..family import Blocks, best
+from .packing import Packing, orders
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SIZES = range(2, 11)  # of blocks, in known designs
+# By v and k difference families, as Abel and Buratti 2007, Difference families, list many. The last block of 91 has
+# 13 shifts.
+DIFFERENCES: dict[tuple[int, int], Blocks] = {
+    (45, 5): ((5, 6, 10, 27, 42), (6, 20, 22, 32, 40), (0, 3, 6, 9, 12)),
+    (91, 7): ((0, 8, 29, 51, 54, 61, 63), (0, 11, 16, 17, 31, 35, 58), (0, 13, 26, 39, 52, 65, 78)),
+    (141, 5): (
+        (0, 33, 60, 92, 97),
+        (0, 3, 45, 88, 110),
+        (0, 18, 39, 68, 139),
+        (0, 12, 67, 75, 113),
+        (0, 1, 15, 84, 94),
+        (0, 7, 11, 24, 30),
+        (0, 36, 90, 116, 125),
+    ),
+}
+# Of a group that is not cyclic but Z_f x Z_(v/f) the factor f; (a, b) is written a v/f + b.
+FACTORS = {45: 3}
+
+
+@dataclass(frozen=True)
+class Design(Packing):
+    """The blocks of a design (v, k, 1): v points, any two in exactly one of v r / k blocks of k, r = (v - 1)/(k - 1).
+
+    Equiangular if order = r + 1 (Fickus, Mixon and Tremain 2012). All pairs, k = 2; Steiner triple
+    systems, k = 3 (Bose 1939, Skolem 1958); multiples of cosets of roots of unity modulo a prime
+    v = 1 mod k (k - 1), shifted (Wilson 1972, Cyclotomy and difference families in elementary abelian
+    groups); other difference families; Hermitian unitals, v = q^3 + 1 and k = q + 1.
+    """
+
+    family: ClassVar[str] = "design"
+    v: int
+    k: int
+    order: int
+
+    def __post_init__(self) -> None:
+        if not _exists(self.v, self.k):
+            raise BadRequest(f"v is {self.v}; allowed is v of a known design with blocks of k; k is {self.k}")
+        super().__post_init__()
+
+    @classmethod
+    def reach(cls, d: int, n: int) -> Self | None:
+        """Of each block size the largest v with d blocks at most and a Hadamard order, and of these the best."""
+        return best(
+            next((form for v in _points(k, n // (2 * k), d) for form in cls._on(v, k) if form.own_n >= n), None)
+            for k in SIZES
+        )
+
+    @classmethod
+    def sized(cls, low: int, high: int) -> Iterator[Self]:
+        """Yield the members with low <= own_d <= high that are tight, order >= r."""
+        for k in SIZES:
+            for v in _points(k, low, high):
+                yield from (form for form in cls._on(v, k) if form.order >= form.r)
+
+    @classmethod
+    def _on(cls, v: int, k: int) -> Iterator[Self]:
+        return (cls(v, k, order) for order in orders((v - 1) // (k - 1)))
+
+    @property
+    def r(self) -> int:
+        return (self.v - 1) // (self.k - 1)
+
+    @property
+    def points(self) -> int:
+        return self.v
+
+    @property
+    def own_d(self) -> int:
+        return self.v * self.r // self.k
+
+    @property
+    def held_bytes(self) -> int:
+        return 8 * self.v * self.r
+
+    def lines(self, points: "Tensor") -> "Tensor":
+        return _blocks_on_points(self.v, self.k)[points]
+
+
+def _most(k: int, d: int) -> int:
+    """The most points that d blocks of k leave room for."""
+    return (1 + math.isqrt(1 + 4 * d * k * (k - 1))) // 2
+
+
+def _points(k: int, low: int, high: int) -> Iterator[int]:
+    """Yield the numbers of points of known designs with low to high blocks of k, the largest first."""
+    most = _most(k, high)
+    for v in range(most - (most - 1) % (k - 1), k, 1 - k):
+        if v * (v - 1) < low * k * (k - 1):
+            break
+        if _exists(v, k):
+            yield v
+
+
+def _exists(v: int, k: int) -> bool:
+    if k == 2:
+        return v > 2
+    if k == 3:
+        return v > 3 and v % 6 in (1, 3)
+    return k > 3 and v > k and (_is_unital(v, k) or bool(_base_blocks(v, k)))
+
+
+def _is_unital(v: int, k: int) -> bool:
+    return v == (k - 1) ** 3 + 1 and prime_power(k - 1) is not None
+
+
+@lru_cache
+def _base_blocks(v: int, k: int) -> Blocks:
+    """Blocks of k whose shifts modulo v are a design, or none."""
+    shifts, left = divmod(v - 1, k * (k - 1))
+    if (v, k) in DIFFERENCES or left or not is_prime(v):
+        return DIFFERENCES.get((v, k), ())
+    divisors = [e for e in range(1, v // 2 + 1) if (v - 1) % e == 0]
+    generator = next(g for g in range(2, v) if all(pow(g, e, v) != 1 for e in divisors))
+    # The roots, and 0 if k is even. Their differences are multiples by roots and -1 of a few, which
+    # have to lie in different cosets of the m-th powers.
+    m, count = k // 2, k - 1 + k % 2
+    roots = [pow(generator, (v - 1) // count * i, v) for i in range(count)]
+    zero = [0] * (count < k)
+    few = [1] * len(zero) + [root - 1 for root in roots[1 : (count + 1) // 2]]
+    if len({pow(x, (v - 1) // m, v) for x in few}) < m:
+        return ()
+    return tuple(tuple(x * pow(generator, m * i, v) % v for x in (*zero, *roots)) for i in range(shifts))
+
+
+@lru_cache(maxsize=2)
+def _blocks_on_points(v: int, k: int) -> "Tensor":
+    """The blocks that each point is in, (v, r)."""
+    import torch
+
+    if k == 2:
+        blocks = torch.combinations(torch.arange(v))
+    elif k == 3:
+        blocks = _triples(v)
+    elif _is_unital(v, k):
+        blocks = _unital(k - 1)
+    else:
+        blocks = _developed(v, _base_blocks(v, k))
+    return (blocks.flatten().argsort(stable=True) // k).view(v, -1)
+
+
+def _triples(v: int) -> "Tensor":
+    """Of three copies of Z_m, v = 3m (Bose) or 3m + 1 (Skolem), point x of copy i being 3x + i."""
+    import torch
+
+    m = v // 3
+    copy = torch.arange(3)[:, None]
+    x, y = torch.combinations(torch.arange(m)).T
+    # A commutative product: half the sum modulo m odd, else j for 2j and j + m/2 for 2j + 1.
+    total = (x + y) % m
+    product = total * (m + 1) // 2 % m if m % 2 else total // 2 + total % 2 * (m // 2)
+    triples = [torch.stack((3 * x + copy, 3 * y + copy, 3 * product + (copy + 1) % 3), 2).view(-1, 3)]
+    z = torch.arange(m if m % 2 else m // 2)  # those whose square is themselves
+    triples.append(torch.stack((3 * z, 3 * z + 1, 3 * z + 2), 1))
+    if m % 2 == 0:
+        last = torch.full((3, m // 2), v - 1)
+        triples.append(torch.stack((last, 3 * (z + m // 2) + copy, 3 * z + (copy + 1) % 3), 2).view(-1, 3))
+    return torch.cat(triples)
+
+
+def _unital(q: int) -> "Tensor":
+    """The lines of PG(2, q^2) in q + 1 points of b + b^q + a^(q + 1) = 0: (1, a, b) and (0, 0, 1)."""
+    import torch
+
+    elements = field(q * q)
+    add, multiply = elements.add, elements.multiply
+    a = torch.arange(q * q)
+    trace = add(a, elements.power(a, q))
+    norm = elements.power(a, q + 1)
+    x, y = (add(trace, norm[:, None]) == 0).nonzero().T
+    # The line (u, w) is b = u a + w; that of all (1, a, b), one a, also goes through (0, 0, 1).
+    on_line = add(multiply(a[:, None], x), y)  # w by u and point
+    finite = torch.nn.functional.one_hot(on_line, q * q).transpose(1, 2).reshape(-1, len(x))
+    blocks = finite[finite.sum(1) == q + 1].nonzero()[:, 1].view(-1, q + 1)
+    vertical = torch.arange(q**3).view(q * q, q)
+    return torch.cat((blocks, torch.cat((vertical, torch.full((q * q, 1), q**3)), 1)))
+
+
+def _developed(v: int, blocks: Blocks) -> "Tensor":
+    """The shifts modulo v of blocks, once each."""
+    import torch
+
+    m = v // FACTORS.get(v, 1)
+    shift, base = torch.arange(v)[:, None, None], torch.tensor(blocks)
+    shifts = (shift // m + base // m) % (v // m) * m + (shift + base) % m
+    different: Tensor = shifts.flatten(0, 1).sort(1).values.unique(dim=0)
+    return different

@@ -1,0 +1,120 @@
+"""Mutually unbiased bases of C^q as real lines, whole and by halves."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from protogen.errors import BadRequest
+
+from ..algebra.fields import field, prime_power, prime_powers
+from ..algebra.roots import as_real, roots
+from ..family import Bases, ClosedForm, Tight
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class ComplexMUB(Tight, Bases):
+    """The p + 1 mutually unbiased bases of C^p, p any odd prime power (Wootters and Fields 1989).
+
+    v_{a,b}(x) = p^(-1/2) w^Tr(a x^2 + b x) for a, b, x in the field F of p elements, w a primitive
+    root of unity of the field's characteristic, to whose prime field Tr goes; and the standard basis
+    as the last. Each complex v gives the two real rows (Re v, Im v) and (-Im v, Re v): 2p(p+1) lines
+    in R^(2p), coherence 1/sqrt(p). Rows run basis by basis.
+    """
+
+    family: ClassVar[str] = "mub"
+    p: int
+
+    def __post_init__(self) -> None:
+        if not (self.p % 2 and prime_power(self.p)):
+            raise BadRequest(f"p is {self.p}; allowed is an odd prime power")
+
+    @classmethod
+    def reach(cls, d: int, n: int) -> Self | None:
+        """The largest p with 2p <= d, where its 2p(p+1) vectors are enough."""
+        form = next(cls.sized(0, d), None)
+        return form if form and n <= form.own_n else None
+
+    @classmethod
+    def sized(cls, low: int, high: int) -> Iterator[Self]:
+        return (cls(p) for p in prime_powers((low + 1) // 2, high // 2) if p % 2)
+
+    @property
+    def flat(self) -> int:
+        return 0
+
+    @property
+    def own_d(self) -> int:
+        return 2 * self.p
+
+    @property
+    def own_n(self) -> int:
+        return 2 * self.p * (self.p + 1)
+
+    @property
+    def cosine(self) -> float:
+        return 1 / math.sqrt(self.p)
+
+    def rows(self, start: int, stop: int) -> "torch.Tensor":
+        """Return rows start to stop - 1, (stop - start, 2p) float32, from float64 tables."""
+        import torch
+
+        F = field(self.p)
+        index = torch.arange(start // 2, (stop + 1) // 2)  # of complex vectors: two rows each
+        a, b, x = (index // F.q % F.q)[:, None], (index % F.q)[:, None], torch.arange(F.q)
+        phase = F.trace[F.multiply(a, F.multiply(x, x))] + F.trace[F.multiply(b, x)]
+        vectors = roots(F.p, F.q)[phase % F.p]
+        standard = index >= F.q**2
+        vectors[standard] = (b[standard] == x).to(vectors.dtype)
+        return as_real(vectors)[start % 2 :][: stop - start]
+
+
+@dataclass(frozen=True)
+class TernaryMUB(ClosedForm):
+    """Half of the mutually unbiased bases of C^q as real lines, q = 3^m, m odd.
+
+    One real row (Re v, Im v) of each of ComplexMUB's vectors, those of the standard basis times i:
+    q(q+1) lines in R^(2q). Vectors v and u of two bases have <v, u> = w^k i / sqrt(q) or its negative
+    (Gauss: the quadratic sum over F_q is imaginary), w a cube root of unity, whose real part is at
+    most sqrt(3 / (4q)).
+    """
+
+    family: ClassVar[str] = "ternary-mub"
+    m: int
+
+    def __post_init__(self) -> None:
+        if self.m < 1 or self.m % 2 == 0:
+            raise BadRequest(f"m is {self.m}; allowed is an odd number")
+
+    @classmethod
+    def reach(cls, d: int, n: int) -> Self | None:
+        """The largest m with 2 * 3^m <= d, where its vectors are enough."""
+        forms = [cls(m) for m in range(1, d.bit_length(), 2) if 2 * 3**m <= d]
+        return forms[-1] if forms and n <= forms[-1].own_n else None
+
+    @property
+    def q(self) -> int:
+        return int(3**self.m)
+
+    @property
+    def own_d(self) -> int:
+        return 2 * self.q
+
+    @property
+    def own_n(self) -> int:
+        return self.q * (self.q + 1)
+
+    @property
+    def cosine(self) -> float:
+        return math.sqrt(3 / (4 * self.q))
+
+    def rows(self, start: int, stop: int) -> "torch.Tensor":
+        """Return rows start to stop - 1, (stop - start, 2q) float32: one of each pair of ComplexMUB's."""
+        import torch
+
+        pairs = ComplexMUB(self.q).rows(2 * start, 2 * stop).view(-1, 2, self.own_d)
+        standard = torch.arange(start, stop) >= self.q**2
+        return torch.where(standard[:, None], pairs[:, 1], pairs[:, 0])

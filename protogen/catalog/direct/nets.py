@@ -1,0 +1,207 @@
+"""Packing frames of nested nets: near the Welch bound wherever n is up to about d^1.5."""
+
+import math
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from protogen.errors import BadRequest
+
+from ..algebra.fields import field
+from ..family import Blocks
+from .packing import Packing, orders
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Net(Packing):
+    """Points in g columns of q, the lines y = m x + c of s slopes, and in each column as much again, by `levels`.
+
+    A level (q, s, g) has the points (x, y) and the lines (m, c) of a transversal design over a product
+    R of finite fields with q elements (MacNeish 1922, Euler's squares): c in R, s elements m, and g
+    elements x whose differences are units, as many as the smallest field has. With all q slopes one
+    more column can be had, whose y is on the lines of slope y. A line has a point in each column.
+    The points of one column are the first q of the next level, which is laid once into each column
+    (Wilson 1972, An existence theory for pairwise balanced designs). (1, 1, q) is a line that holds
+    all q points; ((q, q, q), (1, 1, q)) is the affine plane; (q, s, 1) gives each point s lines of its own;
+    (q, s, 2) with q < s < 2q, a last level, has s rounds in which 2q points meet in pairs.
+    r is the sum of all s; coherence 1/r.
+    """
+
+    family: ClassVar[str] = "net"
+    levels: Blocks
+    order: int
+
+    def __post_init__(self) -> None:
+        if not _are_levels(self.levels):
+            raise BadRequest(
+                f"levels is {self.levels}; allowed is blocks (q, s, g), s <= q if g > 1, g <= the prime powers that q "
+                "is a product of, one more if s = q, each q <= q g of the next; for the last also g = 2, s < 2q"
+            )
+        super().__post_init__()
+
+    @classmethod
+    def reach(cls, d: int, n: int) -> Self | None:
+        """The largest r, and with it the fewest lines, that a search of levels finds for n > d."""
+        most = math.isqrt(d * (n - 1) // (n - d)) if n > d else 0  # by the Welch bound
+        for r in range(min(most, d), 1, -1):
+            if _bound(-(-n // (r + 1)), r) <= d and (order := next(iter(orders(r)), 0)):
+                lines, levels = _fewest(-(-n // order), r)
+                if lines <= d:
+                    return cls(levels, order)
+        return None
+
+    @classmethod
+    def sized(cls, low: int, high: int) -> Iterator[Self]:
+        """Yield the members with low <= own_d <= high whose lines all have g points and that use all slopes."""
+        for levels in _uniform(math.isqrt(low // 2), math.isqrt(high)):
+            if low <= _size(levels) <= high:
+                r = sum(s for _, s, _ in levels)
+                yield from (cls(levels, order) for order in orders(r) if order >= r)
+
+    @property
+    def r(self) -> int:
+        return sum(s for _, s, _ in self.levels)
+
+    @property
+    def points(self) -> int:
+        q, _, g = self.levels[0]
+        return q * g
+
+    @property
+    def own_d(self) -> int:
+        return _size(self.levels)
+
+    def lines(self, points: "Tensor") -> "Tensor":
+        import torch
+
+        found, first, copies, copy = [], 0, 1, torch.zeros_like(points)
+        for q, s, g in self.levels:
+            found.append((first + copy * s * q)[:, None] + _lines(q, s, g, points[:, None]))
+            first += copies * s * q
+            copies, copy, points = copies * g, copy * g + points // q, points % q
+        return torch.cat(found, 1)
+
+
+def _lines(q: int, s: int, g: int, point: "Tensor") -> "Tensor":
+    """The s lines of one level on each point x q + y, a column of them, (points, s)."""
+    import torch
+
+    j = torch.arange(s)
+    if g == 2 and s > q:  # j + t meets j - t modulo 2q - 1 in round j, and j itself meets the last point
+        t = (point - j) % (2 * q - 1)
+        return j * q + torch.where(point == 2 * q - 1, 0, torch.minimum(t, 2 * q - 1 - t))
+    x, y = point // q, point % q
+    c, place = torch.zeros_like(y), 1
+    for size in _factors(q):
+        elements = field(size)
+        c = c + elements.subtract(y // place % size, elements.multiply(j // place % size, x % size)) * place
+        place *= size
+    return torch.where(x < _finite_columns(q), j * q + c, y * q + j)
+
+
+def _size(levels: Blocks) -> int:
+    """How many lines there are."""
+    lines, copies = 0, 1
+    for q, s, g in levels:
+        lines += copies * s * q
+        copies *= g
+    return lines
+
+
+def _are_levels(levels: Blocks) -> bool:
+    within = 1
+    for index, level in enumerate(levels):
+        if len(level) != 3 or min(level) < 1 or level[0] * level[2] < within:
+            return False
+        q, s, g = level
+        rounds = g == 2 and s < 2 * q and index == len(levels) - 1
+        if not (g == 1 or rounds or (s <= q and g <= _columns(q, s))):
+            return False
+        within = q
+    return len(levels) > 0
+
+
+def _uniform(low: int, high: int) -> Iterator[Blocks]:
+    """Yield the levels, low <= q <= high for the first, with g points on all lines and as many slopes as there are."""
+    for first in range(max(low, 2), high + 1):
+        yield ((first, 2 * first - 1, 2),)
+        for g in range(2, _columns(first, first) + 1):
+            q = first
+            levels: Blocks = ((q, q, g),)
+            yield levels
+            while q % g == 0 and g <= _columns(q // g, q // g):
+                q //= g
+                levels += ((q, q, g),)
+                yield levels
+
+
+def _columns(q: int, s: int) -> int:
+    """How many columns a level of s slopes can have."""
+    return _finite_columns(q) + (s == q)
+
+
+def _finite_columns(q: int) -> int:
+    return min(_factors(q), default=sys.maxsize)
+
+
+@lru_cache(maxsize=2**14)
+def _factors(q: int) -> tuple[int, ...]:
+    """The powers of different primes whose product is q."""
+    factors = []
+    p = 2
+    while q > 1:
+        if p * p > q:
+            p = q
+        power = math.gcd(q, p ** q.bit_length())
+        if power > 1:
+            factors.append(power)
+            q //= power
+        p += 1
+    return tuple(factors)
+
+
+def _bound(points: int, r: int) -> int:
+    """A lower bound on the lines of a packing.
+
+    All lines cover each pair of points once at most, and the fewest if their sizes are k and k + 1; two lines meet
+    in one point at most.
+    """
+    k = 1 + (points - 1) // max(r, 1)
+    return max(-(points * (points - 1 - 2 * k * r) // (k * (k + 1))), math.isqrt(points * r * (r - 1)))
+
+
+@lru_cache(maxsize=2**14)
+def _fewest(points: int, r: int) -> tuple[int, Blocks]:
+    """The fewest lines that levels need for so many points, r lines on each, and the levels."""
+    if r == 0:
+        return 0, ()
+    if r == 1:
+        return 1, ((1, 1, points),)
+    half = (points + 1) // 2
+    if r >= 2 * half - 1:
+        levels: Blocks = ((half, 2 * half - 1, 2),)
+        if r >= 2 * half:
+            levels = ((points, r - 2 * half + 1, 1), *levels)
+        return _size(levels), levels
+    q = max(r - 1, math.isqrt(points - 1) + 1)
+    while q * _columns(q, r - 1) < points:
+        q += 1
+    g = -(-points // q)
+    best: tuple[int, Blocks] = min((q * (r - 1) + g, ((q, r - 1, g), (1, 1, q))), (half * r, ((half, r, 2),)))
+    least, size = _bound(points, r), 1 + (points - 1) // r  # lines have about this size
+    for g in range(max(2, 3 * size // 4), min(5 * size // 4 + 1, math.isqrt(points) + 1) + 1):
+        column = -(-points // g)
+        for s in range(min(r, best[0] // column), 0, -1):
+            q = max(column, s)
+            if best[0] > max(least, s * q + g * _bound(q, r - s)):
+                while _columns(q, s) < g:
+                    q += 1
+                lines, levels = _fewest(q, r - s)
+                if s * q + g * lines < best[0]:
+                    best = s * q + g * lines, ((q, s, g), *levels)
+    return best

@@ -1,0 +1,71 @@
+"""Packing frames: from points and lines, two points on at most one common line, vectors of coherence 1/r."""
+
+import math
+from abc import abstractmethod
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from protogen.errors import BadRequest
+
+from ..algebra import hadamard
+from ..family import Tight
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@lru_cache(maxsize=4096)
+def orders(r: int) -> tuple[int, ...]:
+    """The Hadamard orders that a packing with r lines on each point can take, the largest first."""
+    return tuple(order for order in (r + 1, r, r - 1) if r > 1 and hadamard.exists(order))
+
+
+class Packing(Tight):
+    """Points, each on r of own_d lines, two of them on at most one common line; a coordinate a line.
+
+    Each point has the rows of an r-column matrix on its r lines: a Hadamard matrix of the given
+    order with a first column of ones, this column left out (order = r + 1), kept (r) or taken twice
+    (r - 1), over sqrt(r). Rows of one point meet in -1/r, 0 or 1/r, of two points in at most 1/r:
+    Steiner equiangular tight frames (Fickus, Mixon and Tremain 2012) for incomplete designs. It is
+    a tight frame if all lines have as many points and order >= r.
+
+    A family is a frozen dataclass with the field `order`, which checks its other parameters first.
+    """
+
+    order: int
+
+    def __post_init__(self) -> None:
+        if self.order not in orders(self.r):
+            raise BadRequest(f"order is {self.order}; allowed is a Hadamard order from r - 1 to r + 1; r is {self.r}")
+
+    @property
+    @abstractmethod
+    def r(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def points(self) -> int: ...
+
+    @abstractmethod
+    def lines(self, points: "Tensor") -> "Tensor":
+        """The r lines, distinct whole numbers below own_d, of each of some points: (k,) to (k, r), int64."""
+
+    @property
+    def own_n(self) -> int:
+        return self.points * self.order
+
+    @property
+    def cosine(self) -> float:
+        return 1 / self.r
+
+    def rows(self, start: int, stop: int) -> "Tensor":
+        """Return rows start to stop - 1, (stop - start, own_d) float32, point by point."""
+        import torch
+
+        first = start // self.order
+        index = torch.arange(start, stop)
+        lines = self.lines(torch.arange(first, -(-stop // self.order)))[index // self.order - first]
+        i = (index % self.order)[:, None]
+        j = (torch.arange(self.r) + self.order - self.r).clamp(min=0)
+        signs = hadamard.entries(self.order, i, j) * hadamard.entries(self.order, i, torch.zeros_like(i))
+        return torch.zeros(stop - start, self.own_d).scatter_(1, lines, signs.float() / math.sqrt(self.r))

@@ -1,0 +1,125 @@
+"""Equiangular tight frames of about 3d lines, from Steiner triple systems."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from protogen.errors import BadRequest
+
+from ..algebra import hadamard
+from ..family import Tight
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Triples(Tight):
+    """Equiangular lines on a Steiner triple system of v points, without or with a simplex.
+
+    (v+1)/2 is a Hadamard order and v = 1 or 3 mod 6. A coordinate a triple: each point has the rows of
+    a Hadamard matrix without its column of ones on the (v-1)/2 triples that hold it, v(v+1)/2 lines
+    in R^(v(v-1)/6), coherence 2/(v-1) (Fickus, Mixon and Tremain 2012). With the simplex, these rows
+    have sqrt(2) on a coordinate of their point as well, and v + 1 more have (g, sqrt(3)) on these
+    coordinates and a last, g a row of a Hadamard matrix of order v + 1 without its column of ones:
+    (v+1)(v+2)/2 lines in R^((v+2)(v+3)/6), coherence 2/(v+3) (Fickus, Jasper, Mixon and Peterson 2018).
+    All rows are scaled to length 1. v = 2^m - 1 has the sizes of the two-graphs of Sp(2m, 2).
+    """
+
+    family: ClassVar[str] = "triples"
+    v: int
+    simplex: int
+
+    def __post_init__(self) -> None:
+        if self.simplex not in (0, 1):
+            raise BadRequest(f"simplex is {self.simplex}; allowed is 0 or 1")
+        least = 7 - 4 * self.simplex
+        if self.v < least or not _exists(self.v):
+            raise BadRequest(f"v is {self.v}; allowed is {least} or more, 1 or 3 mod 6, (v+1)/2 a Hadamard order")
+
+    @classmethod
+    def sized(cls, low: int, high: int) -> Iterator[Self]:
+        """Yield the members with low <= own_d <= high."""
+        for simplex in (0, 1):
+            forms = (cls(v, simplex) for v in range(7 - 4 * simplex, math.isqrt(6 * high) + 2) if _exists(v))
+            yield from (form for form in forms if low <= form.own_d <= high)
+
+    @property
+    def own_d(self) -> int:
+        return (self.v + 2) * (self.v + 3) // 6 if self.simplex else self.v * (self.v - 1) // 6
+
+    @property
+    def own_n(self) -> int:
+        return (self.v + 1) * (self.v + 2 * self.simplex) // 2
+
+    @property
+    def cosine(self) -> float:
+        return 2 / (self.v - 1 + 4 * self.simplex)
+
+    @property
+    def held_bytes(self) -> int:
+        return 4 * self.v * (self.v - 1)
+
+    def rows(self, start: int, stop: int) -> "Tensor":
+        """Return rows start to stop - 1, (stop - start, own_d) float32: point by point, then the simplex."""
+        import torch
+
+        v, order, triples = self.v, (self.v + 1) // 2, self.v * (self.v - 1) // 6
+        rows = torch.zeros(stop - start, self.own_d)
+        middle = min(max(start, v * order), stop)
+        index = torch.arange(start, middle)
+        point = index // order
+        signs = _signs(order, index % order) * math.sqrt(self.cosine)
+        rows[: middle - start].scatter_(1, _lines(v)[point], signs)
+        if self.simplex:
+            rows[index - start, triples + point] = math.sqrt(2 * self.cosine)
+            last = rows[middle - start :]
+            last[:, triples:-1] = _signs(v + 1, torch.arange(middle, stop) - v * order) / math.sqrt(v + 3)
+            last[:, -1] = math.sqrt(3 / (v + 3))
+        return rows
+
+
+def _exists(v: int) -> bool:
+    return v % 6 in (1, 3) and hadamard.exists((v + 1) // 2)
+
+
+def _signs(order: int, i: "Tensor") -> "Tensor":
+    """Rows i of a Hadamard matrix that is normalised to a first column of ones, without this column, float32."""
+    import torch
+
+    signs = hadamard.entries(order, i[:, None], torch.arange(order)).float()
+    return signs[:, 1:] * signs[:, :1]
+
+
+@lru_cache(maxsize=4)
+def _lines(v: int) -> "Tensor":
+    """The triples that hold each point, (v, (v-1)/2)."""
+    import torch
+
+    return torch.tensor(_triples(v)).flatten().argsort(stable=True).view(v, -1) // 3
+
+
+def _triples(v: int) -> list[tuple[int, int, int]]:
+    """A Steiner triple system: Bose's (1939) for v = 3 mod 6, Skolem's (1958) for v = 1 mod 6.
+
+    Points are three copies of 0, ..., g - 1, g = v // 3, and for v = 1 mod 6 one more. x and y of a copy
+    go with their mean in the next copy; the copies of an x that is its own mean go together, another
+    x and its mean with the one more.
+    """
+    g = v // 3
+
+    def mean(x: int, y: int) -> int:
+        half, odd = divmod((x + y) % g, 2)
+        return half + odd * ((g + 1) // 2)
+
+    copies = [(k * g, (k + 1) % 3 * g) for k in range(3)]
+    triples = []
+    for x in range(g):
+        triples += [(x + k, y + k, mean(x, y) + after) for y in range(x) for k, after in copies]
+        if mean(x, x) == x:
+            triples.append((x, x + g, x + 2 * g))
+        else:
+            triples += [(x + k, mean(x, x) + after, v - 1) for k, after in copies]
+    return triples

@@ -1,0 +1,130 @@
+"""Equiangular tight frames of about d^1.5 lines, on the points of the Hermitian unital."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from protogen.errors import BadRequest
+
+from ..algebra.fields import field, prime_power, prime_powers
+from ..family import Tight
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Unitary(Tight):
+    """q^3 + 1 equiangular lines in R^(q^2-q+1), q an odd prime power: the two-graph of PSU(3, q) (Taylor 1977).
+
+    Coherence 1/q. For e a non-square of F_q and chi its quadratic character, the lines (u, w, z) and
+    (u', w', z') of F_q^3 meet in chi(N^2 - 4 e t^2) / q, N = (u-u')^2 - e (w-w')^2 and
+    t = z - z' + (u+u')(w-w'), up to one sign for all: a function of the quotient in the Heisenberg
+    group. It acts on R^(q^2-q+1) as a constant and each of its q - 1 representations of dimension q
+    once. Hence the coordinates: 1/q; then the real and imaginary parts of sqrt(2) V_c(x + u)
+    exp(2 pi i Tr(c (z - 2 w x)) / p), for x in F_q and one of each pair c, -c in F_q, with real V_c.
+    The last row is (1, 0, ..., 0).
+    """
+
+    family: ClassVar[str] = "unitary"
+    q: int
+
+    def __post_init__(self) -> None:
+        if self.q % 2 == 0 or not prime_power(self.q):
+            raise BadRequest(f"q is {self.q}; allowed is an odd prime power")
+
+    @classmethod
+    def reach(cls, d: int, n: int) -> Self | None:
+        """The largest q with q^2 - q + 1 <= d, where its q^3 + 1 lines are enough."""
+        form = next(cls.sized(1, d), None)
+        return form if form and n <= form.own_n else None
+
+    @classmethod
+    def sized(cls, low: int, high: int) -> Iterator[Self]:
+        """Yield the members with low <= own_d <= high, the largest first."""
+        forms = (cls(q) for q in prime_powers(math.isqrt(low), math.isqrt(high) + 1) if q % 2)
+        return (form for form in forms if low <= form.own_d <= high)
+
+    @property
+    def own_d(self) -> int:
+        return self.q**2 - self.q + 1
+
+    @property
+    def own_n(self) -> int:
+        return self.q**3 + 1
+
+    @property
+    def cosine(self) -> float:
+        return 1 / self.q
+
+    def rows(self, start: int, stop: int) -> "Tensor":
+        """Return rows start to stop - 1, (stop - start, q^2 - q + 1) float32, from float64 tables."""
+        import torch
+
+        q, elements = self.q, field(self.q)
+        index = torch.arange(start, stop)[:, None]
+        x, u, w, z = torch.arange(q), index // q**2 % q, index // q % q, index % q
+        values, real, imaginary = _tables(q)
+        value = values[elements.add(x, u)]
+        wx = elements.multiply(w, x)
+        at = elements.subtract(z, elements.add(wx, wx))
+        rows = torch.zeros(stop - start, self.own_d)
+        rows[:, 0] = self.cosine
+        rows[:, 1 : self.own_d // 2 + 1] = (value * real[at]).flatten(1)
+        rows[:, self.own_d // 2 + 1 :] = (value * imaginary[at]).flatten(1)
+        if stop > q**3:
+            rows[q**3 - start :] = 0
+            rows[q**3 - start :, 0] = 1
+        return rows
+
+
+@lru_cache(maxsize=2)
+def _tables(q: int) -> "tuple[Tensor, Tensor, Tensor]":
+    """V_c(x), and sqrt(2) times the real and the imaginary part of exp(2 pi i Tr(c x) / p): x by c, float64.
+
+    c runs over the powers g^0 to g^((q-3)/2) of the generator, one of each pair as -1 is the next;
+    V_c of g^2 c is V_c at g x.
+    """
+    import torch
+
+    elements = field(q)
+    turns = torch.arange(elements.p, dtype=torch.float64) * (2 * math.pi / elements.p)
+    exponents = torch.arange((q - 1) // 2)
+    x = torch.arange(q)[:, None]
+    phase = elements.trace[elements.multiply(x, elements.powers[exponents])]
+    classes = torch.stack([_values(q, c) for c in elements.powers[:2]])
+    values = classes[exponents % 2, elements.multiply(x, elements.powers[exponents // 2])]
+    return values, math.sqrt(2) * turns.cos()[phase], math.sqrt(2) * turns.sin()[phase]
+
+
+def _values(q: int, c: "Tensor") -> "Tensor":
+    """V_c, (q,), from its products with itself.
+
+    V_c(x) V_c(y) is q^-3 times the sum over w in F_q of S(c ((x-y)^2 - e w^2)) psi(c w (x+y)), psi the
+    additive character and S(N) the sum over t of chi(-1) chi(N^2 - 4 e t^2) psi(t), plus q if N = 0.
+    Sums go term by term, so that they are the same everywhere.
+    """
+    import torch
+
+    elements = field(q)
+    psi = (torch.arange(elements.p, dtype=torch.float64) * (2 * math.pi / elements.p)).cos()[elements.trace]
+    x = torch.arange(q)
+    squares = elements.multiply(x, x)
+    e_squares = elements.multiply(squares, elements.powers[1])
+    sums = torch.zeros(q, dtype=torch.float64)
+    for t in range(q):
+        twice = elements.add(x[t], x[t])
+        sums += elements.character[elements.subtract(squares, e_squares[twice])] * psi[t]
+    sums *= elements.character[elements.subtract(x[0], x[1])]
+    sums[0] += q
+    y = x[:, None]
+    total, difference = elements.add(x, y), squares[elements.subtract(x, y)]
+    products = torch.zeros(q, q, dtype=torch.float64)
+    for w in range(q):
+        norm = elements.subtract(difference, e_squares[w])
+        products += sums[elements.multiply(norm, c)] * psi[elements.multiply(total, elements.multiply(x[w], c))]
+    products /= q**3
+    pivot = int((products.diagonal() > (q + 1) / q**3 / 2).byte().argmax())  # the first above half the mean
+    return products[pivot] / products[pivot, pivot].sqrt()

@@ -1,0 +1,57 @@
+"""Points from lines: each vector of a form and its negative."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from protogen.errors import BadRequest
+
+from ..derived import LINES
+from ..family import ClosedForm, best
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Antipodes(ClosedForm):
+    """The vectors of a set of lines of coherence mu, and their negatives: twice as many points, largest cosine mu."""
+
+    family: ClassVar[str] = "antipodes"
+    form: ClosedForm
+
+    def __post_init__(self) -> None:
+        if type(self.form) not in LINES:
+            raise BadRequest(f"form is {self.form}; allowed is a form of lines")
+
+    @classmethod
+    def reach(cls, d: int, n: int) -> Self | None:
+        """The best lines, half as many; for n > 2d, as up to there simplices are best (Rankin 1955)."""
+        form = best(family.reach(d, (n + 1) // 2) for family in LINES) if n > 2 * d else None
+        return cls(form) if form else None
+
+    @property
+    def own_d(self) -> int:
+        return self.form.own_d
+
+    @property
+    def own_n(self) -> int:
+        return 2 * self.form.own_n
+
+    @property
+    def cosine(self) -> float:
+        return self.form.cosine
+
+    @property
+    def exact(self) -> bool:
+        return self.form.exact
+
+    @property
+    def held_bytes(self) -> int:
+        return self.form.held_bytes
+
+    def rows(self, start: int, stop: int) -> "torch.Tensor":
+        """Return rows start to stop - 1, (stop - start, own_d) float32: w, -w, the next w, ..."""
+        import torch
+
+        lines = self.form.rows(start // 2, (stop + 1) // 2)
+        return torch.stack((lines, -lines), 1).flatten(0, 1)[start % 2 :][: stop - start].contiguous()

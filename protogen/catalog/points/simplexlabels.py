@@ -1,0 +1,70 @@
+"""Points from unbiased bases: each vector, its negative, and the vertex of a simplex that labels its basis."""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from protogen.errors import BadRequest
+
+from ..algebra.simplex import simplices
+from ..derived.labels import BASES, bases_within
+from ..family import Bases, ClosedForm, best
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class SimplexLabels(ClosedForm):
+    """The first B = `count` bases of a form in R^D, coherence mu_0, with their negatives and a label for each basis.
+
+    A vector x of basis b becomes sqrt(1 - s) x and sqrt(s) times vertex b of the regular simplex in R^(B - 1),
+    and so does -x: 2 D B points in R^(D + B - 1). Their cosines are at most s within a basis and at most
+    (1 - s) mu_0 - s/(B - 1) between two, both s = 1/(1 + B/((B - 1) mu_0)).
+    """
+
+    family: ClassVar[str] = "simplex-labels"
+    form: Bases
+    count: int
+
+    def __post_init__(self) -> None:
+        if type(self.form) not in BASES:
+            raise BadRequest(f"form is {self.form}; allowed is a form made of orthonormal bases")
+        most = self.form.own_n // self.form.own_d
+        if not 2 <= self.count <= most:
+            raise BadRequest(f"count is {self.count}; allowed is 2 to {most} bases of this form")
+
+    @classmethod
+    def reach(cls, d: int, n: int) -> Self | None:
+        """The best bases that leave room for the labels they need; for n > 2d, as with Antipodes."""
+        if n <= 2 * d:
+            return None
+        half = (n + 1) // 2
+        return best(cls(form, -(-half // form.own_d)) for form in bases_within(d + 1, half))
+
+    @property
+    def own_d(self) -> int:
+        return self.form.own_d + self.count - 1
+
+    @property
+    def own_n(self) -> int:
+        return 2 * self.form.own_d * self.count
+
+    @property
+    def cosine(self) -> float:
+        return 1 / (1 + self.count / ((self.count - 1) * self.form.cosine))
+
+    @property
+    def held_bytes(self) -> int:
+        return self.form.held_bytes
+
+    def rows(self, start: int, stop: int) -> "torch.Tensor":
+        """Return rows start to stop - 1, (stop - start, own_d) float32: x with its label, then -x, then the next x."""
+        import torch
+
+        size = 2 * self.form.own_d
+        lines = self.form.rows(start // 2, (stop + 1) // 2).double()
+        own = torch.stack((lines, -lines), 1).flatten(0, 1)[start % 2 :][: stop - start]
+        first, last = start // size, -(-stop // size)
+        labels = simplices(self.count, 1, first, last)[torch.arange(start, stop) // size - first]
+        return torch.cat((own * math.sqrt(1 - self.cosine), labels * math.sqrt(self.cosine)), 1).float()

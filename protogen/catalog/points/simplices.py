@@ -1,0 +1,45 @@
+"""Mutually orthogonal simplices: the points whose largest cosine Rankin proves best up to n = 2d."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from ..algebra.simplex import simplices
+from ..family import ClosedForm
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Simplices(ClosedForm):
+    """k regular simplices in orthogonal spaces, n points together in R^(n - k) (Rankin 1955).
+
+    One simplex (k = 1) has all cosines -1/(n-1); pairs of opposite points (n = 2k) are the
+    orthoplex; between, points of different simplices are orthogonal. The sizes differ by one at
+    most, the larger simplices first.
+    """
+
+    family: ClassVar[str] = "simplices"
+    n: int
+    k: int
+
+    @classmethod
+    def reach(cls, d: int, n: int) -> Self | None:
+        """One simplex for n <= d + 1, else the n - d simplices that fill R^d, for n <= 2d."""
+        return cls(n, max(1, n - d)) if n <= 2 * d else None
+
+    @property
+    def own_d(self) -> int:
+        return self.n - self.k
+
+    @property
+    def own_n(self) -> int:
+        return self.n
+
+    @property
+    def cosine(self) -> float:
+        return -1 / (self.n - 1) if self.k == 1 else 0.0
+
+    def rows(self, start: int, stop: int) -> "torch.Tensor":
+        """Return rows start to stop - 1, (stop - start, n - k) float32, by formula."""
+        return simplices(self.n, self.k, start, stop).float()

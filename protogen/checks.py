@@ -1,0 +1,47 @@
+"""Checks of values that a user gives: each raises BadRequest with the value, what is allowed and its name."""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, get_args
+
+from .errors import BadRequest
+
+
+def check_whole(name: str, value: object, least: int, most: int | None = None) -> None:
+    """Raise BadRequest unless value is a whole number from least to most."""
+    allowed = f"a whole number, at least {least}" + (f" and at most {most}" if most is not None else "")
+    if not isinstance(value, int) or isinstance(value, bool) or value < least or (most is not None and value > most):
+        raise BadRequest(f"{name} is {value!r}; allowed is {allowed}")
+
+
+def check_between(name: str, value: object, low: float, high: float) -> None:
+    """Raise BadRequest unless value is a number strictly between low and high."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not low < value < high:
+        raise BadRequest(f"{name} is {value!r}; allowed is a number above {low:g} and below {high:g}")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raise BadRequest unless value is True or False."""
+    if not isinstance(value, bool):
+        raise BadRequest(f"{name} is {value!r}; allowed are True and False")
+
+
+def check_names(method: str, given: Collection[str], known: Collection[str]) -> None:
+    """Raise BadRequest unless all names that were given are of parameters that are known."""
+    if unknown := sorted(set(given) - set(known)):
+        there = f"there are {', '.join(known)}" if known else "it has none"
+        raise BadRequest(f"{method} has no parameter {unknown[0]!r}; {there}")
+
+
+def check_kind(name: str, value: object, kind: Any) -> None:
+    """Raise BadRequest unless value is None or of the type that a method's parameter is declared with."""
+    kinds = tuple(each for each in get_args(kind) or (kind,) if each is not type(None))
+    allowed = (*kinds, *([int] if float in kinds else []), *([Path] if str in kinds else []))
+    if value is not None and (not isinstance(value, allowed) or (isinstance(value, bool) and bool not in kinds)):
+        raise BadRequest(f"{name} is {value!r}; allowed is {' or '.join(each.__name__ for each in kinds)}")
+
+
+def check_word(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    """Raise BadRequest unless value is one of the allowed words."""
+    if value not in allowed:
+        raise BadRequest(f"{name} is {value!r}; allowed are {', '.join(allowed)}")

@@ -1,0 +1,1 @@
+"""Numerical minimisation over sets of unit rows: losses, steps, the loop, its states on disk."""

@@ -1,0 +1,184 @@
+"""The one descent loop: evaluate, keep the best, stop for a stated reason."""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from protogen.run import Progress, Run
+from protogen.solution import Status
+
+from .checkpoint import State, Stateful
+from .evaluate import Evaluation, Evaluator
+from .steppers import Stepper
+
+# So few numbers are worked on in float64: symmetric optima are then met to ten digits.
+SMALL = 2**16
+
+
+# "No further improvement" is judged over the last tenth of the steps, at least 20.
+STALL_STEPS = 20
+
+
+class Goal(Stateful, Protocol):
+    """What a descent is after: the figure it lowers, when it is done, and where it moves its target."""
+
+    @property
+    def name(self) -> str:
+        """What the figure is called."""
+        ...
+
+    @property
+    def target(self) -> float | None:
+        """What the figure is to come down to, if that is known."""
+        ...
+
+    def figure(self, at: Evaluation) -> Tensor:
+        """The figure of each set (...,), of which the lowest is kept."""
+        ...
+
+    def reached(self, best: float) -> bool:
+        """Whether the best figure so far is what was asked for."""
+        ...
+
+    def watched(self, at: Evaluation, best: float) -> float:
+        """The number that must go on falling for the descent to go on."""
+        ...
+
+    def stands(self, before: float, now: float) -> bool:
+        """Whether the watched number has fallen too little to count."""
+        ...
+
+    def moved(self, at: Evaluation, best: float) -> bool:
+        """Move the target if it is time to; return whether the objective has changed."""
+        ...
+
+
+@dataclass(frozen=True)
+class Descent:
+    """The best set seen (n, d), float32, its figure, the steps taken (evaluations), and why it ended."""
+
+    rows: Tensor
+    best: float
+    steps: int
+    status: Status
+
+
+class _Course:
+    """Where a descent stands: the rows now, the best so far, and what its parts remember."""
+
+    def __init__(self, rows: Tensor, evaluator: Evaluator, goal: Goal, make_stepper: Callable[[], Stepper]) -> None:
+        self.evaluator, self.goal, self.make_stepper = evaluator, goal, make_stepper
+        self.rows, self.stepper = rows, make_stepper()
+        self.best, self.best_rows = math.inf, rows.view(-1, *rows.shape[-2:])[0]
+        self.watched: list[float] = []
+        self.step, self.seconds = 0, 0.0
+        self.status: Status | None = None
+
+    def see(self, figures: Tensor) -> float:
+        """Keep the best of the sets just evaluated, if it is the best so far; return its figure."""
+        lowest, index = (value.item() for value in figures.view(-1).min(0))
+        if lowest < self.best:
+            self.best, self.best_rows = lowest, self.rows.view(-1, *self.rows.shape[-2:])[int(index)]
+        return lowest
+
+    def go_on(self, at: Evaluation) -> None:
+        """Take the next rows, or say why there are none."""
+        now = self.goal.watched(at, self.best)
+        # The lowest so far: a trial step that leads up is no standstill.
+        self.watched.append(min(self.watched[-1], now) if self.watched else now)
+        if self.goal.reached(self.best):
+            self.status = Status.REACHED
+            return
+        if not self._stalled():
+            if self.goal.moved(at, self.best):
+                self.stepper.restart()
+                return
+            following = self.stepper.next(self.rows, at)
+            if following is not None:
+                self.rows = following
+                return
+        if self.rows.dim() == 2:
+            self.status = Status.CONVERGED
+            return
+        # In memory of their own, as after a restore: products may round by where rows lie.
+        self.rows, self.stepper = self.best_rows.clone(), self.make_stepper()
+        self.watched = []
+
+    def _stalled(self) -> bool:
+        window = max(STALL_STEPS, len(self.watched) // 10)
+        return len(self.watched) > window and self.goal.stands(self.watched[-1 - window], self.watched[-1])
+
+    def state(self) -> State:
+        """All of it; of a descent that has ended its best is all."""
+        best = {"best": self.best, "best_rows": self.best_rows}
+        stand = {"step": self.step, "seconds": self.seconds, "status": self.status}
+        if self.status is not None:
+            return {**stand, **best}
+        parts = {"evaluator": self.evaluator.state(), "goal": self.goal.state(), "stepper": self.stepper.state()}
+        # What is watched only grows: its length now serves for a copy of it at each step.
+        return {**stand, **best, **parts, "rows": self.rows, "watched": self.watched, "length": len(self.watched)}
+
+    def restore(self, state: State) -> None:
+        """Go back to what `state` said. Raises LookupError or ValueError where it is the state of something else."""
+        self.best, self.best_rows = state["best"], state["best_rows"]
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.status = None if state["status"] is None else Status(state["status"])
+        if self.status is None:
+            self.rows, self.watched = state["rows"], state["watched"][: state["length"]]
+            self.evaluator.restore(state["evaluator"])
+            self.goal.restore(state["goal"])
+            self.stepper.restore(state["stepper"])
+
+
+def descend(
+    rows: Tensor, evaluator: Evaluator, goal: Goal, make_stepper: Callable[[], Stepper], steps: int, run: Run
+) -> Descent:
+    """Lower what is evaluated from unit rows until the goal, a stall or a limit; keep the best.
+
+    Rows (n, d), or (k, n, d): k sets that descend at once, of which the best goes on alone when they
+    stand still. It comes back on the CPU. Small sets are worked on in float64. A KeyboardInterrupt, or
+    memory that runs out on the way, ends it like a limit. Where the run has a checkpoint it goes on from
+    there, and whatever ends it early leaves a state that it can go on from.
+    """
+    rows = rows.to(run.device, torch.float64 if rows.shape[-2] * rows.shape[-1] <= SMALL else torch.float32)
+    course, checkpoint = _Course(rows, evaluator, goal, make_stepper), run.checkpoint
+    if checkpoint:
+        checkpoint.begin(course)
+    began, before = time.monotonic(), course.seconds
+    early: Status | None = None
+    try:
+        while course.status is None and early is None:
+            if checkpoint:
+                checkpoint.note(course.state())
+            at = evaluator(course.rows)
+            course.step += 1
+            lowest = course.see(goal.figure(at))
+            elapsed = time.monotonic() - began
+            course.seconds = before + elapsed
+            if run.report:
+                run.report(Progress(course.step, steps, goal.name, lowest, course.best, goal.target, course.seconds))
+            course.go_on(at)
+            if course.status is None and course.step == steps:
+                course.status = Status.STEP_LIMIT
+            elif course.status is None and run.time_limit is not None and elapsed >= run.time_limit:
+                early = Status.TIME_LIMIT
+        if checkpoint:
+            checkpoint.note(course.state())
+    except KeyboardInterrupt:
+        early = Status.INTERRUPTED
+    except (MemoryError, torch.OutOfMemoryError):
+        if course.best == math.inf:
+            raise
+        early = Status.OUT_OF_MEMORY
+    if checkpoint and early:
+        with contextlib.suppress(KeyboardInterrupt):  # the best is lost to no second one
+            checkpoint.write()
+    status = early or course.status
+    assert status is not None, "it has ended"
+    return Descent(course.best_rows.float().cpu(), course.best, course.step, status)

@@ -1,0 +1,183 @@
+"""The Gaussian potential, by all pairs or by subsets, and the goals of its descents."""
+
+import math
+from typing import TYPE_CHECKING
+
+from protogen.run import Run
+
+from .checkpoint import State, Stateful
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .evaluate import Evaluation
+
+
+class Potential(Stateful):
+    """log of the sum over pairs of exp(-t |u - v|^2) = exp(2 t (cos - 1)), of which Eq. 5 is a function.
+
+    With S that sum, Eq. 5 on all n vectors is log((n + 2 S) / n), its i = j terms being 1: it falls
+    where log S falls, but where S is small its gradient is lost in rounding and that of log S is not.
+    Exponents are taken relative to 1, and from when float32 would lose them to the largest cosine.
+    """
+
+    diagonal = -math.inf
+    SPAN = 40.0  # exponents may lie so far from 0 before float32 loses them
+
+    def __init__(self, t: float) -> None:
+        self.t = t
+        self._shift: Tensor | None = None  # (..., 1, 1), one for each set
+
+    def weigh(self, cosines: "Tensor") -> "tuple[Tensor, Tensor]":
+        if self._shift is None or self._shift.shape[:-2] != cosines.shape[:-2]:
+            self._shift = cosines.new_ones(*cosines.shape[:-2], 1, 1)
+        weights = cosines.sub(self._shift).mul_(2 * self.t).clamp_(max=2 * self.SPAN).exp_()
+        return weights.sum((-2, -1)), weights
+
+    def close(self, total: "Tensor", gradient: "Tensor") -> "Tensor":
+        gradient.mul_((2 * self.t / total).to(gradient.dtype)[..., None, None])
+        assert self._shift is not None, "closed before it was weighed"
+        return total.log() + 2 * self.t * (self._shift[..., 0, 0].double() - 1)
+
+    def settled(self, at: "Evaluation") -> bool:
+        assert self._shift is not None, "settled before it was weighed"
+        beyond = 2 * self.t * (at.max_cos[..., None, None] - self._shift).abs().max()
+        if not beyond > self.SPAN:
+            return True
+        self._shift = at.max_cos[..., None, None]
+        return False
+
+
+class PaperPotential(Potential):
+    """Eq. 5 as printed, on all vectors: log of the mean over i of the sum over all j, j = i included."""
+
+    def __init__(self, t: float, n: int) -> None:
+        super().__init__(t)
+        self._n = n
+
+    def close(self, total: "Tensor", gradient: "Tensor") -> "Tensor":
+        log_sum = super().close(total, gradient)
+        doubled = 2 * log_sum.exp()
+        gradient.mul_((doubled / (self._n + doubled)).to(gradient.dtype)[..., None, None])
+        return (doubled / self._n).log1p()
+
+
+class Subsets:
+    """The evaluator of Eq. 5 on a random subset of `size` rows (n, d) a step, by tiles; the others stay put."""
+
+    def __init__(self, potential: Potential, size: int, seed: int, run: Run) -> None:
+        import torch
+
+        from protogen.measuring.tiles import tile_edge
+
+        self._t, self._size = potential.t, size
+        self._generator = torch.Generator().manual_seed(seed)
+        self._edge = tile_edge(torch.device(run.device), run.tile)
+
+    def __call__(self, rows: "Tensor") -> "Evaluation":
+        import torch
+
+        from protogen.measuring.tiles import blocks
+
+        from .evaluate import Evaluation
+
+        n = len(rows)
+        chosen = torch.randperm(n, generator=self._generator)[: self._size].to(rows.device)
+        # A pair inside the subset stands twice in the sum, once from each end.
+        ends = torch.ones_like(rows[:, 0]).index_fill_(0, chosen, 2.0)
+        total = rows.new_full((), self._size, dtype=torch.float64)  # i = j counts exp(0)
+        low, high = rows.new_full((), math.inf), rows.new_full((), -math.inf)
+        gradient = torch.zeros_like(rows)
+        for i0, i1 in blocks(self._size, self._edge):
+            own = chosen[i0:i1]
+            for j0, j1 in blocks(n, self._edge):
+                cosines = rows[own] @ rows[j0:j1].T
+                itself = own[:, None] == torch.arange(j0, j1, device=rows.device)
+                low = torch.minimum(low, cosines.masked_fill(itself, math.inf).amin())
+                cosines.masked_fill_(itself, -math.inf)
+                high = torch.maximum(high, cosines.amax())
+                weights = cosines.sub_(1).mul_(2 * self._t).exp_()
+                total += weights.sum()
+                gradient.index_add_(0, own, (weights * ends[j0:j1]) @ rows[j0:j1])
+        gradient *= (2 * self._t / total).to(rows.dtype)
+        loss = (total / self._size).log()
+        return Evaluation(float(loss), loss, high, torch.maximum(high, -low), gradient)
+
+    def state(self) -> State:
+        return {"generator": self._generator.get_state()}
+
+    def restore(self, state: State) -> None:
+        self._generator.set_state(state["generator"].cpu())
+
+
+class LeastLoss(Stateful):
+    """Lower the loss, a logarithm, until it stands still; or to the last step, with no gain to be had."""
+
+    name = "log potential"
+    target = None
+
+    def __init__(self, gain: float) -> None:
+        self._gain = gain
+
+    def figure(self, at: "Evaluation") -> "Tensor":
+        return at.losses
+
+    def reached(self, best: float) -> bool:
+        return False
+
+    def watched(self, at: "Evaluation", best: float) -> float:
+        return best
+
+    def stands(self, before: float, now: float) -> bool:
+        return before - now < self._gain
+
+    def moved(self, at: "Evaluation", best: float) -> bool:
+        return False
+
+
+class LastLoss(LeastLoss):
+    """Take every step, and the last set: losses of different subsets do not compare."""
+
+    def __init__(self) -> None:
+        super().__init__(gain=-math.inf)
+        self._steps = 0
+
+    def figure(self, at: "Evaluation") -> "Tensor":
+        self._steps += 1
+        return at.losses.new_full(at.losses.shape, -self._steps)
+
+
+class Sharper(Stateful):
+    """Lower the largest cosine: t grows each time the best stands still, to where it alone counts."""
+
+    GROW = 1.3
+    name = "largest cosine"
+    target = None
+    PATIENCE, GAIN, STALL = 8, 1e-3, 1e-6
+
+    def __init__(self, potential: Potential) -> None:
+        self._potential = potential
+        self._since: list[float] = []
+
+    def figure(self, at: "Evaluation") -> "Tensor":
+        return at.max_cos
+
+    def reached(self, best: float) -> bool:
+        return False
+
+    def watched(self, at: "Evaluation", best: float) -> float:
+        # The largest cosine is at most this, and less by log(pairs) / (2 t) at the most.
+        return 1 + float(at.losses.min()) / (2 * self._potential.t)
+
+    def stands(self, before: float, now: float) -> bool:
+        return before - now < self.STALL
+
+    def moved(self, at: "Evaluation", best: float) -> bool:
+        self._since.append(float(at.losses.min()))
+        if len(self._since) <= self.PATIENCE:
+            return False
+        if self._since[-1 - self.PATIENCE] - self._since[-1] > self.GAIN:
+            return False
+        self._since.clear()
+        self._potential.t *= self.GROW
+        return True

@@ -1,0 +1,107 @@
+"""How rows move: plain gradient steps and L-BFGS on the sphere."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from .checkpoint import Stateful
+from .evaluate import Evaluation
+
+
+class Stepper(Stateful, Protocol):
+    """A rule that makes the next unit rows from an evaluated set."""
+
+    def next(self, rows: Tensor, at: Evaluation) -> Tensor | None:
+        """Return the next rows, or None where the rule finds no way down."""
+        ...
+
+    def restart(self) -> None:
+        """Forget what belongs to the loss so far, since it has changed."""
+        ...
+
+
+@dataclass(frozen=True)
+class GradientDescent(Stateful):
+    """Plain gradient descent: rows - rate * gradient, then normalised; no way down where that is not finite."""
+
+    rate: float
+
+    def next(self, rows: Tensor, at: Evaluation) -> Tensor | None:
+        free = rows - self.rate * at.gradient
+        norms = free.norm(dim=-1, keepdim=True)
+        return free / norms if (norms.isfinite() & (norms > 0)).all() else None
+
+    def restart(self) -> None:
+        pass
+
+
+class LBFGS(Stateful):
+    """Limited-memory BFGS on unit rows (Nocedal and Wright 2006, Algorithm 7.4), Armijo backtracking.
+
+    Gradients are projected on the tangent space, steps normalised back. `first` is the step along
+    the gradient as long as nothing is known of the curvature; then no row moves further than `reach`.
+    """
+
+    def __init__(self, memory: int, first: float, reach: float = 0.5) -> None:
+        self._memory, self._first, self._reach = memory, first, reach
+        self._pairs: list[tuple[Tensor, Tensor, Tensor]] = []
+        # Where the last step began: rows, loss and tangent there, the direction taken and the slope along it.
+        self._base: tuple[Tensor, float, Tensor, Tensor, float] | None = None
+        self._length = 1.0
+
+    def restart(self) -> None:
+        self._base = None
+
+    def next(self, rows: Tensor, at: Evaluation) -> Tensor | None:
+        if self._base is not None:
+            base, loss, tangent, direction, slope = self._base
+            if not at.loss <= loss + 1e-4 * self._length * slope:
+                self._length /= 2
+                if self._length > 1e-3:
+                    return normalize(base + self._length * direction, dim=-1)
+                return self._depart(base, loss, tangent) if self._forget() else None
+            self._remember(rows - base, _tangent(rows, at.gradient) - tangent)
+        return self._depart(rows, at.loss, _tangent(rows, at.gradient))
+
+    def _depart(self, rows: Tensor, loss: float, tangent: Tensor) -> Tensor | None:
+        direction = _tangent(rows, self._descent_direction(tangent))
+        slope = (direction * tangent).sum().item()
+        self._base = (rows, loss, tangent, direction, slope)
+        self._length = 1.0
+        if slope < 0:
+            return normalize(rows + direction, dim=-1)
+        return self._depart(rows, loss, tangent) if self._forget() else None
+
+    def _forget(self) -> bool:
+        """Drop a curvature that led nowhere; return whether there was any."""
+        had = bool(self._pairs)
+        self._pairs.clear()
+        return had
+
+    def _remember(self, step: Tensor, change: Tensor) -> None:
+        curvature = (step * change).sum()
+        if curvature > 1e-10 * change.square().sum():
+            self._pairs.append((step, change, 1 / curvature))
+            del self._pairs[: -self._memory]
+
+    def _descent_direction(self, tangent: Tensor) -> Tensor:
+        direction = -tangent
+        if not self._pairs:
+            longest = float(direction.norm(dim=-1).max())
+            return direction * min(self._first, self._reach / max(longest, 1e-30))
+        factors = []
+        for step, change, inverse in reversed(self._pairs):
+            factor = inverse * (step * direction).sum()
+            direction -= factor * change
+            factors.append(factor)
+        step, change, inverse = self._pairs[-1]
+        direction *= 1 / (inverse * change.square().sum())
+        for (step, change, inverse), factor in zip(self._pairs, reversed(factors), strict=True):
+            direction += (factor - inverse * (change * direction).sum()) * step
+        return direction
+
+
+def _tangent(rows: Tensor, vectors: Tensor) -> Tensor:
+    return vectors - (vectors * rows).sum(-1, keepdim=True) * rows

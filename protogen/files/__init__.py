@@ -1,0 +1,1 @@
+"""One safetensors file: its name, header, facts and provenance; reading, writing, checking."""

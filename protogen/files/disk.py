@@ -1,0 +1,149 @@
+"""What publishing asks of the disk: temporary files that say whose they are, and files that appear all at once."""
+
+import contextlib
+import errno
+import itertools
+import os
+import platform
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from protogen.errors import DiskError
+
+SETTLE_S = 1.0  # how long a file may be empty between its exclusive creation and the rename onto it
+STALE_S = 86_400.0  # how long a temporary file may lie untouched while its process may live, on another machine say
+TRIES = 100  # to make a folder that others remove as an empty one at the same time
+
+_TEMPORARY = re.compile(r"\.(.+)-([1-9]\d{0,8})-[0-9a-f]{8}\.tmp")
+
+
+@contextlib.contextmanager
+def temporary(folder: Path) -> Iterator[Path]:
+    """Name a file of this process in the folder, and remove it at the end; one that stays is known to be stale."""
+    path = folder / temporary_name()
+    try:
+        yield path
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def temporary_name() -> str:
+    """A new name for a file of this process, which says whose it is."""
+    return f".{_machine()}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+
+
+@contextlib.contextmanager
+def kept(folder: Path) -> Iterator[None]:
+    """Make a folder where it is not, and have it stay for a while though others remove empty ones. Raises OSError."""
+    pin = folder / temporary_name()
+    for tried in itertools.count(1):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            pin.touch()
+            break
+        except (FileNotFoundError, FileExistsError):  # removed at this moment, which mkdir says in two ways
+            if tried == TRIES:
+                raise
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            pin.unlink()
+
+
+def is_stale(path: Path) -> bool:
+    """Whether it is a temporary file that nobody writes: its process here is gone, or it is a day old."""
+    import psutil
+
+    named = _TEMPORARY.fullmatch(path.name)
+    if named is None:
+        return False
+    if named[1] == _machine() and not psutil.pid_exists(int(named[2])):
+        return True
+    try:
+        return time.time() - path.stat().st_mtime > STALE_S
+    except OSError:  # gone, or not to be seen
+        return False
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove the temporary files of a folder that nobody writes, as far as the disk lets."""
+    for path in map(folder.joinpath, names(folder)):
+        if is_stale(path):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def names(folder: Path) -> list[str]:
+    """List what lies in a folder: nothing where it is none, or gone meanwhile. Raises OSError."""
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def host() -> str:
+    """This machine's name, as it stands in file names."""
+    return re.sub(r"[^\w.-]", "_", platform.node())
+
+
+def _machine() -> str:
+    """This machine's name, and that of the space of its process numbers: containers of one host may differ in it."""
+    try:
+        return f"{host()}.{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:  # none here
+        return host()
+
+
+def link(source: Path, target: Path) -> bool:
+    """Give a finished file the name `target`, all at once; whether it did, False where the name is taken."""
+    try:
+        os.link(source, target)
+        return True
+    except FileExistsError:
+        return False
+    except OSError:  # no hard links here, which file systems say by various numbers: first the name
+        pass
+    try:
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        source.replace(target)
+        return True
+    except FileExistsError:
+        return False
+    except BaseException:  # also an interruption
+        with contextlib.suppress(OSError):
+            if target.stat().st_size == 0:
+                target.unlink()
+        raise
+
+
+def settle(path: Path) -> None:
+    """Wait while a file is empty: where there are no hard links, its content comes a moment later."""
+    end = time.monotonic() + SETTLE_S
+    with contextlib.suppress(OSError):
+        while path.stat().st_size == 0 and time.monotonic() < end:
+            time.sleep(0.005)
+
+
+def sync(path: Path) -> None:
+    """Bring a file's content, or a folder's names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # not every file system can with folders
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def disk_error(path: Path, error: OSError, option: str = "of the store by --store or PROTOGEN_STORE") -> DiskError:
+    """Say in one line what the disk refused; `option` is how another place is named."""
+    return DiskError(
+        f"{path}: {error.strerror or error}; needed is a path of its own with room and permission: "
+        f"make room, or name another place, {option}"
+    )

@@ -1,0 +1,56 @@
+"""The result: prototypes with all that is known of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from protogen.measuring.stats import AngleStats
+from protogen.rows import Rows
+from protogen.spec import Spec
+
+from .provenance import Provenance
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Prototypes:
+    """A set of n prototypes in R^d, float32, and all that is known of it.
+
+    `tensors` are what the method made beside the rows, by name; `stats` are None where nothing was
+    measured. `path`, `version` and `digest` (sha256 of the content) are None until it lies in a file.
+    `part` says which rows of the file these are where they are not all: `n`, `tensor`, `rows` and `tensors`
+    are then of the part, and everything else is of the whole.
+    """
+
+    spec: Spec
+    source: Rows
+    stats: AngleStats | None
+    provenance: Provenance
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    tensors: Mapping[str, "Tensor"] = field(default_factory=dict)
+    path: Path | None = None
+    version: int | None = None
+    digest: str | None = None
+    part: range | None = None
+
+    @property
+    def n(self) -> int:
+        """The number of prototypes (of classes, where each has several)."""
+        return self.source.shape[0]
+
+    @property
+    def d(self) -> int:
+        """The dimension."""
+        return self.spec.d
+
+    @property
+    def tensor(self) -> "Tensor":
+        """All rows, (n, d) or (n, s, d), float32, on the CPU."""
+        return self.source.rows(0, self.n)
+
+    def rows(self, start: int, stop: int) -> "Tensor":
+        """Rows start to stop - 1, (stop - start, d) or (stop - start, s, d)."""
+        return self.source.rows(start, stop)

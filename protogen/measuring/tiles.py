@@ -1,0 +1,36 @@
+"""Tiles of the Gram matrix: how pairs of rows are cut, and one product."""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+CPU_TILE = 1024
+
+
+ACCELERATOR_TILE = 4096
+
+
+def tile_edge(device: torch.device, tile: int | None) -> int:
+    """The edge of a Gram tile in rows: as asked, else the largest that suits the device's cache."""
+    return tile or (CPU_TILE if device.type == "cpu" else ACCELERATOR_TILE)
+
+
+def blocks(n: int, edge: int) -> list[tuple[int, int]]:
+    """Cut n rows into blocks (start, stop) of at most `edge` rows."""
+    return [(start, min(start + edge, n)) for start in range(0, n, edge)]
+
+
+def upper_tiles(n: int, edge: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield the tiles (i0, i1, j0, j1), j0 >= i0, that cover every pair of n rows once."""
+    cuts = blocks(n, edge)
+    for index, (i0, i1) in enumerate(cuts):
+        for j0, j1 in cuts[index:]:
+            yield i0, i1, j0, j1
+
+
+def gram_tile(left: Tensor, right: Tensor, buffer: Tensor) -> Tensor:
+    """Compute left @ right.T, (..., b, d) and (..., c, d) to (..., b, c), into a flat buffer that is large enough."""
+    shape = (*left.shape[:-1], right.shape[-2])
+    return torch.matmul(left, right.mT, out=buffer[: math.prod(shape)].view(shape))

@@ -1,0 +1,196 @@
+"""The histogram of a set's angles with the bounds marked: in the terminal, or as a picture."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from protogen.errors import BadRequest, DiskError
+from protogen.measuring.stats import BINS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+HEIGHT = 8  # lines of a chart in the terminal
+PNG_COLUMNS, DPI = 450, 120
+# How full a character is, then the marks of the bounds on lines and on points.
+UNICODE, ASCII = (" ▁▂▃▄▅▆▇█", "▲△"), (" .-=#", "^*")
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A lower bound on the cosines as angles: no set has its smallest angle above `angle_deg`.
+
+    Lines have with every angle its complement to 180 degrees too.
+    """
+
+    text: str
+    marks_deg: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A histogram in columns of `width` bins, from bin `start` on."""
+
+    title: str
+    start: int
+    width: int
+    counts: tuple[int, ...]
+    bounds: tuple[Bound, ...]
+
+    def edge_deg(self, column: int) -> float:
+        """The angle at which a column begins."""
+        return (self.start + column * self.width) * 180 / BINS
+
+    def column(self, angle_deg: float) -> int:
+        """The column that an angle lies in."""
+        return (_bin(angle_deg) - self.start) // self.width
+
+
+def _bin(angle_deg: float) -> int:
+    return min(int(angle_deg * BINS / 180), BINS - 1)
+
+
+def charts(record: Mapping[str, Any], columns: int) -> list[Chart]:
+    """Coarsen the histograms of an artifact's record to at most so many columns each.
+
+    There is one of all pairs, or one of different classes and one within a class; each shows the
+    angles that occur and those of the bounds. Raises BadRequest where nothing was measured.
+    """
+    stats, within = record["stats"], record["facts"].get("within_class")
+    if stats is None:
+        raise BadRequest(
+            f"{record['path']}: nothing was measured, so there is no histogram; `protogen stats FILE --json` makes one"
+        )
+    (lines, lines_deg), (points, points_deg) = (_bound(record, kind) for kind in ("lines", "points"))
+    bounds = (Bound(lines, (lines_deg, 180 - lines_deg)), Bound(points, (points_deg,)))
+    title = "pairs" if within is None else "pairs of different classes"
+    found = [_chart(title, stats["histogram"], bounds, columns)]
+    if within is not None:
+        found.append(_chart("pairs within a class", within["histogram"], (), columns))
+    return found
+
+
+def _bound(record: Mapping[str, Any], kind: str) -> tuple[str, float]:
+    best = record["bounds"][kind]["lower"][0]
+    angle_deg = math.degrees(math.acos(best["value"]))
+    return f"smallest angle of {kind} at most {angle_deg:.4f} deg ({best['name']})", angle_deg
+
+
+def _chart(title: str, histogram: Sequence[int], bounds: tuple[Bound, ...], columns: int) -> Chart:
+    marks = [_bin(mark) for bound in bounds for mark in bound.marks_deg]
+    shown = [*marks, *(index for index, count in enumerate(histogram) if count)]
+    low, high, width = min(shown), max(shown), 1
+    while high // width - low // width >= columns:
+        width += 1
+    start = low // width * width
+    counts = tuple(sum(histogram[first : first + width]) for first in range(start, high + 1, width))
+    return Chart(title, start, width, counts, bounds)
+
+
+def terminal_lines(record: Mapping[str, Any], columns: int, encoding: str) -> list[str]:
+    """Draw the charts in lines of at most so many characters, plain ones where the encoding has no others."""
+    try:
+        "".join(UNICODE).encode(encoding)
+        shades, marks = UNICODE
+    except UnicodeEncodeError:
+        shades, marks = ASCII
+    return [line for chart in charts(record, columns) for line in _drawn(chart, shades, marks)]
+
+
+def _drawn(chart: Chart, shades: str, marks: str) -> list[str]:
+    full, steps = max(chart.counts), len(shades) - 1
+    # What occurs at all is seen.
+    levels = [math.ceil(count / full * HEIGHT * steps) for count in chart.counts]
+    width_deg = chart.width * 180 / BINS
+    lines = [f"{sum(chart.counts):,} {chart.title}, {width_deg:.1f} deg a column, at most {full:,} in one"]
+    for line in reversed(range(HEIGHT)):
+        lines.append("".join(shades[min(max(level - line * steps, 0), steps)] for level in levels).rstrip())
+    for bound, mark in zip(chart.bounds, marks, strict=False):
+        at = {chart.column(angle) for angle in bound.marks_deg}
+        lines.append("".join(mark if index in at else " " for index in range(len(levels))).rstrip())
+    left, right = f"{chart.edge_deg(0):.1f} deg", f"{chart.edge_deg(len(levels)):.1f} deg"
+    lines.append(left + right.rjust(max(len(levels) - len(left), len(right) + 1)))
+    return [*lines, *(f"{mark} {bound.text}" for bound, mark in zip(chart.bounds, marks, strict=False))]
+
+
+def check_png(path: Path) -> "type[Figure]":
+    """What draws a picture. Raises BadRequest and DiskError where matplotlib or the directory is not there."""
+    if path.suffix.lower() != ".png":
+        raise BadRequest(f"png is {str(path)!r}; allowed is a file name that ends in .png")
+    if not path.parent.is_dir():
+        raise DiskError(f"{path}: No such file or directory; name a place with room and permission")
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise BadRequest("a picture needs matplotlib; run `pip install 'protogen-codes[plot]'`") from error
+    return Figure
+
+
+def save_png(record: Mapping[str, Any], path: Path) -> None:
+    """Write the charts as a picture, one below the other. Raises BadRequest and DiskError."""
+    make = check_png(path)
+    drawn, spec = charts(record, PNG_COLUMNS), record["spec"]
+    figure = make(figsize=(9, 4 * len(drawn)), dpi=DPI, layout="constrained")
+    figure.suptitle(f"{spec['method']}  d {spec['d']}  n {spec['n']}")
+    for axes, chart in zip(figure.subplots(len(drawn), squeeze=False).flat, drawn, strict=True):
+        edges = [chart.edge_deg(column) for column in range(len(chart.counts) + 1)]
+        axes.stairs(chart.counts, edges, fill=True)
+        for bound, color in zip(chart.bounds, ("C1", "C3"), strict=False):
+            for index, mark in enumerate(bound.marks_deg):
+                axes.axvline(mark, color=color, linestyle="--", label=bound.text if index == 0 else None)
+        axes.set(xlabel="angle in degrees", ylabel=chart.title)
+        if chart.bounds:
+            axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1))
+    _save(figure, path)
+
+
+def save_capacity(cells: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw how many lines were found against alpha, a curve for each d, with the upper bounds; as `save_png`.
+
+    Figure 1 of the supplement to Shen, Sun and Wei 2023.
+    """
+    figure = check_png(path)(figsize=(9, 6), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    for index, d in enumerate(sorted({cell["d"] for cell in cells})):
+        here = [cell for cell in cells if cell["d"] == d]
+        found = [(cell["alpha"], cell["n"]) for cell in here]
+        most = [(cell["alpha"], cell["limit"]["n"]) for cell in here if cell["limit"]]
+        axes.plot(*zip(*found, strict=True), f"C{index}.-", label=f"d {d}, found")
+        if most:
+            axes.plot(*zip(*most, strict=True), f"C{index}_--", label=f"d {d}, upper bound")
+    capped = [(cell["alpha"], cell["n"]) for cell in cells if cell["n"] == cell["max_n"]]
+    if capped:
+        axes.plot(*zip(*capped, strict=True), "k^", fillstyle="none", label="as many as max-n allows")
+    axes.set(xlabel="alpha", ylabel="lines of coherence at most alpha", yscale="log")
+    axes.legend()
+    _save(figure, path)
+
+
+def save_demo(found: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw the accuracy of each head with its deviation, a colour for each d; as `save_png`."""
+    figure = check_png(path)(figsize=(9, 6), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    for index, d in enumerate(dict.fromkeys(one["d"] for one in found)):
+        here = [one for one in found if one["d"] == d]
+        bars = [one["deviation"] or 0.0 for one in here]
+        axes.errorbar(
+            [one["accuracy"] for one in here],
+            [one["head"] for one in here],
+            xerr=bars,
+            fmt=f"C{index}o",
+            label=f"d {d}",
+        )
+    axes.invert_yaxis()
+    axes.set(xlabel="accuracy on the test set in percent, mean and deviation over seeds")
+    axes.grid(axis="x")
+    axes.legend()
+    _save(figure, path)
+
+
+def _save(figure: "Figure", path: Path) -> None:
+    try:
+        figure.savefig(path, format="png")
+    except OSError as error:
+        raise DiskError(f"{path}: {error.strerror or error}; name a place with room and permission") from error

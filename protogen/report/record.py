@@ -1,0 +1,115 @@
+"""Records for machines: an artifact, a listing, a comparison with the bounds."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+from protogen.bounds import Bound, coherence_bound, line_bounds, max_cos_bound, point_bounds
+from protogen.catalog import LINES, POINTS, label, reaching
+from protogen.errors import DiskError
+from protogen.files.header import Header, read_header
+from protogen.files.names import parse_name
+from protogen.methods import METHODS
+from protogen.methods.ebv import EBV, descent_promise
+from protogen.sharing.remotes import remote_header
+from protogen.sharing.transport import shown
+from protogen.store.store import Entry
+
+
+def record_of(file: str | Path) -> dict[str, Any]:
+    """Everything that the header at a path or URL says, and how far the set is from the bounds of today."""
+    if "://" in str(file):
+        return record(shown(str(file)), remote_header(str(file)))
+    return record(Path(file), read_header(file))
+
+
+def record(path: str | Path, header: Header) -> dict[str, Any]:
+    """As `record_of`, from a header that was read already."""
+    named, spec, meta = parse_name(PurePath(path).name), header.spec, header.meta
+    return {
+        "path": str(path),
+        "version": named[0] if named else None,
+        "key": spec.key,
+        "digest": header.digest,
+        "bytes": header.data_start + header.data_bytes,
+        "spec": meta["spec"],
+        "facts": meta["facts"],
+        "stats": meta["stats"],
+        "provenance": meta["provenance"],
+        "bounds": compare(spec.d, spec.n, meta["stats"]),
+    }
+
+
+def compare(d: int, n: int, stats: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The lower bounds that apply to (d, n), best first, and what was measured beside the best of each kind.
+
+    Where each class has several rows the bounds are those of n: one row of each class makes a set of n.
+    `ratio` is measured over bound, null where the bound is not positive; `gap_deg` is the bound's
+    angle minus the smallest measured one.
+    """
+    lines, points = line_bounds(d, n), point_bounds(d, n)
+    return {
+        "lines": _compared(lines, stats, "coherence", "min_angle_lines_deg"),
+        "points": _compared(points, stats, "max_cos", "min_angle_points_deg"),
+    }
+
+
+def _compared(bounds: list[Bound], stats: Mapping[str, Any] | None, cosine: str, angle_deg: str) -> dict[str, Any]:
+    best = bounds[0].value
+    return {
+        "ratio": stats[cosine]["value"] / best if stats and best > 0 else None,
+        "gap_deg": math.degrees(math.acos(best)) - stats[angle_deg] if stats else None,
+        "lower": [{"name": bound.name, "value": bound.value, "validity": bound.validity} for bound in bounds],
+    }
+
+
+def listing(d: int, n: int, points: bool) -> dict[str, Any]:
+    """The closed forms that reach n vectors in R^d, best first, with what each guarantees, and the lower bound."""
+    bound = max_cos_bound(d, n) if points else coherence_bound(d, n)
+    return {
+        "d": d,
+        "n": n,
+        "points": points,
+        "bound": {"name": bound.name, "value": bound.value},
+        "forms": [
+            {
+                "closed_form": label(form),
+                "guaranteed": form.cosine,
+                "ratio": form.cosine / bound.value if bound.value > 0 else None,
+                "own_d": form.own_d,
+                "own_n": form.own_n,
+                "held_bytes": form.held_bytes,
+                "exact": form.exact,
+            }
+            for form in reaching(POINTS if points else LINES, d, n)
+        ],
+        "descent": None if points else descent_promise(d, n),
+    }
+
+
+def entry_of(entry: Entry) -> dict[str, Any]:
+    """One artifact of a store as a row of its listing; `coherence` is the cosine that counts for the method."""
+    name = entry.name
+    row = {
+        "path": str(entry.path),
+        "method": name.method,
+        "d": name.d,
+        "n": name.n,
+        "version": name.version,
+        "key": name.key,
+    }
+    if entry.error is not None:
+        fault = "unreadable" if isinstance(entry.error, DiskError) else "damaged"
+        return {**row, "fault": fault, "error": str(entry.error)}
+    method = METHODS.get(name.method, EBV)
+    cosine = method.cosine(entry.stats, entry.facts)
+    bound = (coherence_bound if method.figure == "coherence" else max_cos_bound)(name.d, name.n).value
+    return {
+        **row,
+        "coherence": cosine,
+        "ratio": cosine / bound if cosine is not None and bound > 0 else None,
+        "bytes": entry.size,
+        "status": entry.provenance["status"],
+        "created": entry.provenance["created"],
+    }

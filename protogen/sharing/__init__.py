@@ -1,0 +1,1 @@
+"""Other places with the layout of a store: transport, remotes, sync."""

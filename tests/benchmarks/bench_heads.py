@@ -1,0 +1,165 @@
+"""Training steps of the heads against learned ones, by hand.
+
+python tests/benchmarks/bench_heads.py [chunked|losses|multicenter]
+
+chunked: 100,000 classes, d = 1000, batch 256: a backbone's last layer and Adam, with the frozen prototypes under
+`chunked_cross_entropy`, with them under the plain product, and with a learned nn.Linear. Each has a process of
+its own, which tells its peak memory; steps are taken in turns, and the best of each counts.
+losses: forward and backward of the same loss by each way that torch has, in turns in one process.
+multicenter: 1,000 classes, K = 2, d = 2048, batch 1024 and 256, against nn.Linear with 3,000 classes, in turns.
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, linear, normalize
+
+from protogen.nn import FrozenPrototypes, MultiCenterClassifier, chunked_cross_entropy
+
+N, D, BATCH, TURNS = 100_000, 1000, 256, 5
+KINDS = ("learned", "plain", "chunked")
+
+
+class Linear(nn.Linear):
+    """A learned classifier and its loss."""
+
+    def loss(self, features: Tensor, labels: Tensor) -> Tensor:
+        return cross_entropy(self(features), labels)
+
+
+class Frozen(nn.Module):
+    """Frozen prototypes and their loss, by the plain product or by chunks."""
+
+    def __init__(self, chunked: bool) -> None:
+        super().__init__()
+        rows = torch.randn(N, D)
+        self.prototypes = FrozenPrototypes(rows.div_(torch.linalg.vector_norm(rows, dim=1, keepdim=True)))
+        self.chunked = chunked
+
+    def loss(self, features: Tensor, labels: Tensor) -> Tensor:
+        if self.chunked:
+            return chunked_cross_entropy(features, self.prototypes, labels)
+        return cross_entropy(linear(features, self.prototypes.prototypes), labels)
+
+
+def resident() -> int:
+    """The largest memory that this process has had, in KiB; resource.getrusage would count the parent's too."""
+    return next(int(line.split()[1]) for line in Path("/proc/self/status").open() if line.startswith("VmHWM"))
+
+
+def steps(kind: str) -> None:
+    """Take a training step at each line of the input and print its seconds; at the end the peak memory in KiB."""
+    torch.manual_seed(0)
+    torch.randn(64, 64) @ torch.randn(64, 64)
+    before = resident()
+    head = Linear(D, N, bias=False) if kind == "learned" else Frozen(kind == "chunked")
+    backbone = nn.Linear(64, D)
+    optimizer = torch.optim.Adam([*backbone.parameters(), *head.parameters()])
+    inputs, labels = torch.randn(BATCH, 64), torch.randint(N, (BATCH,))
+    for _ in sys.stdin:
+        began = time.perf_counter()
+        optimizer.zero_grad()
+        head.loss(backbone(inputs), labels).backward()
+        optimizer.step()
+        print(time.perf_counter() - began, flush=True)
+    print(resident() - before)
+
+
+def chunked() -> None:
+    command = [sys.executable, __file__, "steps"]
+    workers = {
+        kind: subprocess.Popen([*command, kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for kind in KINDS
+    }
+    best, peak = dict.fromkeys(KINDS, 9e9), {}
+    for _ in range(TURNS + 1):  # the first, in which Adam makes its state, is never the best
+        for kind, worker in workers.items():
+            worker.stdin.write("\n")
+            worker.stdin.flush()
+            best[kind] = min(best[kind], float(worker.stdout.readline()))
+    for kind, worker in workers.items():
+        peak[kind] = int(worker.communicate()[0])
+    print(f"a training step, n = {N}, d = {D}, batch {BATCH}:")
+    for kind in KINDS:
+        print(
+            f"  {kind:8} {best[kind]:.3f} s, {best[kind] / best['learned']:.0%}; "
+            f"{peak[kind] / 1024:.0f} MiB, {peak[kind] / peak['learned']:.0%}"
+        )
+
+
+def race(title: str, ways: dict[str, Callable[[], object]]) -> None:
+    """Print the best seconds of each way, run in turns, and its share of the first's."""
+    best = dict.fromkeys(ways, 9e9)
+    for way in ways.values():
+        way()
+    for _ in range(TURNS):
+        for name, way in ways.items():
+            began = time.perf_counter()
+            way()
+            best[name] = min(best[name], time.perf_counter() - began)
+    print(f"{title}:")
+    for name, seconds in best.items():
+        print(f"  {name:28} {seconds:.4f} s, {seconds / best[next(iter(best))]:.0%}")
+
+
+def losses() -> None:
+    features, labels = torch.randn(BATCH, D), torch.randint(N, (BATCH,))
+    prototypes = normalize(torch.randn(N, D), dim=1)
+
+    def run(loss: Callable[[Tensor], Tensor]) -> Callable[[], object]:
+        return lambda: loss(features.clone().requires_grad_()).backward()
+
+    ways = {"product and cross_entropy": run(lambda z: cross_entropy(linear(z, prototypes), labels))}
+    for chunk in (None, 1024, 16384):
+        ways[f"chunked, chunk {chunk}"] = run(
+            lambda z, chunk=chunk: chunked_cross_entropy(z, prototypes, labels, chunk=chunk)
+        )
+    if hasattr(nn, "LinearCrossEntropyOptions"):  # torch 2.13
+        fused = nn.functional.linear_cross_entropy
+        ways["linear_cross_entropy"] = run(lambda z: fused(z, prototypes, labels))
+        for size in (128, 64):
+            options = nn.LinearCrossEntropyOptions(batch_chunk_size=size, chunking_method=None)
+            ways[f"the same, {size} at a time"] = run(
+                lambda z, options=options: fused(z, prototypes, labels, options=options)
+            )
+    race(f"forward and backward, n = {N}, d = {D}, batch {BATCH}", ways)
+
+
+def multicenter() -> None:
+    d, n, k = 2048, 1000, 2
+    several, plain = MultiCenterClassifier(d, n, k), Linear(d, n * (k + 1), bias=False)
+    for batch in (1024, 256):
+        features, labels = torch.randn(batch, d), torch.randint(n, (batch,))
+
+        def step(model: nn.Module, labels: Tensor, features: Tensor = features) -> Callable[[], object]:
+            optimizer = torch.optim.Adam(model.parameters())
+
+            def run() -> None:
+                optimizer.zero_grad()
+                model.loss(features.clone().requires_grad_(), labels).backward()
+                optimizer.step()
+
+            return run
+
+        race(
+            f"a training step, C = {n}, K = {k}, d = {d}, batch {batch}",
+            {"linear, three times the classes": step(plain, labels * (k + 1)), "multi-centre": step(several, labels)},
+        )
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["steps"]:
+        return steps(sys.argv[2])
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    for part in (chunked, losses, multicenter):
+        if sys.argv[1:] in ([], [part.__name__]):
+            part()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""`protogen uniform`, by hand: python tests/benchmarks/bench_uniform.py [table7] [race] [sharpen] [exact].
+
+Every speed is a ratio to something timed in the same run.
+"""
+
+import math
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+
+from protogen import Run
+from protogen.measuring.geometry import random_rows
+from protogen.measuring.measure import measure
+from protogen.methods import method_of, resolve
+from protogen.run import Progress
+from protogen.spec import Value
+
+
+def make(method: str, d: int, n: int, seed: int = 0, **params: Value) -> tuple[torch.Tensor, float, int]:
+    """Descend from a random start: rows (n, d), seconds, steps."""
+    spec = resolve(method, d=d, n=n, seed=seed, start="random", **params)
+    began = time.perf_counter()
+    found = method_of(spec).solve(d, n, seed, Run())
+    return found.source.rows(0, n), time.perf_counter() - began, found.steps
+
+
+def table7() -> None:
+    """Assignment paper's Table 7: 100 vectors, its largest and smallest cosine 0.0, -0.01 and 0.01, -1.0."""
+    for d in (100, 50):
+        rows, seconds, steps = make("uniform", d, 100)
+        stats = measure_rows(rows)
+        print(
+            f"table 7, d {d}: largest cos {stats.max_cos.value:.7f}, smallest {stats.min_cos.value:.6f}, "
+            f"{steps} steps, {seconds:.2f} s"
+        )
+
+
+def measure_rows(rows: torch.Tensor):
+    from protogen.rows import InMemory
+
+    return measure(InMemory(rows))
+
+
+def eq5(rows: torch.Tensor, t: float = 2.0) -> float:
+    """Eq. 5 in float64, its i = j terms included."""
+    rows = torch.nn.functional.normalize(rows.double(), dim=1)
+    return math.log(torch.exp(2 * t * (rows @ rows.T - 1)).sum().item() / len(rows))
+
+
+class Enough(Exception):
+    """The loss to be reached is reached."""
+
+
+def race() -> None:
+    """Our time to the Eq. 5 that the paper's SGD has after 1,000 steps, from the same start."""
+    for d, n in ((50, 100), (64, 200), (128, 1000)):
+        rows, theirs_s, _ = make("uniform", d, n, update="paper")
+        theirs = eq5(rows)
+        spec = resolve("uniform", d=d, n=n, start="random")
+        # Eq. 5 = log(1 + 2 S / n) and the descent reports log S.
+        log_s = math.log(math.expm1(theirs) * n / 2)
+        reached: list[float] = []
+
+        def report(at: Progress, log_s: float = log_s, reached: list[float] = reached) -> None:
+            if at.best <= log_s and not reached:
+                reached.append(at.seconds)
+
+        began = time.perf_counter()
+        found = method_of(spec).solve(d, n, spec.seed, Run(report=report))
+        seconds = time.perf_counter() - began
+        ours = eq5(found.source.rows(0, n))
+        when = (
+            f"reached after {reached[0]:.3f} s, {theirs_s / reached[0]:.0f} times sooner" if reached else "NOT reached"
+        )
+        print(
+            f"({d}, {n}) paper's SGD, 1000 steps: {theirs:.8f} in {theirs_s:.2f} s; {when}; "
+            f"ours ends at {ours:.8f} in {seconds:.2f} s, {found.steps} steps"
+        )
+
+
+def sharpen() -> None:
+    """The largest cosine between points."""
+    for d, n in ((32, 100), (50, 200)):
+        rows, seconds, steps = make("uniform", d, n, sharpen=True)
+        print(
+            f"({d}, {n}) --sharpen: largest cos {measure_rows(rows).max_cos.value:.5f}, {steps} steps, {seconds:.1f} s"
+        )
+    spec = resolve("uniform", d=512, n=1000, sharpen=True)
+    began = time.perf_counter()
+    stats = measure(method_of(spec).solve(512, 1000, 0, Run()).source)
+    print(
+        f"(512, 1000) --sharpen: largest cos {stats.max_cos.value} by {spec.options['start']}, "
+        f"{time.perf_counter() - began:.1f} s"
+    )
+
+
+def exact() -> None:
+    """Known optima from random starts, 10 seeds each."""
+    began = time.perf_counter()
+    worst = 0.0
+    for method, d, n, best, params in (
+        ("uniform", 3, 12, 5**-0.5, {}),
+        ("uniform", 4, 10, 1 / 6, {"restarts": 8}),
+        ("uniform", 5, 16, 1 / 5, {}),
+        ("uniform", 6, 27, 1 / 4, {}),
+        ("ebv", 3, 6, 5**-0.5, {}),
+        ("ebv", 7, 28, 1 / 3, {"restarts": 8}),
+    ):
+        errors = []
+        for seed in range(10):
+            stats = measure_rows(make(method, d, n, seed, **params)[0])
+            errors.append((stats.max_cos if method == "uniform" else stats.coherence).value - best)
+        worst = max(worst, *errors)
+        options = " ".join(f"--{name} {value}" for name, value in params.items())
+        print(f"{method} ({d}, {n}) {options}: largest error over 10 seeds {max(errors):.1e}")
+    print(f"all in {time.perf_counter() - began:.2f} s, largest error {worst:.1e}")
+
+
+PARTS: dict[str, Callable[[], None]] = {"table7": table7, "race": race, "sharpen": sharpen, "exact": exact}
+
+if __name__ == "__main__":
+    random_rows(1, 2, 2, 0)
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    for part in sys.argv[1:] or PARTS:
+        PARTS[part]()
