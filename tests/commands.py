@@ -1,4 +1,4 @@
-"""The command line in tests: what a command did, what is asked of it, and how its files are damaged."""
+"""The command line in tests: what a command did, and what is asked of it."""
 
 import json
 from collections.abc import Callable
@@ -48,10 +48,3 @@ def one_error(ran: Ran, code: int, *says: object) -> None:
     assert len(ran.err) <= len("error: \n") + MOST, ran
     for word in says:
         assert str(word) in ran.err, ran
-
-
-def flip(path: Path, offset: int = -1) -> None:
-    """Flip one bit of the byte at `offset`; the last byte of an artifact is one of its rows."""
-    data = bytearray(path.read_bytes())
-    data[offset] ^= 1
-    path.write_bytes(data)

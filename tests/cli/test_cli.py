@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 import torch
-from commands import Command, Ran, flip, make, one_error
+from artifacts import flip
+from commands import Command, Ran, make, one_error
 from safetensors.torch import save_file
 
 import protogen

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from draws import double_rows
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from protogen.descent import evaluate as evaluation
 from protogen.descent import loop
@@ -20,11 +20,6 @@ from protogen.descent.steppers import LBFGS, GradientDescent, Stepper
 from protogen.descent.thresholds import PaperThreshold, SquaredThreshold, Threshold
 from protogen.run import Progress, Run
 from protogen.solution import Status
-
-
-def unit_rows(n: int, d: int, seed: int = 0) -> Tensor:
-    """Random unit rows (n, d) in float64."""
-    return normalize(torch.randn(n, d, generator=torch.Generator().manual_seed(seed)).double(), dim=1)
 
 
 def squared_loss(rows: Tensor, threshold: float) -> Tensor:
@@ -67,18 +62,18 @@ def cell24() -> Tensor:
 
 # Rows by name, and a threshold.
 INPUTS: dict[str, tuple[Tensor, float]] = {
-    "random": (unit_rows(40, 6), 0.3),
-    "prime sizes": (unit_rows(37, 11, 1), 0.4),
-    "two rows": (unit_rows(2, 3, 2), 0.0),
-    "threshold 0": (unit_rows(23, 5, 3), 0.0),
+    "random": (double_rows(40, 6), 0.3),
+    "prime sizes": (double_rows(37, 11, seed=1), 0.4),
+    "two rows": (double_rows(2, 3, seed=2), 0.0),
+    "threshold 0": (double_rows(23, 5, seed=3), 0.0),
     "nothing over the threshold": (torch.eye(7).double(), 0.5),
     "ties at the threshold": (cell24(), 0.5),
     "ties over the threshold": (cell24(), 0.25),
-    "duplicates": (unit_rows(5, 4, 4).repeat(3, 1), 0.2),
-    "antipodes": (torch.cat((unit_rows(6, 5, 5), -unit_rows(6, 5, 5))), 0.2),
-    "one direction": (unit_rows(1, 3, 6).repeat(9, 1), 0.9),
-    "long rows, few over the threshold": (unit_rows(61, 131, 7), 0.22),
-    "long rows, many over the threshold": (unit_rows(61, 131, 7), 0.02),
+    "duplicates": (double_rows(5, 4, seed=4).repeat(3, 1), 0.2),
+    "antipodes": (torch.cat((double_rows(6, 5, seed=5), -double_rows(6, 5, seed=5))), 0.2),
+    "one direction": (double_rows(1, 3, seed=6).repeat(9, 1), 0.9),
+    "long rows, few over the threshold": (double_rows(61, 131, seed=7), 0.22),
+    "long rows, many over the threshold": (double_rows(61, 131, seed=7), 0.02),
 }
 
 
@@ -109,7 +104,7 @@ def test_ties_at_the_threshold_weigh_nothing() -> None:
 
 @both_losses
 def test_several_sets_at_once_are_each_its_own(case: Case) -> None:
-    sets = torch.stack([unit_rows(19, 5, seed) for seed in range(3)])
+    sets = torch.stack([double_rows(19, 5, seed=seed) for seed in range(3)])
     objective = case.objective()
     objective.threshold = 0.3
     for edge in (1, 6, 19):
@@ -142,7 +137,7 @@ def conversions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_sparse_and_dense_products_agree(
     case: Case, edge: int, conversions: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = unit_rows(61, 131, 7)
+    rows = double_rows(61, 131, seed=7)
     objective = case.objective()
     objective.threshold = 0.1
     blocks = -(-61 // edge)
@@ -165,7 +160,7 @@ def test_sparse_products_are_for_long_rows_with_few_weights(conversions: list[in
         conversions.clear()
         objective = SquaredThreshold()
         objective.threshold = threshold
-        evaluate(objective, unit_rows(61, d, 7), 61)
+        evaluate(objective, double_rows(61, d, seed=7), 61)
         assert bool(conversions) == sparse
 
 
@@ -180,7 +175,7 @@ def test_an_objective_that_adapts_is_evaluated_again() -> None:
 
     objective, expected = Doubtful(), SquaredThreshold()
     expected.threshold = 0.2
-    rows = unit_rows(9, 3)
+    rows = double_rows(9, 3)
     assert Sliced(objective, Run(tile=4))(rows).loss == evaluate(expected, rows, 4).loss
     assert objective.asked == 2
 
@@ -449,7 +444,7 @@ def lbfgs() -> LBFGS:
 def test_lbfgs_finds_tight_frames(n: int, d: int, sets: int) -> None:
     # At threshold 0 the loss is a quarter of (frame potential - n), which has no minima but the tight frames
     # (Benedetto and Fickus 2003), where it is (n^2 / d - n) / 4.
-    rows = torch.stack([unit_rows(n, d, seed) for seed in range(sets)]) if sets > 1 else unit_rows(n, d)
+    rows = torch.stack([double_rows(n, d, seed=seed) for seed in range(sets)]) if sets > 1 else double_rows(n, d)
     losses = lower(rows, lbfgs, 80)
     least = sets * (n**2 / d - n) / 4
     assert losses[0] > 1.05 * least
@@ -461,7 +456,7 @@ def test_lbfgs_finds_tight_frames(n: int, d: int, sets: int) -> None:
 def test_lbfgs_steps_are_unit_rows_and_end_at_an_optimum() -> None:
     objective = SquaredThreshold()
     stepper = LBFGS(4, first=0.5)
-    rows: Tensor | None = unit_rows(4, 6)
+    rows: Tensor | None = double_rows(4, 6)
     for _ in range(200):
         assert rows is not None
         assert (rows.norm(dim=1) - 1).abs().max() < 1e-14
@@ -477,7 +472,7 @@ def test_lbfgs_steps_are_unit_rows_and_end_at_an_optimum() -> None:
 
 
 def test_lbfgs_goes_back_from_a_step_that_leads_up() -> None:
-    rows = unit_rows(12, 5)
+    rows = double_rows(12, 5)
     objective = SquaredThreshold()
     at = evaluate(objective, rows, 12)
     stepper = LBFGS(4, first=0.5)
@@ -495,7 +490,7 @@ def test_lbfgs_goes_back_from_a_step_that_leads_up() -> None:
 
 def test_plain_steps_are_as_printed() -> None:
     # Algorithm 1, steps 4 and 13: W - rate * gradient, then each row normalised.
-    rows = unit_rows(7, 3)
+    rows = double_rows(7, 3)
     at = evaluate(PaperThreshold(), rows, 7)
     expected = rows - 0.3 * at.gradient
     assert torch.allclose(
@@ -505,8 +500,8 @@ def test_plain_steps_are_as_printed() -> None:
 
 @pytest.mark.parametrize("tile", [1, 7, 29, 30, 31])
 def test_the_tile_changes_rounding_alone(tile: int) -> None:
-    one = lower(unit_rows(30, 4), lbfgs, 15, threshold=0.3)
-    other = lower(unit_rows(30, 4), lbfgs, 15, threshold=0.3, tile=tile)
+    one = lower(double_rows(30, 4), lbfgs, 15, threshold=0.3)
+    other = lower(double_rows(30, 4), lbfgs, 15, threshold=0.3, tile=tile)
     assert other == pytest.approx(one, rel=1e-8)
     assert len(one) == 15
 
@@ -520,6 +515,6 @@ def test_small_sets_are_worked_on_in_float64(monkeypatch: pytest.MonkeyPatch) ->
 
     for small in (24, 23):
         monkeypatch.setattr(loop, "SMALL", small)
-        found = descend(unit_rows(8, 3), evaluator, Plan(), lbfgs, 1, Run())
+        found = descend(double_rows(8, 3), evaluator, Plan(), lbfgs, 1, Run())
         assert found.rows.dtype == torch.float32
     assert seen == [torch.float64, torch.float32]

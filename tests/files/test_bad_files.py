@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 import torch
+from artifacts import MADE, file_of, record
 from commands import Command, Ran, one_error
+from draws import unit_rows
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
-from test_prototypes import MADE, file_of, record, unit_rows
 
 import protogen
 from protogen.errors import MOST, BadRequest, DiskError, IntegrityError, NotFound, ProtogenError, SchemaError

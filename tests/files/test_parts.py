@@ -10,8 +10,8 @@ from typing import Any, BinaryIO
 
 import pytest
 import torch
-from test_nn import published
-from test_prototypes import file_of, flip, record, unit_rows
+from artifacts import file_of, flip_row, published, record
+from draws import unit_rows
 
 import protogen
 from protogen.errors import BadRequest, IntegrityError, ProtogenError
@@ -43,7 +43,7 @@ def damaged(tmp_path: Path) -> Path:
     """Three blocks of 1,000 rows, a bit flipped in block 1, which begins in row 524 and ends in row 1048."""
     path = tmp_path / "damaged.safetensors"
     write(path, record(ROWS[:1500]))
-    flip(path, BLOCK + 1000)
+    flip_row(path, BLOCK + 1000)
     return path
 
 

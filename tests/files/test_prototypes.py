@@ -11,62 +11,18 @@ from typing import Any
 
 import pytest
 import torch
+from artifacts import MADE, file_of, flip_row, record
+from draws import unit_rows
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from protogen.errors import BadRequest, DiskError, IntegrityError
 from protogen.files import writing
-from protogen.files.digests import BLOCK, BlockHasher
-from protogen.files.header import encode, layout, read_header
-from protogen.files.prototypes import Prototypes, Provenance
+from protogen.files.digests import BLOCK
+from protogen.files.prototypes import Provenance
 from protogen.files.reading import read
 from protogen.files.writing import write
 from protogen.measuring.measure import measure
 from protogen.rows import InMemory
-from protogen.solution import Status
-from protogen.spec import Spec
-
-MADE = Provenance(
-    protogen="0.1.0",
-    torch="2.13.0",
-    python="3.11.7",
-    device="cpu",
-    threads=2,
-    steps=17,
-    seconds=1.25,
-    created="2000-01-01T00:00:00Z",
-    status=Status.CONVERGED.value,
-    reproducible="statistical",
-)
-
-
-def unit_rows(*shape: int) -> Tensor:
-    return normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(0)), dim=-1)
-
-
-def record(rows: Tensor, **more: Any) -> Prototypes:
-    spec = Spec.of("ebv", 1, d=rows.shape[-1], n=rows.shape[0], seed=0, params={"alpha": 0.1})
-    return Prototypes(spec, InMemory(rows), None, MADE, **more)
-
-
-def file_of(path: Path, rows: Tensor, **changes: Any) -> Path:
-    """Write a file whose header and digests are sound, whatever the values in it."""
-    data = bytes(rows.contiguous().view(torch.uint8).flatten().tolist())
-    hasher = BlockHasher()
-    hasher.update(memoryview(data))
-    content = {"spec": record(rows).spec.to_dict(), "facts": {}, "stats": None, "provenance": MADE.to_dict(), **changes}
-    content["blocks"] = hasher.digests()
-    path.write_bytes(encode(layout({"prototypes": ("F32", rows.shape)}), content) + data)
-    return path
-
-
-def flip(path: Path, position: int) -> None:
-    """Flip a bit of the byte at this position of the data section."""
-    with path.open("r+b") as file:
-        file.seek(read_header(path).data_start + position)
-        byte = file.read(1)[0]
-        file.seek(-1, os.SEEK_CUR)
-        file.write(bytes([byte ^ 4]))
 
 
 def refused(path: Path, kind: type[Exception] = IntegrityError) -> str:
@@ -155,7 +111,7 @@ def test_the_mode_follows_the_umask(tmp_path: Path) -> None:
 def test_a_flipped_bit_in_the_data_is_found(tmp_path: Path, position: int, block: int) -> None:
     path = tmp_path / "a"
     write(path, record(unit_rows(700, 1000), tensors={"zeros": torch.zeros(3)}))
-    flip(path, position)
+    flip_row(path, position)
     assert f"block {block} " in refused(path)
     assert read(path, check=False).n == 700
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from draws import unit_rows
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -35,10 +36,6 @@ RANDOM = [  # n, d, tile
     (301, 24, 299),
     (307, 29, 101),
 ]
-
-
-def unit_rows(n: int, d: int, seed: int) -> Tensor:
-    return normalize(torch.randn(n, d, generator=torch.Generator().manual_seed(seed)), dim=1)
 
 
 def stats_of(rows: Tensor, tile: int | None = None) -> AngleStats:

@@ -7,25 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from draws import double_rows, draw
 from torch import Tensor, multiprocessing, nn
-from torch.nn.functional import normalize
 
 from protogen.errors import BadRequest
 from protogen.nn import AssignmentHead, FrozenPrototypes, assign, regression_loss, update_means
 
 
-def draw(*shape: int, seed: int = 1) -> Tensor:
-    """Draw numbers in float64."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def unit_rows(n: int, d: int, seed: int = 3) -> Tensor:
-    """Draw unit rows (n, d) in float64."""
-    return normalize(draw(n, d, seed=seed), dim=1)
-
-
 def frozen(n: int, d: int) -> FrozenPrototypes:
-    return FrozenPrototypes(unit_rows(n, d).float())
+    return FrozenPrototypes(double_rows(n, d).float())
 
 
 def unit(v: Tensor) -> Tensor:
@@ -42,7 +32,7 @@ def equation_6(features: Tensor, prototypes: Tensor, places: Tensor) -> Tensor:
 
 
 def test_regression_loss_is_equation_6() -> None:
-    prototypes, places = unit_rows(5, 3), torch.tensor([0, 4, 4, 2, 3, 1])
+    prototypes, places = double_rows(5, 3), torch.tensor([0, 4, 4, 2, 3, 1])
     # On its prototype, opposite to it, and elsewhere.
     features = torch.cat([7 * prototypes[:1], -prototypes[4:], draw(4, 3)])
     results = []
@@ -56,7 +46,7 @@ def test_regression_loss_is_equation_6() -> None:
 
 
 def test_gradient_is_along_the_prototype_and_not_as_equation_7_is_printed() -> None:
-    w, z = unit_rows(1, 4), unit_rows(1, 4, seed=5).requires_grad_()
+    w, z = double_rows(1, 4), double_rows(1, 4, seed=5).requires_grad_()
     regression_loss(z, w, torch.tensor([0])).backward()
     # -(1 - z.w) w on the sphere: less its part along z, which the normalisation takes away.
     free = -(1 - z.detach() @ w[0]) * w
@@ -65,7 +55,7 @@ def test_gradient_is_along_the_prototype_and_not_as_equation_7_is_printed() -> N
 
 
 def test_regression_loss_has_torchs_reductions_and_any_leading_shape() -> None:
-    features, prototypes, places = draw(2, 4, 3), unit_rows(5, 3), torch.arange(8).view(2, 4) % 5
+    features, prototypes, places = draw(2, 4, 3), double_rows(5, 3), torch.arange(8).view(2, 4) % 5
     each = regression_loss(features, prototypes, places, reduction="none")
     assert each.shape == (2, 4)
     torch.testing.assert_close(regression_loss(features, prototypes, places), each.mean())
@@ -165,7 +155,7 @@ def equation_8(means: Tensor, prototypes: Tensor, places) -> float:
 @pytest.mark.parametrize(("c", "n"), [(1, 1), (5, 5), (4, 6)])
 @pytest.mark.parametrize("seed", range(3))
 def test_assign_is_the_minimum_of_equations_8_and_9(c: int, n: int, seed: int) -> None:
-    prototypes, means = unit_rows(n, 3), unit_rows(c, 3, seed=10 + seed)
+    prototypes, means = double_rows(n, 3), double_rows(c, 3, seed=10 + seed)
     every = list(itertools.permutations(range(n), c))
     best = min(every, key=lambda places: equation_8(means, prototypes, places))
     assert best == max(every, key=lambda places: cosines_of(means, prototypes, places))
@@ -176,7 +166,7 @@ def test_assign_is_the_minimum_of_equations_8_and_9(c: int, n: int, seed: int) -
 
 @pytest.mark.parametrize("candidates", [None, 1, 2])
 def test_classes_not_seen_keep_their_prototype_and_no_other_gets_it(candidates: int | None) -> None:
-    prototypes, means = unit_rows(7, 3), unit_rows(5, 3, seed=4)
+    prototypes, means = double_rows(7, 3), double_rows(5, 3, seed=4)
     current, seen = torch.tensor([6, 2, 0, 1, 5]), torch.tensor([True, False, True, True, False])
     found = assign(means.float(), FrozenPrototypes(prototypes.float()), current, seen=seen, candidates=candidates)
     allowed = []
@@ -196,7 +186,7 @@ def test_nothing_seen_changes_nothing() -> None:
 
 @pytest.mark.parametrize("candidates", [1, 3, 20, 39])
 def test_a_partial_assignment_is_one_to_one_and_never_worse(candidates: int) -> None:
-    prototypes, means = frozen(40, 6), unit_rows(30, 6, seed=4).float()
+    prototypes, means = frozen(40, 6), double_rows(30, 6, seed=4).float()
     current = torch.randperm(40, generator=torch.Generator().manual_seed(0))[:30]
     found = assign(means, prototypes, current, candidates=candidates)
     assert len(found.unique()) == 30
@@ -214,14 +204,14 @@ def test_a_partial_assignment_is_one_to_one_and_never_worse(candidates: int) -> 
 
 
 def test_as_many_candidates_as_prototypes_are_all_pairs() -> None:
-    prototypes, means, current = frozen(8, 3), unit_rows(8, 3, seed=4).float(), torch.arange(8)
+    prototypes, means, current = frozen(8, 3), double_rows(8, 3, seed=4).float(), torch.arange(8)
     whole = assign(means, prototypes, current)
     assert torch.equal(assign(means, prototypes, current, candidates=8), whole)
     assert torch.equal(assign(means, prototypes, current, candidates=100), whole)
 
 
 def test_autocast_does_not_reach_the_solver() -> None:
-    prototypes, means, current = frozen(60, 6), unit_rows(60, 6, seed=4).float(), torch.arange(60)
+    prototypes, means, current = frozen(60, 6), double_rows(60, 6, seed=4).float(), torch.arange(60)
     for candidates in (None, 20):
         expected = assign(means, prototypes, current, candidates=candidates)
         with torch.autocast("cpu", torch.bfloat16):
@@ -257,7 +247,7 @@ def algorithm_1(theta: Tensor, prototypes: Tensor, batches, epochs: int, rate: f
 
 
 def test_training_is_algorithm_1() -> None:
-    prototypes, theta = unit_rows(5, 3), draw(3, 6)
+    prototypes, theta = double_rows(5, 3), draw(3, 6)
     batches = [(draw(8, 6, seed=20 + i), (torch.arange(8) * 3 + i) % 5) for i in range(4)]
     expected, places = algorithm_1(theta, prototypes.float().double(), batches, epochs=4, rate=0.5)
     model = nn.Linear(6, 3, bias=False).double()

@@ -5,7 +5,8 @@ import math
 
 import pytest
 import torch
-from torch import Tensor, nn
+from draws import draw, unit_rows
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from protogen.errors import BadRequest
@@ -17,16 +18,6 @@ from protogen.nn import (
     chunked,
     chunked_cross_entropy,
 )
-
-
-def unit_rows(n: int, d: int) -> Tensor:
-    """Draw unit rows (n, d) float32."""
-    return nn.functional.normalize(torch.randn(n, d, generator=torch.Generator().manual_seed(0)), dim=1)
-
-
-def draw(*shape: int) -> Tensor:
-    """Draw features in float64."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
 def plain(features: Tensor, prototypes: Tensor, labels: Tensor, temperature: float = 1.0, **settings) -> Tensor:

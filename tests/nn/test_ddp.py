@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from test_nn import published, unit_rows
+from artifacts import published
+from draws import unit_rows
 from torch import Tensor, distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 

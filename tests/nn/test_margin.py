@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from draws import double_rows, draw
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
@@ -16,18 +17,8 @@ from protogen.nn import CosineHead, EBVLoss, FrozenPrototypes, MarginHead, ebv_l
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 
 
-def unit_rows(n: int, d: int) -> Tensor:
-    """Draw unit rows (n, d) in float64."""
-    return normalize(draw(n, d, seed=3), dim=1)
-
-
-def draw(*shape: int, seed: int = 1) -> Tensor:
-    """Draw features in float64."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
 def frozen(n: int, d: int) -> FrozenPrototypes:
-    return FrozenPrototypes(unit_rows(n, d).float())
+    return FrozenPrototypes(double_rows(n, d).float())
 
 
 def artifact(method: str, d: int, n: int, **run) -> protogen.Prototypes:
@@ -82,7 +73,7 @@ def assert_same(ours, reference, features: Tensor, tolerance: float = 1e-6) -> N
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("tau", [0.07, 0.5])
 def test_ebv_loss_is_equation_7(smoothing: float, soft: bool, tau: float) -> None:
-    prototypes, labels = unit_rows(5, 3), torch.tensor([0, 4, 4, 2, 1, 3, 0])
+    prototypes, labels = double_rows(5, 3), torch.tensor([0, 4, 4, 2, 1, 3, 0])
     # As mixup makes them: two classes a sample.
     targets = 0.3 * torch.eye(5)[labels] + 0.7 * torch.eye(5)[labels.flip(0)] if soft else torch.eye(5)[labels]
     # Features that are long, short, on a prototype and opposite to one.
@@ -96,7 +87,7 @@ def test_ebv_loss_is_equation_7(smoothing: float, soft: bool, tau: float) -> Non
 
 
 def test_ebv_loss_has_torchs_reductions_and_any_leading_shape() -> None:
-    features, prototypes, labels = draw(2, 4, 3), unit_rows(5, 3), torch.arange(8).view(2, 4) % 5
+    features, prototypes, labels = draw(2, 4, 3), double_rows(5, 3), torch.arange(8).view(2, 4) % 5
     each = ebv_loss(features, prototypes, labels, reduction="none")
     assert each.shape == (2, 4)
     torch.testing.assert_close(ebv_loss(features, prototypes, labels), each.mean())
@@ -154,11 +145,11 @@ def test_ebv_settings_out_of_range_are_refused(settings: dict, message: str) -> 
     with pytest.raises(BadRequest, match=message):
         EBVLoss(frozen(5, 3), **settings)
     with pytest.raises(BadRequest, match=message):
-        ebv_loss(draw(2, 3), unit_rows(5, 3), torch.zeros(2).long(), **settings)
+        ebv_loss(draw(2, 3), double_rows(5, 3), torch.zeros(2).long(), **settings)
 
 
 def test_ebv_soft_targets_have_the_shape_of_the_logits_and_are_probabilities() -> None:
-    features, prototypes = draw(2, 3), unit_rows(5, 3)
+    features, prototypes = draw(2, 3), double_rows(5, 3)
     with pytest.raises(BadRequest, match=r"soft targets have shape \(2, 4\); allowed is that of the logits, \(2, 5\)"):
         ebv_loss(features, prototypes, torch.ones(2, 4) / 4)
     for wrong in (torch.ones(2, 5), torch.tensor([[1.5, -0.5, 0, 0, 0]] * 2), torch.full((2, 5), math.nan)):
@@ -173,7 +164,7 @@ def test_ebv_soft_targets_have_the_shape_of_the_logits_and_are_probabilities() -
 @pytest.mark.parametrize("margin", [0.0, 0.5, math.pi / 2, 1.7, 2.5, math.pi])
 @pytest.mark.parametrize("kappa", [30.0, 2.0])
 def test_margin_loss_is_equation_9(margin: float, kappa: float) -> None:
-    prototypes, features, labels = unit_rows(5, 3), 4 * draw(12, 3), torch.arange(12) % 5
+    prototypes, features, labels = double_rows(5, 3), 4 * draw(12, 3), torch.arange(12) % 5
     assert_same(
         lambda x: cross_entropy(margin_logits(x, prototypes, labels, margin, kappa), labels),
         lambda x: equation_9(x, prototypes, labels, margin, kappa),
@@ -203,7 +194,7 @@ def test_margin_loss_is_equation_9_beside_its_edges(margin: float, at: str, step
 def test_gradients_on_and_opposite_to_the_prototype_are_finite(
     dtype: torch.dtype, margin: float, length: float
 ) -> None:
-    prototypes = FrozenPrototypes(torch.cat([torch.eye(3), unit_rows(1, 3).float()]))
+    prototypes = FrozenPrototypes(torch.cat([torch.eye(3), double_rows(1, 3).float()]))
     labels = torch.tensor([0, 1, 3, 0, 1, 3])
     own = prototypes.prototypes[labels] * torch.tensor([1, 1, 1, -1, -1, -1])[:, None]
     features = (length * own).to(dtype).requires_grad_()
@@ -234,7 +225,7 @@ def test_psi_is_continuous_and_falls_from_zero_to_pi(margin: float) -> None:
 def test_gradient_of_a_zero_feature_is_zero() -> None:
     features = torch.zeros(2, 3, requires_grad=True)
     labels = torch.tensor([0, 1])
-    cross_entropy(margin_logits(features, unit_rows(5, 3).float(), labels, 2.0), labels).backward()
+    cross_entropy(margin_logits(features, double_rows(5, 3).float(), labels, 2.0), labels).backward()
     assert torch.equal(features.grad, torch.zeros(2, 3))
 
 
@@ -271,14 +262,14 @@ def test_autocast_leaves_the_labels_logits_in_float32(dtype: torch.dtype) -> Non
 
 
 def test_margin_gradient_reaches_the_features_alone() -> None:
-    prototypes, features = unit_rows(5, 3).requires_grad_(), draw(4, 3).requires_grad_()
+    prototypes, features = double_rows(5, 3).requires_grad_(), draw(4, 3).requires_grad_()
     margin_logits(features, prototypes, torch.arange(4), 0.5).logsumexp(-1).sum().backward()
     assert prototypes.grad is None
     assert features.grad.abs().max() > 0
 
 
 def test_margin_gradient_against_finite_differences() -> None:
-    prototypes, labels, features = unit_rows(5, 3), torch.arange(4), draw(4, 3).requires_grad_()
+    prototypes, labels, features = double_rows(5, 3), torch.arange(4), draw(4, 3).requires_grad_()
     for margin in (0.5, 2.5):
         assert torch.autograd.gradcheck(lambda z, m=margin: margin_logits(z, prototypes, labels, m, 2.0), features)
 

@@ -5,16 +5,12 @@ import math
 
 import pytest
 import torch
+from draws import draw
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from protogen.errors import BadRequest
 from protogen.nn import MultiCenterClassifier, multicenter_cross_entropy, multicenter_logits, variance_loss
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    """Draw numbers in float64."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def written_out(x: Tensor, w: Tensor, log_variance: Tensor, noise: Tensor, labels: list[int]) -> Tensor:

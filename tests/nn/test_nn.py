@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from artifacts import published
+from draws import draw, unit_rows
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn, get_ema_multi_avg_fn
@@ -17,30 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from protogen.errors import BadRequest
 from protogen.files.header import read_header
-from protogen.files.prototypes import Prototypes, Provenance
 from protogen.files.reading import read
 from protogen.nn import CosineHead, Fingerprint, FrozenPrototypes, cosine_logits
-from protogen.rows import InMemory
-from protogen.spec import Spec
-from protogen.store.store import Store
-
-
-def unit_rows(n: int, d: int, seed: int = 0) -> Tensor:
-    """Draw unit rows (n, d) float32."""
-    rows = torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
-    return nn.functional.normalize(rows, dim=1)
-
-
-def draw(*shape: int) -> Tensor:
-    """Draw features in float64."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-
-
-def published(folder: Path, seed: int = 0) -> Path:
-    """Write unit rows (5, 3) to a file of a store."""
-    made = Provenance("0", "0", "0", "cpu", 1, 0, 0.0, "2000-01-01T00:00:00Z", "built by formula", "exact")
-    spec = Spec.of("ebv", 1, d=3, n=5, seed=seed, params={})
-    return Store(folder).publish(Prototypes(spec, InMemory(unit_rows(5, 3, seed)), stats=None, provenance=made))
 
 
 def probabilities(features: Tensor, prototypes: Tensor, tau: float) -> Tensor:

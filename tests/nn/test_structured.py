@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from draws import draw
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -37,11 +38,6 @@ FORMS = {
     "labels(form=kerdock(k=2),count=9,cut=0)": LabelledBases,
     "labels(form=kerdock(k=2),count=5,cut=1)": LabelledBases,
 }
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    """Draw numbers in float64."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 @pytest.mark.parametrize("label", FORMS)

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Command, Ran, flip, make, one_error
+from artifacts import flip
+from commands import Command, Ran, make, one_error
 
 from protogen.files.header import check_file, read_header
 from protogen.files.reading import read

@@ -20,11 +20,12 @@ from urllib.parse import unquote
 
 import pytest
 import torch
-from commands import Command, Ran, flip, one_error
+from artifacts import MADE, flip, names
+from commands import Command, Ran, one_error
 
 from protogen.errors import BadRequest, DiskError, IntegrityError, NotFound, ProtogenError, RemoteError
 from protogen.files.header import read_header
-from protogen.files.prototypes import Prototypes, Provenance
+from protogen.files.prototypes import Prototypes
 from protogen.files.reading import read
 from protogen.rows import InMemory
 from protogen.sharing import remotes as remotes_
@@ -34,7 +35,6 @@ from protogen.sharing.transport import upload
 from protogen.spec import Spec
 from protogen.store.store import Store
 
-MADE = Provenance("0", "2", "3", "cpu", 1, 0, 0.0, "2000-01-01T00:00:00Z", "step limit", "statistical")
 FORK = multiprocessing.get_context("fork")
 
 
@@ -43,11 +43,6 @@ def artifact(root: Path, n: int = 2, d: int = 2, seed: int = 0, alpha: float = 0
     rows = torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
     spec = Spec.of("ebv", 1, d=d, n=n, seed=0, params={"alpha": alpha})
     return Store(root).publish(Prototypes(spec, InMemory(rows / rows.norm(dim=1, keepdim=True)), None, MADE))
-
-
-def names(folder: Path) -> list[str]:
-    """All that lies in a folder and below, but for directories."""
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir())
 
 
 class Handler(BaseHTTPRequestHandler):

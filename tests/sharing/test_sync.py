@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from artifacts import flip
 
 from protogen import generating as pipeline
 from protogen.errors import BadRequest, DiskError, IntegrityError, NotFound, RemoteError, Unmet
@@ -63,13 +64,6 @@ def test_a_spec_that_no_method_writes_is_one_error(here: Store, there: Store, pa
     assert sorted(each.how for each in found) == ["failed", "generated"]
     (failed,) = [each.error for each in found if each.error]
     assert isinstance(failed, BadRequest)
-
-
-def flip(path: Path) -> bytes:
-    """Change the last byte, which is one of the rows; give the file as it is then."""
-    raw = path.read_bytes()
-    path.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
-    return path.read_bytes()
 
 
 def test_what_is_there_is_checked_and_left(here: Store, monkeypatch: pytest.MonkeyPatch) -> None:

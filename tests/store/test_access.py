@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_prototypes import file_of
+from artifacts import file_of
 
 from protogen import ensure, load, resolve
 from protogen.errors import BadRequest, IntegrityError

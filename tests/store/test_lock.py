@@ -18,10 +18,11 @@ from typing import Any
 
 import pytest
 import torch
+from artifacts import MADE
 
 from protogen.errors import IntegrityError
 from protogen.files.header import read_header
-from protogen.files.prototypes import Prototypes, Provenance
+from protogen.files.prototypes import Prototypes
 from protogen.methods import resolve
 from protogen.rows import InMemory
 from protogen.run import Run
@@ -32,7 +33,6 @@ from protogen.store.access import ensure, ensure_path
 from protogen.store.store import Store
 from protogen.store.turns import alone, is_held
 
-MADE = Provenance("0", "2", "3", "cpu", 1, 0, 0.0, "2000-01-01T00:00:00Z", "step limit", "statistical")
 SPEC = Spec.of("ebv", 1, d=2, n=2, seed=0, params={"alpha": 0.1})
 FORK = multiprocessing.get_context("fork")
 forks = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 warns of the test's own way

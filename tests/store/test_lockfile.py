@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from artifacts import MADE
 
 from protogen import load
 from protogen.errors import BadRequest, DiskError, IntegrityError, NotFound, ProtogenError, SchemaError
 from protogen.files.header import read_header
-from protogen.files.prototypes import Prototypes, Provenance
+from protogen.files.prototypes import Prototypes
 from protogen.files.writing import write
 from protogen.methods import METHODS
 from protogen.rows import InMemory
@@ -24,7 +25,6 @@ from protogen.store.turns import is_held
 
 SPEC = Spec.of("ebv", 1, d=2, n=2, seed=0, params={"alpha": 0.1})
 PIN = Pin("backbone", SPEC, 3, "ab" * 32, "statistical", 0.25)
-PROVENANCE = Provenance("0", "2", "3", "cpu", 1, 0, 0.0, "2000-01-01T00:00:00Z", "step limit", "statistical")
 TEXT = f"""\
 {{
   "artifacts": {{
@@ -83,7 +83,7 @@ def test_is_changed_by_one_at_a_time_by_whatever_link(path: Path) -> None:
 
 def test_a_copy_without_a_version_in_its_name_is_not_pinned(path: Path) -> None:
     copy = path.parent / "my.safetensors"
-    write(copy, Prototypes(SPEC, InMemory(torch.eye(2)), None, PROVENANCE))
+    write(copy, Prototypes(SPEC, InMemory(torch.eye(2)), None, MADE))
     with pytest.raises(BadRequest, match=f"no version in its name; lock it where a store has it, as v<k>-{SPEC.key}"):
         Pin.of("it", copy, read_header(copy))
 
@@ -108,7 +108,7 @@ def test_is_replaced_all_at_once_and_a_link_to_it_stays(path: Path, monkeypatch:
 def test_a_run_that_was_ended_early_cannot_be_pinned(tmp_path: Path) -> None:
     made = tmp_path / "made.safetensors"
     spec = replace(SPEC, params=(("alpha", 0.1), ("ended", "interrupted at step 3")))
-    write(made, Prototypes(spec, InMemory(torch.eye(2)), None, PROVENANCE))
+    write(made, Prototypes(spec, InMemory(torch.eye(2)), None, MADE))
     with pytest.raises(BadRequest, match="is of a run that was interrupted at step 3; make the whole of it"):
         Pin.of("backbone", made, read_header(made))
 
@@ -248,7 +248,7 @@ class TestLoad:
 
     def publish(self, store: Store, turn: float) -> Path:
         rows = torch.tensor([[1, 0], [torch.tensor(turn).cos(), torch.tensor(turn).sin()]])
-        return store.publish(Prototypes(SPEC, InMemory(rows), None, PROVENANCE), force=True)
+        return store.publish(Prototypes(SPEC, InMemory(rows), None, MADE), force=True)
 
     def test_takes_the_locked_content_whatever_its_version(self, store: Store, path: Path) -> None:
         first, second = self.publish(store, 0.5), self.publish(store, 0.6)

@@ -15,13 +15,14 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from artifacts import MADE, names
 
 from protogen.errors import BadRequest, DiskError, IntegrityError, NotFound
 from protogen.files import disk
 from protogen.files.disk import kept
 from protogen.files.header import read_header
 from protogen.files.names import artifact_path
-from protogen.files.prototypes import Prototypes, Provenance
+from protogen.files.prototypes import Prototypes
 from protogen.files.reading import read
 from protogen.measuring.measure import measure
 from protogen.rows import InMemory
@@ -32,7 +33,6 @@ from protogen.store.access import ensure
 from protogen.store.loading import load
 from protogen.store.store import Store, store_root
 
-MADE = Provenance("0", "2", "3", "cpu", 1, 0, 0.0, "2000-01-01T00:00:00Z", "step limit", "statistical")
 FORK = multiprocessing.get_context("fork")
 
 
@@ -51,11 +51,6 @@ def many(n: int) -> Prototypes:
     rows = torch.zeros(n, 2)
     rows[:, os.getpid() % 2] = 1
     return Prototypes(spec(n=n), InMemory(rows), None, MADE)
-
-
-def names(folder: Path) -> list[str]:
-    """All that lies in a folder and below, but for directories."""
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir())
 
 
 def damage(path: Path) -> None:

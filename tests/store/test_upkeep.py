@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from artifacts import MADE
 
 from protogen.cli.files import verify
 from protogen.errors import DiskError
 from protogen.files import disk
 from protogen.files.disk import host, is_stale, temporary, temporary_name
-from protogen.files.prototypes import Prototypes, Provenance
+from protogen.files.prototypes import Prototypes
 from protogen.rows import InMemory
 from protogen.spec import Spec
 from protogen.store import prune as upkeep
@@ -26,7 +27,6 @@ from protogen.store.store import Store
 from protogen.store.turns import alone
 
 DAY = 86_400.0
-MADE = Provenance("0", "2", "3", "cpu", 1, 0, 0.0, "2000-01-01T00:00:00Z", "step limit", "statistical")
 
 
 @pytest.fixture
