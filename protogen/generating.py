@@ -3,20 +3,21 @@
 import dataclasses
 import math
 import platform
-import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
 from .descent.checkpoint import Checkpoint
 from .errors import BadRequest
+from .files.header import read_header
 from .files.prototypes import Prototypes
 from .files.provenance import Provenance
 from .files.reading import read
-from .methods import method_of
+from .methods import Task, method_of
 from .rows import HELD, InMemory, has_classes
 from .run import EXACT_PAIRS, Run
 from .solution import ENDED_EARLY, Solution, Status
@@ -31,13 +32,15 @@ TILE_NUMBER_BYTES = 32  # of each cosine of a tile: itself, copies, its bin and 
 def generate(spec: Spec, run: Run | None = None) -> Prototypes:
     """Make and measure the set that a Spec asks for, in memory.
 
-    Rows that a formula gives stay a formula where they would fill more than HELD bytes, and are not
-    measured where the run asks for the certificate alone. A run that was ended by time or by hand
-    comes back under a Spec that says so; where the run names a folder the same call goes on there, as
-    after a kill, with the time limit anew. An interruption
-    of the statistics keeps a set that no formula gives, unmeasured. Where a class has several rows,
-    the statistics are of pairs of different classes, and those within one are a fact. Raises
-    BadRequest where the device is unknown, the memory too small, or an artifact that the Spec names
+    - Rows that a formula gives stay a formula where they would fill more than HELD bytes. They are not
+      measured where the run asks for the certificate alone.
+    - A run that was ended by time or by hand comes back under a Spec that says so. Where the run names a
+      folder, the same call goes on there, as after a kill, with the time limit anew.
+    - An interruption of the statistics keeps a set that no formula gives, unmeasured.
+    - Where a class has several rows, the statistics are of pairs of different classes. Those of pairs
+      within a class are a fact.
+
+    Raises BadRequest where the device is unknown, the memory too small, or an artifact that the Spec names
     is not among the run's files.
     """
     from .measuring.geometry import pick_device
@@ -47,21 +50,46 @@ def generate(spec: Spec, run: Run | None = None) -> Prototypes:
     device = pick_device(run.device)
     needed = method.peak_bytes(spec.d, spec.n) + tile_bytes(spec.n, device, run.tile)
     check_memory(f"d={spec.d}, n={spec.n}", needed, device)
-    began = time.monotonic()
-    given = {str(made.digest): made.tensors.get("centers", made.tensor) for made in map(read, run.files)}
-    checkpoint = Checkpoint(run.folder, spec, device, run.say or (lambda line: None)) if run.folder else None
-    how = dataclasses.replace(run, inputs={**run.inputs, **given}, checkpoint=checkpoint)
-    solution = method.solve(spec.d, spec.n, spec.seed, how)
-    return record(spec, solution, run, began - (checkpoint.seconds if checkpoint else 0.0))
+    began = run.clock()
+    checkpoint = None
+    inputs = inputs_of(spec, run.files)
+    if run.folder is not None:
+        checkpoint = Checkpoint(run.folder, spec, device, run.say or (lambda line: None), run.clock)
+    solution = method.solve(Task.of(spec, run, inputs, checkpoint))
+    before = checkpoint.seconds if checkpoint else 0.0
+    return record(spec, solution, run, before + run.clock() - began)
 
 
-def record(spec: Spec, solution: Solution, run: Run, began: float) -> Prototypes:
-    """Measure the solution of a Spec, as `generate` says; `began` is when the work did, on the monotonic clock."""
+def inputs_of(spec: Spec, files: Iterable[Path]) -> "dict[str, torch.Tensor]":
+    """Read the tensor of each artifact that a Spec names, by the parameter that names the artifact.
+
+    The files are searched for the digest in the Spec. Raises BadRequest where none of them has it, and what
+    reading a file raises.
+    """
+    found = {}
+    paths = {read_header(path).digest: path for path in files}
+    for name, tensors in method_of(spec).uses.items():
+        digest = spec.options.get(name)
+        if digest is None:
+            continue
+        if digest not in paths:
+            raise BadRequest(
+                f"{name} is the artifact with digest {digest}, which was not given; "
+                f"name its file with --{name}, or in Python with Run(files=(path,))"
+            )
+        artifact = read(paths[str(digest)])
+        held = {**artifact.tensors, "prototypes": artifact.tensor}
+        found[name] = next(held[tensor] for tensor in tensors if tensor in held)
+    return found
+
+
+def record(spec: Spec, solution: Solution, run: Run, worked: float) -> Prototypes:
+    """Measure the solution of a Spec, as `generate` says; `worked` is how many seconds the solution took."""
     import torch
 
     from .measuring.measure import measure
 
-    source, status, facts = solution.source, solution.status, dict(solution.facts)
+    began, source, status, facts = run.clock(), solution.source, solution.status, dict(solution.facts)
     if 4 * math.prod(source.shape) <= HELD:
         source = InMemory.of(source)
     few = spec.n * (spec.n - 1) // 2 <= EXACT_PAIRS
@@ -82,7 +110,7 @@ def record(spec: Spec, solution: Solution, run: Run, began: float) -> Prototypes
         device=run.device,
         threads=torch.get_num_threads(),
         steps=solution.steps,
-        seconds=time.monotonic() - began,
+        seconds=worked + run.clock() - began,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         status=status.value,
         reproducible=solution.reproducible,

@@ -1,22 +1,19 @@
 """How to compute, which never changes what is asked for."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    import torch
-
-    from .descent.checkpoint import Checkpoint
-
+from typing import Literal
 
 Stats = Literal["auto", "exact", "certificate"]
+
+EXACT_PAIRS = 2 * 10**10  # so many pairs are measured where the run leaves the choice
 
 
 @dataclass(frozen=True)
 class Progress:
-    """One report from a running descent: the figure that it lowers, by name, now and at its best."""
+    """Report one step of a descent: the figure that it lowers, by name, now and at its best."""
 
     step: int
     steps: int
@@ -29,16 +26,20 @@ class Progress:
 
 @dataclass(frozen=True)
 class Run:
-    """How to compute, which never changes what is asked for.
+    """Say how to compute.
 
-    `tile` is the edge of a Gram tile in rows (None: chosen for the device). `time_limit` is in
-    seconds of this call, whatever calls before it took, and ends a descent, not the statistics. `report`
-    is called after every step of a descent, `measuring` with the share of the statistics that is done,
-    `say` with a line where there is something to tell. `files` are the artifacts that a Spec names by
-    digest; whoever calls `solve` reads them into `inputs`. `folder` is where a descent keeps what lets it
-    go on after a kill, by the `checkpoint` that `generate` makes of it; without one it keeps nothing.
-    `stats` says whether all pairs are measured: `exact`; `certificate`: not where a formula guarantees a
-    cosine; `auto`: up to EXACT_PAIRS pairs.
+    - `device`: cpu, cuda or cuda:<index>.
+    - `tile`: the edge of a Gram tile in rows; None: chosen for the device.
+    - `time_limit`: the seconds that the descents of this call may take, whatever calls before took. The
+      statistics are not limited.
+    - `report`: called after every step of a descent.
+    - `measuring`: called with the share of the statistics that is done.
+    - `stats`: whether all pairs are measured. `exact`: they are. `certificate`: only where no formula
+      guarantees a cosine. `auto`: as `exact` up to EXACT_PAIRS pairs, as `certificate` above.
+    - `files`: artifacts that serve where a Spec names one by its digest.
+    - `folder`: where a descent keeps its state, so that the same call goes on after a kill; None: nowhere.
+    - `say`: called with a line where there is something to tell.
+    - `clock`: the seconds that have passed since some moment in the past.
     """
 
     device: str = "cpu"
@@ -49,9 +50,5 @@ class Run:
     stats: Stats = "auto"
     files: tuple[Path, ...] = ()
     folder: Path | None = None
-    checkpoint: "Checkpoint | None" = None
     say: Callable[[str], None] | None = None
-    inputs: Mapping[str, "torch.Tensor"] = field(default_factory=dict)
-
-
-EXACT_PAIRS = 2 * 10**10
+    clock: Callable[[], float] = time.monotonic

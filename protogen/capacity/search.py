@@ -1,7 +1,6 @@
 """The search for more lines of a given coherence: probes, each a descent from the best set so far, then pruned."""
 
 import math
-import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -59,7 +58,7 @@ class Search:
     ) -> None:
         self._spec, self._best, self._reach, self._run, self._place, self._say = spec, known, reach, run, place, say
         self._alpha, self._steps = float(str(spec.options["alpha"])), int(str(spec.options["steps"]))
-        self._until = math.inf if run.time_limit is None else time.monotonic() + run.time_limit
+        self._until = math.inf if run.time_limit is None else run.clock() + run.time_limit
         self._journal = Journal(place.root / ".runs" / spec.key, spec)
         self._taken = 0  # steps, of the probe that is under way
         self.probes: tuple[Probe, ...] = ()
@@ -103,7 +102,7 @@ class Search:
         if path is None:
             steps, seconds = sum(p.steps for p in self.probes), sum(p.seconds for p in self.probes)
             solution = Solution(self._best, Status.REACHED, "statistical", steps)
-            made = record(self._found, solution, self._run, time.monotonic() - seconds)
+            made = record(self._found, solution, self._run, seconds)
             if made.spec != self._found:  # the statistics were interrupted; the set stays in the journal
                 raise KeyboardInterrupt if made.provenance.status == Status.INTERRUPTED else MemoryError
             path = self._place.publish(made)
@@ -149,7 +148,7 @@ class Search:
         from protogen.generating import check_memory, tile_bytes
         from protogen.measuring.geometry import pick_device
 
-        began, d, least = time.monotonic(), self._spec.d, self.n + 1
+        began, d, least = self._run.clock(), self._spec.d, self.n + 1
         device = pick_device(self._run.device)
         check_memory(f"d={d}, n={n}", descent_bytes(n * d) + tile_bytes(n, device, self._run.tile), device)
         coherence, kept, self._taken = math.inf, 0, 0
@@ -160,7 +159,7 @@ class Search:
                 coherence, kept, self._best = found.best, len(left), InMemory(left)
                 break
         outcome = Outcome.REACHED if kept == n else Outcome.PRUNED if kept else Outcome.MISSED
-        self.probes += (Probe(n, outcome, coherence, kept, self._taken, time.monotonic() - began),)
+        self.probes += (Probe(n, outcome, coherence, kept, self._taken, self._run.clock() - began),)
 
     def _descents(self, n: int) -> "Iterator[Descent]":
         """From the best set and new vectors, which move alone at first; then from random rows, small sets several."""
@@ -180,7 +179,7 @@ class Search:
         from protogen.descent.loop import descend
         from protogen.descent.steppers import LBFGS
 
-        left = self._until - time.monotonic()
+        left = self._until - self._run.clock()
         run = replace(self._run, time_limit=None if left == math.inf else max(0.0, left))
         threshold = SquaredThreshold()
         goal = _Within(threshold, self._alpha, n)

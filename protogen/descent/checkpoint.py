@@ -61,14 +61,21 @@ class Checkpoint:
     twice the room. `say` is told in one line what became of a file, or of the disk; nothing is raised.
     """
 
-    def __init__(self, folder: Path, spec: Spec, device: "torch.device", say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        spec: Spec,
+        device: "torch.device",
+        say: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         from torch import __version__ as torch
 
         self._last, self._before = folder / "state.safetensors", folder / "before.safetensors"
         versions = {"schema": SCHEMA, "protogen": version("protogen-codes"), "torch": str(torch)}
         self._about = canonical_json({"spec": spec.to_dict(), **versions})
-        self._say, self._refused = say, False
-        self._speed, self._wrote = float(SPEED), time.monotonic()
+        self._say, self._clock, self._refused = say, clock, False
+        self._speed, self._wrote = float(SPEED), self._clock()
         self._due = self._wrote + EVERY_S
         self._descent = -1
         self.seconds = 0.0
@@ -94,16 +101,16 @@ class Checkpoint:
     def note(self, state: State) -> None:
         """Hold the state of the descent under way, and write it if it is time to."""
         self._states[self._descent : self._descent + 1] = [state]
-        if time.monotonic() < self._due:
+        if self._clock() < self._due:
             return
         size = _flat(self._states)[2]
         self._due = self._wrote + max(EVERY_S, size / self._speed / SHARE)
-        if time.monotonic() >= self._due:
+        if self._clock() >= self._due:
             self.write()
 
     def write(self) -> None:
         """Write what was noted last; a disk that refuses is said once, and tried again the next time."""
-        began, folder = time.monotonic(), self._last.parent
+        began, folder = self._clock(), self._last.parent
         text, tensors, size = _flat(self._states)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -120,7 +127,7 @@ class Checkpoint:
                 reason = getattr(error, "strerror", None) or repr(error)
                 self._say(f"{self._last}: {reason}; the run goes on, but its state is not kept")
             self._refused = True
-        self._wrote = time.monotonic()
+        self._wrote = self._clock()
         self._speed = size / max(self._wrote - began, 1e-3)
         self._due = self._wrote + EVERY_S
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,7 +12,7 @@ from torch import Tensor
 from protogen.run import Progress, Run
 from protogen.solution import Status
 
-from .checkpoint import State, Stateful
+from .checkpoint import Checkpoint, State, Stateful
 from .evaluate import Evaluation, Evaluator
 from .steppers import Stepper
 
@@ -137,20 +136,27 @@ class _Course:
 
 
 def descend(
-    rows: Tensor, evaluator: Evaluator, goal: Goal, make_stepper: Callable[[], Stepper], steps: int, run: Run
+    rows: Tensor,
+    evaluator: Evaluator,
+    goal: Goal,
+    make_stepper: Callable[[], Stepper],
+    steps: int,
+    run: Run,
+    checkpoint: Checkpoint | None = None,
 ) -> Descent:
     """Lower what is evaluated from unit rows until the goal, a stall or a limit; keep the best.
 
     Rows (n, d), or (k, n, d): k sets that descend at once, of which the best goes on alone when they
-    stand still. It comes back on the CPU. Small sets are worked on in float64. A KeyboardInterrupt, or
-    memory that runs out on the way, ends it like a limit. Where the run has a checkpoint it goes on from
-    there, and whatever ends it early leaves a state that it can go on from.
+    stand still. The best comes back on the CPU. Small sets are worked on in float64.
+
+    A KeyboardInterrupt, or memory that runs out on the way, ends the descent as a limit does. With a
+    checkpoint the descent goes on from the state there, and whatever ends it early leaves its state there.
     """
     rows = rows.to(run.device, torch.float64 if rows.shape[-2] * rows.shape[-1] <= SMALL else torch.float32)
-    course, checkpoint = _Course(rows, evaluator, goal, make_stepper), run.checkpoint
+    course = _Course(rows, evaluator, goal, make_stepper)
     if checkpoint:
         checkpoint.begin(course)
-    began, before = time.monotonic(), course.seconds
+    began, before = run.clock(), course.seconds
     early: Status | None = None
     try:
         while course.status is None and early is None:
@@ -159,7 +165,7 @@ def descend(
             at = evaluator(course.rows)
             course.step += 1
             lowest = course.see(goal.figure(at))
-            elapsed = time.monotonic() - began
+            elapsed = run.clock() - began
             course.seconds = before + elapsed
             if run.report:
                 run.report(Progress(course.step, steps, goal.name, lowest, course.best, goal.target, course.seconds))

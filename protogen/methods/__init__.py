@@ -11,9 +11,10 @@ from .ebv import EBV
 from .method import Method
 from .polytope import Cube, Orthoplex, Simplex
 from .subcenters import Subcenters
+from .task import Task
 from .uniform import Uniform
 
-__all__ = ["METHODS", "Method", "method_of", "resolve"]
+__all__ = ["METHODS", "Method", "Task", "method_of", "resolve"]
 
 METHODS: dict[str, type[Method]] = {
     method.name: method for method in (EBV, Uniform, Simplex, Orthoplex, Cube, Subcenters)

@@ -4,7 +4,6 @@ Shen, Sun and Wei 2023, Equiangular Basis Vectors: Section 3.3, Eq. 4 and Algori
 """
 
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,11 +18,11 @@ from protogen.descent.thresholds import TOLERANCE, AsLowAsItCan, FixedAlpha, Pap
 from protogen.errors import BadRequest
 from protogen.files.header import read_header
 from protogen.rows import InMemory
-from protogen.run import Run
 from protogen.solution import ENDED_EARLY, Solution, Status
 from protogen.spec import Spec, Value
 
 from .method import RESTARTS, Method, descent_bytes, formula_bytes, history, option
+from .task import Task
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,6 +48,7 @@ class EBV(Method):
     name: ClassVar[str] = "ebv"
     figure: ClassVar[str] = "coherence"
     version: ClassVar[int] = 1
+    uses: ClassVar[Mapping[str, tuple[str, ...]]] = {"extends": ("prototypes",)}
 
     alpha: float | None = option(None, "Stop at this coherence, 0 < alpha < 1; left out: as low as it can.")
     start: str = option("auto", f"auto (the lowest), random (the paper), {catalog.CLOSED_FORM} or {IMPROVED}.")
@@ -146,11 +146,12 @@ class EBV(Method):
             return IMPROVED
         return catalog.CLOSED_FORM if form.cosine <= descent_promise(d, n) else "random"
 
-    def solve(self, d: int, n: int, seed: int, run: Run) -> Solution:
+    def solve(self, task: Task) -> Solution:
         """Build the closed form that the Spec names, or descend from it, from seeded random rows, or both.
 
         The best of all is the solution; none that is worse than the closed form.
         """
+        d, n, run = task.d, task.n, task.run
         word, _, form = self.start.partition(":")
         if word == catalog.CLOSED_FORM:
             return catalog.build(form, n, d)
@@ -159,16 +160,16 @@ class EBV(Method):
                 f"start is {word!r}, d={d}, n={n}; make it with `protogen capacity --d {d} --alpha {self.alpha}`"
             )
         if self.extends is not None:
-            return self._extended(d, n, seed, run)
+            return self._extended(task)
         best, guaranteed, facts = None, math.inf, {}
         if form:
             best = catalog.build(form, n, d)
             guaranteed = float(best.facts["guaranteed_coherence"])
             facts = {"outdone": form, "guaranteed_coherence": guaranteed}
-        began, steps, lowest = time.monotonic(), 0, guaranteed - TOLERANCE
-        for rows, promise in self._departures(best, guaranteed, d, n, seed):
-            left = run.time_limit and max(0.0, run.time_limit - (time.monotonic() - began))
-            found = self._descend(rows, promise, replace(run, time_limit=left))
+        began, steps, lowest = run.clock(), 0, guaranteed - TOLERANCE
+        for rows, promise in self._departures(best, guaranteed, d, n, task.seed):
+            left = run.time_limit and max(0.0, run.time_limit - (run.clock() - began))
+            found = self._descend(rows, promise, replace(task, run=replace(run, time_limit=left)))
             steps += found.steps
             status = found.status
             if found.best < lowest:
@@ -181,20 +182,15 @@ class EBV(Method):
             best, status=status if status in ENDED_EARLY else best.status, reproducible="statistical", steps=steps
         )
 
-    def _extended(self, d: int, n: int, seed: int, run: Run) -> Solution:
-        """The vectors that are among the run's inputs, bit for bit, then new ones that a descent moves."""
+    def _extended(self, task: Task) -> Solution:
+        """The vectors of the artifact, bit for bit, then new ones that a descent moves."""
         import torch
 
         from protogen.measuring.geometry import random_rows
 
-        first = run.inputs.get(self.extends or "")
-        if first is None:
-            raise BadRequest(
-                f"the first vectors are those of the artifact with digest {self.extends}, which was not given; "
-                "name its file with --extends, or in Python with Run(files=(path,))"
-            )
-        rows = random_rows(self.restarts, n - len(first), d, seed)
-        found = self._descend(rows, descent_promise(d, n), run, first)
+        first = task.inputs["extends"]
+        rows = random_rows(self.restarts, task.n - len(first), task.d, task.seed)
+        found = self._descend(rows, descent_promise(task.d, task.n), task, first)
         whole = InMemory(torch.cat((first, found.rows)))
         return Solution(whole, found.status, "statistical", steps=found.steps, facts={"extended_n": len(first)})
 
@@ -210,7 +206,7 @@ class EBV(Method):
         if promise < HOPE * guaranteed:
             yield random_rows(self.restarts, n, d, seed), promise
 
-    def _descend(self, rows: "Tensor", promise: float, run: Run, fixed: "Tensor | None" = None) -> "Descent":
+    def _descend(self, rows: "Tensor", promise: float, task: Task, fixed: "Tensor | None" = None) -> "Descent":
         from protogen.descent.evaluate import Sliced
         from protogen.descent.loop import descend
         from protogen.descent.steppers import LBFGS, GradientDescent
@@ -228,15 +224,13 @@ class EBV(Method):
         else:
             margin = 0.0 if self.update == "paper" else min(0.05, 0.1 * (1 - promise / self.alpha))
             goal = FixedAlpha(threshold, self.alpha, max(0.0, margin))
-        return descend(rows, Sliced(threshold, run, fixed), goal, make_stepper, self.steps, run)
+        evaluator = Sliced(threshold, task.run, fixed)
+        return descend(rows, evaluator, goal, make_stepper, self.steps, task.run, task.checkpoint)
 
     def peak_bytes(self, d: int, n: int) -> int:
         word, _, form = self.start.partition(":")
         held = catalog.from_label(form).held_bytes if form else 0
         return held + (formula_bytes(d, n) if word == catalog.CLOSED_FORM else descent_bytes(self.restarts * n * d))
-
-    def files(self) -> tuple[Path, ...]:
-        return () if self.extends is None else (Path(self.extends),)
 
     def target(self) -> float | None:
         return self.alpha

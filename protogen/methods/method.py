@@ -10,9 +10,10 @@ from protogen.bounds import LARGEST
 from protogen.checks import check_kind, check_whole
 from protogen.errors import BadRequest
 from protogen.rows import FILL, HELD
-from protogen.run import Run
 from protogen.solution import Solution
 from protogen.spec import Spec, Value
+
+from .task import Task
 
 MAX_SEED = 2**63 - 1
 
@@ -42,6 +43,8 @@ class Method(ABC):
     group: ClassVar[str | None] = None  # the word before its own on the command line
     figure: ClassVar[str] = "max_cos"  # the cosine that counts: of points the largest, of lines "coherence"
     takes: ClassVar[tuple[str, ...]] = ("seed", "time_limit", "strict")  # options that it shares with others
+    uses: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """The parameters that name an artifact, each with the tensors that serve: the first that the artifact has."""
 
     def resolve(self, d: int | None, n: int, seed: int = 0) -> Spec:
         """Check a request and resolve its defaults. Raises BadRequest on what cannot be met."""
@@ -76,7 +79,7 @@ class Method(ABC):
         return cls(**given)
 
     @abstractmethod
-    def solve(self, d: int, n: int, seed: int, run: Run) -> Solution:
+    def solve(self, task: Task) -> Solution:
         """Make the set of a resolved Spec."""
 
     @abstractmethod
@@ -89,7 +92,7 @@ class Method(ABC):
 
     def files(self) -> tuple[Path, ...]:
         """The artifacts that the options name by their paths, and the Spec by their digests."""
-        return ()
+        return tuple(Path(value) for name in self.uses if (value := getattr(self, name)) is not None)
 
     def target(self) -> float | None:
         """The coherence that was asked for, or None."""

@@ -13,11 +13,11 @@ from protogen.catalog import Padded, label
 from protogen.catalog.family import ClosedForm
 from protogen.catalog.points.cube import CubeVertices
 from protogen.catalog.points.simplices import Simplices
-from protogen.run import Run
 from protogen.solution import Solution, Status
 from protogen.spec import Spec
 
 from .method import Method, formula_bytes
+from .task import Task
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,9 @@ class Polytope(Method):
     def _resolve(self, d: int, n: int, seed: int) -> Spec:
         return Spec.of(self.name, self.version, d=d, n=n, seed=0, params={})
 
-    def solve(self, d: int, n: int, seed: int, run: Run) -> Solution:
+    def solve(self, task: Task) -> Solution:
         """Lay the vertices into R^d; the facts hold own d, phi in radians and degrees, and what is guaranteed."""
+        d, n = task.d, task.n
         form = self.vertices(d, n)
         phi = self.phi(form.own_d)
         facts = {

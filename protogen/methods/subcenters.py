@@ -6,18 +6,17 @@ Zhang and Gong, The Fixed Sub-Center: A Better Way to Capture Data Complexity: S
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from protogen.checks import check_between, check_flag, check_kind, check_whole
 from protogen.errors import BadRequest
 from protogen.files.header import read_header
 from protogen.rows import InMemory
-from protogen.run import Run
 from protogen.solution import Solution, Status
 from protogen.spec import Spec, Value
 
 from .method import Method, option
+from .task import Task
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +33,7 @@ class Subcenters(Method):
     name: ClassVar[str] = "subcenters"
     version: ClassVar[int] = 1
     takes: ClassVar[tuple[str, ...]] = ("seed",)
+    uses: ClassVar[Mapping[str, tuple[str, ...]]] = {"centers": ("centers", "prototypes")}
 
     per_class: int = option(4, "Sub-centres of each class.")
     variance: float = option(1e-3, "Variance of a sub-centre's coordinates around its centre's, above 0.")
@@ -63,30 +63,21 @@ class Subcenters(Method):
         }
         return Spec.of(self.name, self.version, d=d, n=n, seed=seed, params=params)
 
-    def files(self) -> tuple[Path, ...]:
-        return () if self.centers is None else (Path(self.centers),)
-
-    def solve(self, d: int, n: int, seed: int, run: Run) -> Solution:
+    def solve(self, task: Task) -> Solution:
         """Draw `centers` (n, d), unless they are given, then rows (n, s, d), from one seeded generator on the CPU.
 
         Statistical, since torch promises the same draws on another version or processor to nobody.
-        Raises BadRequest where the artifact of the centres is not among the run's inputs.
         """
         import torch
         from torch.nn.functional import normalize
 
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(task.seed)
         if self.centers is None:
-            centers = torch.empty(n, d)
+            centers = torch.empty(task.n, task.d)
             torch.nn.init.kaiming_uniform_(centers, generator=generator)
-        elif self.centers in run.inputs:
-            centers = run.inputs[self.centers]
         else:
-            raise BadRequest(
-                f"the centers are those of the artifact with digest {self.centers}, which was not given; "
-                "name its file with --centers, or in Python with Run(files=(path,))"
-            )
-        noise = torch.randn(n, self.per_class, d, generator=generator)
+            centers = task.inputs["centers"]
+        noise = torch.randn(task.n, self.per_class, task.d, generator=generator)
         rows = noise.mul_(math.sqrt(self.variance)).add_(centers[:, None])
         facts: dict[str, Any] = {"center_norms": _norms(centers), "subcenter_norms": _norms(rows)}
         if self.normalize:

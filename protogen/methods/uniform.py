@@ -16,11 +16,11 @@ from protogen.checks import check_between, check_flag, check_whole, check_word
 from protogen.descent.thresholds import TOLERANCE
 from protogen.errors import BadRequest
 from protogen.rows import InMemory
-from protogen.run import Run
 from protogen.solution import Solution
 from protogen.spec import Spec, Value
 
 from .method import RESTARTS, Method, descent_bytes, formula_bytes, history, option
+from .task import Task
 
 if TYPE_CHECKING:
     from protogen.descent.evaluate import Evaluator
@@ -99,32 +99,33 @@ class Uniform(Method):
                 other = "paper" if name != "sharpen" else "lbfgs"
                 raise BadRequest(f"{name} is {value!r} with --update {self.update}; it belongs to --update {other}")
 
-    def solve(self, d: int, n: int, seed: int, run: Run) -> Solution:
+    def solve(self, task: Task) -> Solution:
         """Build the closed form that the Spec names, or descend from seeded random rows."""
         _, _, form = self.start.partition(":")
         if form:
-            return catalog.build(form, n, d)
+            return catalog.build(form, task.n, task.d)
 
         from protogen.descent.evaluate import Sliced
         from protogen.descent.loop import descend
         from protogen.descent.steppers import LBFGS, GradientDescent
         from protogen.measuring.geometry import random_rows
 
-        rows = random_rows(self.restarts, n, d, seed)
+        n, run = task.n, task.run
+        rows = random_rows(self.restarts, n, task.d, task.seed)
         steps = self.steps or 0
         if self.update == "paper":
             printed = PaperPotential(self.t, n)
             evaluator: Evaluator = Sliced(printed, run)
             goal: LeastLoss | Sharper = LeastLoss(gain=-math.inf)
             if self.batch is not None and self.batch < n:
-                evaluator, goal = Subsets(printed, self.batch, seed, run), LastLoss()
+                evaluator, goal = Subsets(printed, self.batch, task.seed, run), LastLoss()
             make = partial(GradientDescent, PAPER_RATE if self.rate is None else self.rate)
-            found = descend(rows, evaluator, goal, make, steps, run)
+            found = descend(rows, evaluator, goal, make, steps, run, task.checkpoint)
         else:
             potential = Potential(self.t)
             make_lbfgs = partial(LBFGS, history(rows.numel()), first=0.5)
             goal = Sharper(potential) if self.sharpen else LeastLoss(gain=1e-6)
-            found = descend(rows, Sliced(potential, run), goal, make_lbfgs, steps, run)
+            found = descend(rows, Sliced(potential, run), goal, make_lbfgs, steps, run, task.checkpoint)
         return Solution(InMemory(found.rows), found.status, "statistical", steps=found.steps)
 
     def peak_bytes(self, d: int, n: int) -> int:

@@ -13,9 +13,8 @@ from algorithm1 import algorithm1
 from protogen.measuring.geometry import random_rows
 from protogen.measuring.measure import measure
 from protogen.measuring.tiles import gram_tile, tile_edge, upper_tiles
-from protogen.methods import method_of, resolve
+from protogen.methods import Task, method_of, resolve
 from protogen.rows import InMemory
-from protogen.run import Run
 
 RATES = (1e-4, 1e-3, 1e-2, 1e-1)
 RACE_S = 60.0
@@ -35,7 +34,7 @@ def reach(d: int, n: int, alpha: float) -> tuple[float, float, int, str]:
     """Descend from random rows to alpha: seconds, coherence in float64, steps, how it ended."""
     spec = resolve("ebv", d=d, n=n, alpha=alpha, start="random")
     began = time.perf_counter()
-    solution = method_of(spec).solve(d, n, spec.seed, Run())
+    solution = method_of(spec).solve(Task.of(spec))
     seconds = time.perf_counter() - began
     return seconds, measure(solution.source).coherence.value, solution.steps, solution.status.value
 

@@ -6,9 +6,8 @@ python tests/benchmarks/bench_table2.py [d ...]
 import sys
 import time
 
-from protogen import Run
 from protogen.measuring.measure import measure
-from protogen.methods import method_of, resolve
+from protogen.methods import Task, method_of, resolve
 
 # d: the paper's smallest angle and average deviation from 90 degrees.
 TABLE = {
@@ -29,7 +28,7 @@ if __name__ == "__main__":
         alpha = 1e-6 if d >= 1000 else None
         spec = resolve("ebv", d=d, n=1000, start="random", alpha=alpha)
         began = time.perf_counter()
-        found = method_of(spec).solve(d, 1000, spec.seed, Run())
+        found = method_of(spec).solve(Task.of(spec))
         seconds = time.perf_counter() - began
         stats = measure(found.source)
         print(

@@ -13,7 +13,7 @@ import torch
 from protogen import Run
 from protogen.measuring.geometry import random_rows
 from protogen.measuring.measure import measure
-from protogen.methods import method_of, resolve
+from protogen.methods import Task, method_of, resolve
 from protogen.run import Progress
 from protogen.spec import Value
 
@@ -22,7 +22,7 @@ def make(method: str, d: int, n: int, seed: int = 0, **params: Value) -> tuple[t
     """Descend from a random start: rows (n, d), seconds, steps."""
     spec = resolve(method, d=d, n=n, seed=seed, start="random", **params)
     began = time.perf_counter()
-    found = method_of(spec).solve(d, n, seed, Run())
+    found = method_of(spec).solve(Task.of(spec))
     return found.source.rows(0, n), time.perf_counter() - began, found.steps
 
 
@@ -68,7 +68,7 @@ def race() -> None:
                 reached.append(at.seconds)
 
         began = time.perf_counter()
-        found = method_of(spec).solve(d, n, spec.seed, Run(report=report))
+        found = method_of(spec).solve(Task.of(spec, Run(report=report)))
         seconds = time.perf_counter() - began
         ours = eq5(found.source.rows(0, n))
         when = (
@@ -89,7 +89,7 @@ def sharpen() -> None:
         )
     spec = resolve("uniform", d=512, n=1000, sharpen=True)
     began = time.perf_counter()
-    stats = measure(method_of(spec).solve(512, 1000, 0, Run()).source)
+    stats = measure(method_of(spec).solve(Task.of(spec)).source)
     print(
         f"(512, 1000) --sharpen: largest cos {stats.max_cos.value} by {spec.options['start']}, "
         f"{time.perf_counter() - began:.1f} s"

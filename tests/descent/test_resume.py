@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 import protogen
-from protogen.descent import checkpoint, loop
+from protogen.descent import checkpoint
 from protogen.descent.checkpoint import Checkpoint, State, Stateful
 from protogen.descent.steppers import LBFGS
 from protogen.descent.thresholds import AsLowAsItCan, SquaredThreshold
@@ -52,19 +52,17 @@ class Killed(Exception):
 
 @dataclass
 class Clock:
-    """The time that checkpoints go by."""
+    """The time that a run goes by."""
 
     now: float = 1e6
 
-    def monotonic(self) -> float:
+    def __call__(self) -> float:
         return self.now
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(checkpoint, "time", clock)
-    return clock
+def clock() -> Clock:
+    return Clock()
 
 
 @dataclass
@@ -73,6 +71,7 @@ class Runner:
 
     folder: Path
     clock: Clock
+    step_s: float = 0.0
     said: list[str] = field(default_factory=list)
     steps: list[int] = field(default_factory=list)
 
@@ -82,12 +81,14 @@ class Runner:
 
         def report(at: Progress) -> None:
             self.steps.append(at.step)
+            self.clock.now += self.step_s
             if kill and len(self.steps) >= kill - 2:
                 self.clock.now += 1000 * checkpoint.EVERY_S
             if len(self.steps) == kill:
                 raise how
 
-        return generate(spec, Run(folder=self.folder, report=report, say=self.said.append, **more))
+        run = Run(folder=self.folder, report=report, say=self.said.append, clock=self.clock, **more)
+        return generate(spec, run)
 
     def killed(self, spec: Spec, kill: int, **more: Any) -> None:
         with pytest.raises(Killed):
@@ -160,7 +161,6 @@ def test_a_process_that_is_killed(tmp_path: Path) -> None:
     words = ["ebv", "--d", "30", "--n", "120", "--start", "random", "--steps", "200", "--json"]
     how = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     code = """
-import sys
 from protogen import cli
 from protogen.descent import checkpoint
 from protogen.report import progress as display
@@ -274,12 +274,10 @@ def test_a_second_interruption_does_not_lose_the_best(runner: Runner, monkeypatc
     assert (ended.provenance.status, ended.provenance.steps) == (Status.INTERRUPTED, 7)
 
 
-def test_the_time_limit_is_that_of_the_call(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = iter(range(10000))  # a second at each look at the clock: at the start, then after each step
-    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: float(next(now))))
-    spec, ends, seconds = SPECS["lbfgs"], [], []
+def test_the_time_limit_is_that_of_the_call(runner: Runner) -> None:
+    spec, ends, seconds, runner.step_s = SPECS["lbfgs"], [], [], 1.0
     for _ in range(3):
-        made = runner(spec, time_limit=25.0)
+        made = runner(spec, time_limit=24.0)  # which is up as step 25 ends, before its second is counted
         ends.append((made.provenance.status, made.provenance.steps))
         seconds.append(made.provenance.seconds)
     assert ends == [("time limit", 25), ("time limit", 50), ("step limit", 60)]
@@ -287,13 +285,23 @@ def test_the_time_limit_is_that_of_the_call(runner: Runner, monkeypatch: pytest.
     assert same(made, generate(spec))
 
 
-def test_the_progress_goes_on(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = iter(range(10000))
-    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: float(next(now))))
+def test_the_progress_goes_on(runner: Runner, clock: Clock) -> None:
     reports: list[Progress] = []
-    runner.killed(SPECS["lbfgs"], 20)
-    generate(SPECS["lbfgs"], Run(folder=runner.folder, report=reports.append))
-    assert [(at.step, at.seconds) for at in reports] == [(step, float(step)) for step in range(20, 61)]
+
+    def report(at: Progress) -> None:
+        reports.append(at)
+        clock.now += 1000 * checkpoint.EVERY_S
+        if len(reports) == 20:
+            raise Killed
+
+    run = Run(folder=runner.folder, report=report, clock=clock)
+    with pytest.raises(Killed):
+        generate(SPECS["lbfgs"], run)
+    generate(SPECS["lbfgs"], run)
+    step_s = 1000 * checkpoint.EVERY_S
+    assert [(at.step, at.seconds) for at in reports[:20]] == [(step, (step - 1) * step_s) for step in range(1, 21)]
+    # The killed step is taken again: its time is that of a run of its own, after the 19 steps that were kept.
+    assert [(at.step, at.seconds) for at in reports[20:]] == [(step, (step - 2) * step_s) for step in range(20, 61)]
 
 
 # What is left of the state.
@@ -464,7 +472,7 @@ def state(numbers: int) -> State:
 
 
 def test_states_are_written_no_more_often_than_they_cost(tmp_path: Path, clock: Clock) -> None:
-    kept = Checkpoint(tmp_path / "run", SPECS["lbfgs"], torch.device("cpu"), pytest.fail)
+    kept = Checkpoint(tmp_path / "run", SPECS["lbfgs"], torch.device("cpu"), pytest.fail, clock)
     kept.begin(Taker())
     began, written = clock.now, []
     path = tmp_path / "run" / "state.safetensors"
@@ -481,7 +489,7 @@ def test_a_large_state_waits_until_it_costs_a_fiftieth(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint, "SPEED", 200_000)
-    kept = Checkpoint(tmp_path / "run", SPECS["lbfgs"], torch.device("cpu"), pytest.fail)
+    kept = Checkpoint(tmp_path / "run", SPECS["lbfgs"], torch.device("cpu"), pytest.fail, clock)
     kept.begin(Taker())
     began = clock.now
     for second in range(60):

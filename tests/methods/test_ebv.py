@@ -22,7 +22,7 @@ from protogen.descent.steppers import GradientDescent
 from protogen.descent.thresholds import FixedAlpha, PaperThreshold
 from protogen.errors import BadRequest
 from protogen.measuring.measure import measure
-from protogen.methods import ebv, method_of, resolve
+from protogen.methods import Task, ebv, method_of, resolve
 from protogen.methods.ebv import EBV, descent_promise
 from protogen.run import Progress, Run
 from protogen.solution import Solution, Status
@@ -30,7 +30,7 @@ from protogen.spec import Spec, Value
 
 
 def solve(spec: Spec, **run: Any) -> Solution:
-    return method_of(spec).solve(spec.d, spec.n, spec.seed, Run(**run))
+    return method_of(spec).solve(Task.of(spec, Run(**run)))
 
 
 def coherence(solution: Solution) -> float:
@@ -288,7 +288,7 @@ def test_what_a_descent_does_not_improve_stays_as_it_was_built() -> None:
 
 
 def test_a_closed_form_is_at_hand_when_time_runs_out() -> None:
-    found = EBV.of(resolve("ebv", d=47, n=500)).solve(47, 500, 0, Run(time_limit=1e-9))
+    found = EBV.of(resolve("ebv", d=47, n=500)).solve(Task(47, 500, run=Run(time_limit=1e-9)))
     assert found.status == Status.TIME_LIMIT
     assert coherence(found) <= choose(LINES, 47, 500).cosine + 1e-6
 

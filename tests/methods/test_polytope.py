@@ -14,9 +14,8 @@ from protogen.catalog.points import cube
 from protogen.catalog.points.cube import CubeVertices, best_code
 from protogen.errors import BadRequest
 from protogen.generating import generate
-from protogen.methods import METHODS, resolve
+from protogen.methods import METHODS, Task, resolve
 from protogen.methods.polytope import Cube, Orthoplex, Polytope, Simplex
-from protogen.run import Run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 KINDS = (Simplex, Orthoplex, Cube)
@@ -26,7 +25,7 @@ def vertices(kind: type[Polytope], n: int, d: int | None = None) -> Tensor:
     """All rows in float64."""
     d = kind.least_d(n) if d is None else d
     assert d is not None
-    return kind().solve(d, n, 0, Run()).source.rows(0, n).double()
+    return kind().solve(Task(d, n)).source.rows(0, n).double()
 
 
 def largest_cos(rows: Tensor) -> float:
@@ -53,7 +52,7 @@ def test_smallest_dimensions_are_those_of_eq_7(n: int, dimensions: tuple[int, ..
 @pytest.mark.parametrize(("kind", "phi_deg"), [(Simplex, 96.37937), (Orthoplex, 90.0), (Cube, 60.0)])
 def test_phi_is_that_of_eq_10_to_12(kind: type[Polytope], phi_deg: float) -> None:
     # n = 10: acos(-1/9), pi/2, and acos((4 - 2) / 4) of the cube of R^4.
-    facts = kind().solve(kind.least_d(10) or 0, 10, 0, Run()).facts
+    facts = kind().solve(Task(kind.least_d(10) or 0, 10)).facts
     assert facts["phi_deg"] == pytest.approx(phi_deg, abs=1e-5)
     assert facts["phi"] == math.radians(facts["phi_deg"])
 
@@ -103,7 +102,7 @@ def test_a_larger_d_pads_with_zeros(kind: type[Polytope], n: int) -> None:
     rows = vertices(kind, n, own + 3)
     assert torch.equal(rows[:, :own], vertices(kind, n))
     assert not rows[:, own:].any()
-    assert kind().solve(own + 3, n, 0, Run()).facts["own_d"] == own
+    assert kind().solve(Task(own + 3, n)).facts["own_d"] == own
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -113,7 +112,7 @@ def test_never_the_same_vector_twice(kind: type[Polytope]) -> None:
         for d in sorted({least, least + 1, least + 2, 2 * least + 1, max(least, 40), max(least, 64)}):
             rows = vertices(kind, n, d)
             assert (rows.norm(dim=1) - 1).abs().max() < 1e-6
-            guaranteed = kind().solve(d, n, 0, Run()).facts["guaranteed_max_cos"]
+            guaranteed = kind().solve(Task(d, n)).facts["guaranteed_max_cos"]
             # A code of which not all words are taken may be better than it is known to be.
             assert largest_cos(rows) <= guaranteed + 1e-6 < 1, (n, d)
             if kind is Cube:

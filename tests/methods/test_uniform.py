@@ -13,7 +13,7 @@ from protogen.errors import BadRequest
 from protogen.measuring.geometry import random_rows
 from protogen.measuring.measure import measure
 from protogen.measuring.stats import AngleStats
-from protogen.methods import method_of, resolve
+from protogen.methods import Task, method_of, resolve
 from protogen.rows import InMemory
 from protogen.run import Run
 from protogen.solution import Solution, Status
@@ -42,7 +42,7 @@ def autograd(rows: Tensor, t: float, chosen: Tensor | None = None) -> tuple[floa
 
 def solve(d: int, n: int, seed: int = 0, **params: Value) -> tuple[Solution, AngleStats]:
     spec = resolve("uniform", d=d, n=n, seed=seed, **params)
-    solution = method_of(spec).solve(d, n, spec.seed, Run())
+    solution = method_of(spec).solve(Task.of(spec))
     return solution, measure(solution.source)
 
 
@@ -102,7 +102,7 @@ def test_the_papers_update_is_its_gradient_step() -> None:
     for _ in range(steps - 1):
         rows = normalize(rows - 0.1 * autograd(rows, 2.0)[1], dim=1)
     spec = resolve("uniform", d=d, n=n, start="random", update="paper", steps=steps)
-    solution = method_of(spec).solve(d, n, 0, Run())
+    solution = method_of(spec).solve(Task.of(spec))
     assert solution.status == Status.STEP_LIMIT
     torch.testing.assert_close(solution.source.rows(0, n).double(), rows, atol=1e-6, rtol=0)
 
