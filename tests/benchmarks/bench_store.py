@@ -172,7 +172,7 @@ def readers() -> dict[str, Callable[[Path], object]]:
 
 
 def badfiles(folder: Path) -> None:
-    from test_bad_files import HUGE
+    from forged import HUGE
 
     from protogen import ensure, resolve
     from protogen.files.header import LONGEST, VALUES, read_header
@@ -225,13 +225,13 @@ def badfiles(folder: Path) -> None:
 
 
 def faults(folder: Path) -> None:
-    from test_faults import ANY, CALLS, ERRORS, TASKS, Disk, Place
+    from failing_disk import ANY, CALLS, ERRORS, TASKS, Disk, Place
 
     def sweep(place: Place, what: str, calls: Iterable[str], root: Path, lasting: bool) -> None:
         began, ends = time.process_time(), Counter[tuple[str, str, int]]()
         for call, code in product(calls, ERRORS):
             for k in range(1, place.counts[call] + 1):
-                ends[call, errno.errorcode[code], place.fail(Disk(root, call, k, code, lasting)).code] += 1
+                ends[call, errno.errorcode[code], place.fail(Disk(root, call, k, code, lasting)).returncode] += 1
         print(f"{what}: {sum(ends.values())} cases in {time.process_time() - began:.0f} s of CPU, all sound")
         for call in calls:
             for code in ERRORS:
