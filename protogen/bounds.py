@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from .errors import BadRequest
 
 LARGEST = 10**12  # of d and n; a limit on n that lies above it counts as none
+TOLERANCE = 1e-6  # reached is coherence <= alpha + TOLERANCE, refused alpha < bound - TOLERANCE
 SLACK = 1e-13  # up to which a cosine counts as known where a limit on n is asked for
 
 _WELCH = "Welch 1974, Lower bounds on the maximum cross correlation of signals"

@@ -13,11 +13,18 @@ def printable(text: str) -> str:
 
 
 class ProtogenError(Exception):
-    """Say in one line what was wrong, the value got, what is allowed and what to do."""
+    """Say in one line what was wrong, the value got, what is allowed, and what to do.
+
+    `problem` is the first of these, `remedy` what to do; the text of the error joins the two. A remedy that
+    depends on where the error is met is given as such, so that who knows better can give another. Most errors
+    have all in `problem`, and an empty `remedy`.
+    """
 
     exit_code = 2
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        self.problem, self.remedy = problem, remedy
+        message = f"{problem}; {remedy}" if remedy else problem
         if len(message) > MOST:  # the end says what to do
             message = f"{message[: MOST // 2]} ... {message[-MOST // 2 + 5 :]}"
         super().__init__(printable(message))

@@ -13,10 +13,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from protogen.bounds import LARGEST, Limit, max_lines
+from protogen.bounds import LARGEST, TOLERANCE, Limit, max_lines
 from protogen.catalog import CLOSED_FORM, LINES, Padded, choose, label
 from protogen.checks import check_between, check_whole
-from protogen.descent.thresholds import TOLERANCE
 from protogen.errors import BadRequest
 from protogen.methods import resolve
 from protogen.methods.ebv import CAPACITY, EBV

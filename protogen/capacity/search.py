@@ -8,7 +8,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from protogen.descent.thresholds import TOLERANCE, FixedAlpha, SquaredThreshold
+from protogen.bounds import TOLERANCE
+from protogen.descent.thresholds import FixedAlpha, SquaredThreshold
 from protogen.errors import IntegrityError
 from protogen.methods.ebv import descent_promise
 from protogen.methods.method import descent_bytes, history

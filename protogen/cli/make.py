@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from protogen import report
-from protogen.bounds import coherence_bound, max_cos_bound
+from protogen.bounds import TOLERANCE, coherence_bound, max_cos_bound
 from protogen.errors import Interrupted, Unmet, printable
 from protogen.files.header import read_header
 from protogen.methods import METHODS, Method
@@ -85,7 +85,7 @@ def _generate(
 def _missed(record: dict[str, Any], target: float) -> str | None:
     measured = record["stats"]["coherence"]["value"] if record["stats"] else None
     known = record["facts"].get("guaranteed_coherence") if measured is None else measured
-    if known is not None and known <= target + 1e-6:
+    if known is not None and known <= target + TOLERANCE:
         return None
     best = "is not measured" if known is None else f"is {known:.6f}"
     status = record["provenance"]["status"]

@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path, PurePath
 from typing import Annotated
 
 import typer
 
 from protogen.errors import BadRequest
+from protogen.files.header import Header
 from protogen.files.names import parse_path
 from protogen.sharing.remotes import Remote, fetch, find_header, remotes
 from protogen.sharing.remotes import push as upload
@@ -62,7 +62,11 @@ def _pull(name: str, remote: list[str] | None, store: Store) -> tuple[Path, str]
             set_aside(store, held)
             if held.exists():
                 return held, "there already"
-        return store.receive(header.spec, named.version, partial(fetch, path, header.digest, places=places)), "pulled"
+
+        def fill(target: Path) -> Header:
+            return fetch(path, header.digest, target, places).header
+
+        return store.receive(header.spec, named.version, fill), "pulled"
 
 
 def _tell(done: Iterable[tuple[Path, str]], json: bool) -> None:

@@ -5,6 +5,8 @@ Shen, Sun and Wei 2023, Equiangular Basis Vectors: Eq. 4 and Algorithm 1.
 
 from typing import TYPE_CHECKING
 
+from protogen.bounds import TOLERANCE
+
 from .checkpoint import Stateful
 
 if TYPE_CHECKING:
@@ -13,7 +15,6 @@ if TYPE_CHECKING:
     from .evaluate import Evaluation
 
 COHERENCE = "coherence"
-TOLERANCE = 1e-6  # the paper's o(alpha)
 STALL_SHARE = 1e-3  # a fall by less than this share is no improvement
 
 

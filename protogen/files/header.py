@@ -175,13 +175,18 @@ def check_file(path: str | os.PathLike[str]) -> Header:
     with open_artifact(path) as (file, header):
         while piece := file.read(BLOCK):
             hasher.update(memoryview(piece))
-    if hasher.digests() != header.meta["blocks"]:
-        raise _damaged(path, "the bytes of its tensors do not give the digests in the header")
+    check_blocks(path, header, hasher.digests())
     return header
 
 
+def check_blocks(path: str | Path, header: Header, blocks: Sequence[str]) -> None:
+    """Raise IntegrityError unless these digests, of the bytes that there are, are those in the header."""
+    if blocks != header.meta["blocks"]:
+        raise _damaged(path, "the bytes of its tensors do not give the digests in the header")
+
+
 def _damaged(path: str | Path, what: str) -> IntegrityError:
-    return IntegrityError(f"{path}: {what}; {REMEDY}")
+    return IntegrityError(f"{path}: {what}", REMEDY)
 
 
 def _parse(path: str | Path, raw: bytes, size: int) -> Header:
@@ -199,8 +204,8 @@ def _parse(path: str | Path, raw: bytes, size: int) -> Header:
         raise _damaged(path, f"the file is {how}: it has {size} bytes, its header promises {promised}")
     if text is None:
         raise IntegrityError(
-            f"{path}: a safetensors file, but not a protogen artifact: its metadata has no key `protogen`; "
-            "`protogen stats FILE` measures any safetensors file"
+            f"{path}: a safetensors file, but not a protogen artifact: its metadata has no key `protogen`",
+            "`protogen stats FILE` measures any safetensors file",
         )
     try:
         meta = _json(text)
@@ -208,7 +213,7 @@ def _parse(path: str | Path, raw: bytes, size: int) -> Header:
     except _MALFORMED as error:
         raise _damaged(path, "the metadata under `protogen` is no JSON object with a schema") from error
     if type(schema) is int and schema > SCHEMA:
-        raise SchemaError(f"{path}: schema {schema}, this protogen reads {SCHEMA}; upgrade protogen")
+        raise SchemaError(f"{path}: schema {schema}, this protogen reads {SCHEMA}", "upgrade protogen")
     header = Header(entries, meta, len(raw), data_bytes)
     _check(path, raw, header)
     return header

@@ -59,7 +59,7 @@ def read(
 
 
 def _damaged(path: Path, what: str) -> IntegrityError:
-    return IntegrityError(f"{path}: {what}; {REMEDY}")
+    return IntegrityError(f"{path}: {what}", REMEDY)
 
 
 def _wrong(path: Path, what: str) -> IntegrityError:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from protogen.bounds import TOLERANCE
 from protogen.measuring.stats import AngleStats
 
 # How far a figure may lie from the recorded one: another device adds up in another order.
@@ -44,6 +45,6 @@ def differences(recorded: AngleStats | None, measured: AngleStats, facts: Mappin
                 found.append(f"{name} recorded {was:.9g}, measured {now:.9g}")
     for fact, (words, figure) in _GUARANTEES.items():
         now = getattr(measured, figure).value
-        if fact in facts and now > facts[fact] + 1e-6:
+        if fact in facts and now > facts[fact] + TOLERANCE:
             found.append(f"{words} guaranteed {facts[fact]:.9f}, measured {now:.9f}")
     return found

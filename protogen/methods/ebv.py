@@ -12,9 +12,9 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from protogen import catalog
-from protogen.bounds import coherence_bound
+from protogen.bounds import TOLERANCE, coherence_bound
 from protogen.checks import check_between, check_kind, check_whole, check_word
-from protogen.descent.thresholds import TOLERANCE, AsLowAsItCan, FixedAlpha, PaperThreshold, SquaredThreshold, Threshold
+from protogen.descent.thresholds import AsLowAsItCan, FixedAlpha, PaperThreshold, SquaredThreshold, Threshold
 from protogen.errors import BadRequest
 from protogen.files.header import read_header
 from protogen.rows import InMemory

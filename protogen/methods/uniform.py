@@ -11,9 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from protogen import catalog
-from protogen.bounds import max_cos_bound
+from protogen.bounds import TOLERANCE, max_cos_bound
 from protogen.checks import check_between, check_flag, check_whole, check_word
-from protogen.descent.thresholds import TOLERANCE
 from protogen.errors import BadRequest
 from protogen.rows import InMemory
 from protogen.solution import Solution

@@ -9,9 +9,10 @@ from functools import partial
 from pathlib import Path, PurePath
 from typing import TypeVar
 
-from protogen.errors import BadRequest, IntegrityError, NotFound, ProtogenError, RemoteError
+from protogen.errors import BadRequest, IntegrityError, NotFound, ProtogenError, RemoteError, SchemaError
+from protogen.files.arriving import write_arriving
 from protogen.files.disk import disk_error
-from protogen.files.header import REMEDY, Header, check_file, header_from
+from protogen.files.header import Header, check_file, header_from
 from protogen.files.names import artifact_path, parse_name, parse_path
 
 from .transport import PROTOCOLS, open_url, protocol_of, retried, shown, upload
@@ -19,9 +20,17 @@ from .transport import PROTOCOLS, open_url, protocol_of, retried, shown, upload
 PIECE = 8 << 20  # bytes that are read at a time
 FIRST_PIECE = 1 << 16  # bytes of which a header alone is nearly always less
 
-THERE = "delete it there and push it anew"  # what to do instead of REMEDY
+THERE = "delete it there and push it anew"  # what to do about a file at a remote
 
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A file that was downloaded and checked: from which URL, and its header."""
+
+    url: str
+    header: Header
 
 
 @dataclass(frozen=True)
@@ -64,12 +73,12 @@ def find_header(name: str | PurePath, places: Sequence[Remote]) -> Header:
     return _first(name, places, _header)
 
 
-def fetch(name: str | PurePath, digest: str | None, target: Path, places: Sequence[Remote]) -> str:
-    """Download the artifact with this relative path from the first remote that has it sound; return its URL.
+def fetch(name: str | PurePath, digest: str | None, target: Path, places: Sequence[Remote]) -> Fetched:
+    """Download the artifact with this relative path from the first remote that has it sound.
 
-    `target` is overwritten, then checked: header, length, the digest of each block and, if given, that of
-    the content. No target is left that is not sound. Raises BadRequest on a name of another form, NotFound
-    where no remote has it, DiskError, and else RemoteError, which says what each remote answered.
+    `target` is overwritten, and checked in the same pass: header, length, the digest of each block and, if
+    given, that of the content. No target is left that is not sound. Raises BadRequest on a name of another
+    form, NotFound where no remote has it, DiskError, and else RemoteError, which says what each remote answered.
     """
     return _first(name, places, partial(_bring, digest=digest, target=target))
 
@@ -129,7 +138,7 @@ def _header(url: str) -> Header:
         try:
             return header_from(shown(url), file, file.size)
         except IntegrityError as error:
-            raise type(error)(str(error).replace(REMEDY, THERE)) from error
+            raise _there(error) from error
 
 
 def _digest_at(url: str) -> str | None:
@@ -139,22 +148,22 @@ def _digest_at(url: str) -> str | None:
         return None
 
 
-def _bring(url: str, digest: str | None, target: Path) -> str:
+def _bring(url: str, digest: str | None, target: Path) -> Fetched:
     """Download and check, once; leave nothing that is not sound."""
     sound = False
     try:
-        with target.open("wb") as file:
-            for piece in _pieces(url):
-                file.write(piece)
-        _check(url, digest, target)
+        header = write_arriving(target, _pieces(url), shown(url))
+        _check_place(url, digest, header)
         sound = True
+    except IntegrityError as error:
+        raise _there(error) from error
     except OSError as error:
         raise disk_error(target, error) from error
     finally:
         if not sound:
             with suppress(OSError):
                 target.unlink()
-    return shown(url)
+    return Fetched(shown(url), header)
 
 
 def _pieces(url: str) -> Iterator[bytes]:
@@ -163,14 +172,15 @@ def _pieces(url: str) -> Iterator[bytes]:
             yield piece
 
 
-def _check(url: str, digest: str | None, target: Path) -> None:
-    try:
-        header = check_file(target)
-    except IntegrityError as error:
-        what = str(error).removeprefix(f"{target}: ").replace(REMEDY, THERE)
-        raise IntegrityError(f"{shown(url)}: {what}") from error
+def _there(error: IntegrityError) -> IntegrityError:
+    """The same error with the remedy that there is where the file lies at a remote."""
+    return error if isinstance(error, SchemaError) or not error.remedy else type(error)(error.problem, THERE)
+
+
+def _check_place(url: str, digest: str | None, header: Header) -> None:
+    """Raise IntegrityError unless an artifact lies at its own place and has the content that was asked for."""
     named = parse_path(Path(url))
     if named and (belongs := artifact_path(header.spec, named.version)).parts != Path(url).parts[-3:]:
-        raise IntegrityError(f"{shown(url)}: holds what belongs into {belongs}")
+        raise IntegrityError(f"{shown(url)}: holds what belongs into {belongs}; move it there, or delete it")
     if digest not in (None, header.digest):
         raise IntegrityError(f"{shown(url)}: has content {header.digest}, asked for was {digest}")

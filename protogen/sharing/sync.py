@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from protogen.descent.thresholds import TOLERANCE
+from protogen.bounds import TOLERANCE
 from protogen.errors import IntegrityError, NotFound, ProtogenError, RemoteError, Unmet
-from protogen.files.header import check_file, read_header
+from protogen.files.header import Header, check_file, read_header
 from protogen.methods import method_of
 from protogen.run import Run
 from protogen.spec import Spec
@@ -72,10 +72,14 @@ def _synced(store: Store, pin: Pin, places: Sequence[Remote], run: Run, accept: 
         if path := store.holding(pin.spec, pin.digest):
             return Synced(pin, "present", path)
         urls: list[str] = []
+
+        def fill(target: Path) -> Header:
+            fetched = fetch(pin.path, pin.digest, target, places)
+            urls.append(fetched.url)
+            return fetched.header
+
         try:
-            path = store.receive(
-                pin.spec, pin.version, lambda target: urls.append(fetch(pin.path, pin.digest, target, places))
-            )
+            path = store.receive(pin.spec, pin.version, fill)
             return Synced(pin, "fetched", path, urls[0])
         except (NotFound, RemoteError) as error:
             if isinstance(error, RemoteError) and (pin.reproducible == "exact" or accept):
@@ -99,12 +103,13 @@ def _generated(store: Store, pin: Pin, run: Run) -> Path:
     store.prepare(method_of(spec).file_bytes(spec.d, spec.n))
     made = generate(spec, replace(run, files=_inputs(store, spec)))
 
-    def fill(target: Path) -> None:
+    def fill(target: Path) -> Header:
         if (digest := write(target, made)) != pin.digest:
             raise IntegrityError(
                 f"generated again it has digest {digest}, locked is {pin.digest}; a formula gives the "
                 "same bytes everywhere: fetch the locked one from a remote, and report this"
             )
+        return read_header(target)
 
     return store.receive(spec, pin.version, fill)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from protogen.errors import IntegrityError, NotFound, SchemaError
 from protogen.files.disk import link
-from protogen.files.header import REMEDY, check_file
+from protogen.files.header import check_file
 from protogen.spec import Spec
 
 from .store import Store
@@ -40,7 +40,7 @@ def set_aside(store: Store, path: Path) -> None:
                 target.unlink(missing_ok=True)
             return
         with contextlib.suppress(OSError):
-            print(f"set aside as {target}: {str(damage).removesuffix(f'; {REMEDY}')}", file=sys.stderr)
+            print(f"set aside as {target}: {damage.problem}", file=sys.stderr)
 
 
 def _is_sound(path: Path) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from protogen.errors import DiskError, IntegrityError, NotFound, ProtogenError
 from protogen.files.disk import disk_error, kept, link, names, remove_stale, settle, sync, temporary
-from protogen.files.header import check_file, read_header
+from protogen.files.header import Header, check_file, read_header
 from protogen.files.names import ArtifactName, artifact_path, parse_path
 from protogen.spec import METHOD, Spec
 
@@ -129,18 +129,18 @@ class Store:
         found = None if force else self.find(spec)
         return found or self._bring(spec, 1, lambda path: write(path, prototypes), force, exact)
 
-    def receive(self, spec: Spec, version: int, fill: Callable[[Path], object]) -> Path:
+    def receive(self, spec: Spec, version: int, fill: Callable[[Path], Header]) -> Path:
         """Bring the artifact that `fill` writes, at the path that it is given, into the store.
 
-        It gets this version where that is free or its own, else the next that is; a file with the same key
-        and content that is there already is taken. Raises what `fill` raises, DiskError, and IntegrityError
-        where the artifact is damaged or another's; then nothing is left behind.
+        `fill` sees that the artifact is sound and returns its header. The artifact gets this version where that
+        is free or its own, else the next that is; a file with the same key and content that is there already is
+        taken. Raises what `fill` raises, DiskError, and IntegrityError where the artifact is another's; then
+        nothing is left behind.
         """
 
         def write(path: Path) -> str:
-            fill(path)
+            header = fill(path)
             sync(path)
-            header = check_file(path)
             if header.spec != spec:
                 raise IntegrityError(f"{path}: holds {artifact_path(header.spec, version)}, asked for was {spec.key}")
             return header.digest

@@ -247,7 +247,7 @@ def test_a_package_that_is_not_there_is_named_with_its_extra(
         remote_header("gs://b/x")
     assert "\n" not in str(caught.value)
     name = names(home)[-1]
-    assert fetch(name, None, tmp_path / "got", remotes(["gs://b", web.url])) == f"{web.url}/{name}"
+    assert fetch(name, None, tmp_path / "got", remotes(["gs://b", web.url])).url == f"{web.url}/{name}"
 
 
 # ---- there and back
@@ -265,7 +265,7 @@ def test_what_is_pushed_is_fetched(kind: str, home: Path, tmp_path: Path, s3: Ca
             remote_header(remote.file(name))
         assert push(entry.path, remote) is True
         assert push(entry.path, remote) is False
-        assert fetch(name, entry.digest, tmp_path / "got", [remote]) == f"{remote.url}/{name}"
+        assert fetch(name, entry.digest, tmp_path / "got", [remote]).url == f"{remote.url}/{name}"
         assert (tmp_path / "got").read_bytes() == entry.path.read_bytes()
         assert remote_header(remote.file(name)) == read_header(entry.path) == find_header(name, [remote])
     if kind in places:
@@ -285,7 +285,7 @@ def test_http_is_fetched_with_and_without_ranges(home: Path, web: Server, tmp_pa
 
     with serving(Server(home, Plain)) as plain:
         for url in (web.url, plain.url):
-            assert fetch(name, None, tmp_path / "got", [Remote(url)]) == f"{url}/{name}"
+            assert fetch(name, None, tmp_path / "got", [Remote(url)]).url == f"{url}/{name}"
             assert (tmp_path / "got").read_bytes() == big.read_bytes()
             assert remote_header(f"{url}/{name}") == read_header(big)
 
@@ -373,7 +373,7 @@ def test_the_next_remote_is_asked(home: Path, web: Server, tmp_path: Path, monke
     name = names(home)[-1]
     flip(changed / name)
     monkeypatch.setenv("PROTOGEN_REMOTE", f"{down} {empty},{changed} {web.url}")
-    assert fetch(name, None, tmp_path / "got", remotes()) == f"{web.url}/{name}"
+    assert fetch(name, None, tmp_path / "got", remotes()).url == f"{web.url}/{name}"
     assert (tmp_path / "got").read_bytes() == (home / name).read_bytes()
     with pytest.raises(RemoteError) as caught:
         fetch(name, None, tmp_path / "got", remotes()[:3])
@@ -388,8 +388,13 @@ def test_only_what_was_asked_for_is_taken(home: Path, web: Server, tmp_path: Pat
         fetch(first.relative_to(home), "00", tmp_path / "got", [Remote(web.url)])
     other = second.with_name(second.name.replace("v2", "v3"))
     shutil.copy(first, other)
-    with pytest.raises(RemoteError, match=f"holds what belongs into ebv/d2-n2/{first.name.replace('v1', 'v3')}"):
+    with pytest.raises(RemoteError, match=f"its Spec has {read_header(first).spec.key}; delete it there"):
         fetch(other.relative_to(home), None, tmp_path / "got", [Remote(web.url)])
+    misplaced = home / "ebv/d2-n3" / first.name
+    misplaced.parent.mkdir()
+    shutil.copy(first, misplaced)
+    with pytest.raises(RemoteError, match=f"holds what belongs into ebv/d2-n2/{first.name}; move it there"):
+        fetch(misplaced.relative_to(home), None, tmp_path / "got", [Remote(web.url)])
     assert not (tmp_path / "got").exists()
     asked = len(web.requests)
     for name in (first, f"../home/{first.relative_to(home)}", "ebv/d2-n2/../x.safetensors", first.name):

@@ -10,6 +10,8 @@ from artifacts import flip
 
 from protogen import generating as pipeline
 from protogen.errors import BadRequest, DiskError, IntegrityError, NotFound, RemoteError, Unmet
+from protogen.files.arriving import write_arriving
+from protogen.files.digests import BlockHasher
 from protogen.files.header import check_file, read_header
 from protogen.files.prototypes import Prototypes
 from protogen.files.reading import read
@@ -92,6 +94,19 @@ def test_what_is_missing_is_fetched(here: Store, there: Store, monkeypatch: pyte
     assert [each.url for each in done] == [f"{there.root}/{each.pin.path}" for each in done]
     for pin in pins:
         assert (here.root / pin.path).read_bytes() == (there.root / pin.path).read_bytes()
+
+
+def test_what_is_fetched_is_hashed_once(here: Store, there: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    pin, update = pinned(there, DESCENT), BlockHasher.update
+    taken: list[int] = []
+
+    def counted(self: BlockHasher, data: memoryview) -> None:
+        taken.append(len(data))
+        update(self, data)
+
+    monkeypatch.setattr(BlockHasher, "update", counted)
+    assert only(here, pin, remote=there).how == "fetched"
+    assert sum(taken) == read_header(here.root / pin.path).data_bytes
 
 
 def test_the_same_content_under_another_version_is_no_second_file(here: Store, there: Store) -> None:
@@ -264,7 +279,8 @@ class TestReceive:
         sources = [(there.root / pin.path).read_bytes() for pin in pins]
 
         def receive(pin: Pin, raw: bytes, version: int) -> str:
-            return here.receive(pin.spec, version, lambda target: target.write_bytes(raw)).name.partition("-")[0]
+            path = here.receive(pin.spec, version, lambda target: write_arriving(target, [raw], "a copy"))
+            return path.name.partition("-")[0]
 
         assert receive(pins[0], sources[0], 3) == "v3"
         assert receive(pins[0], sources[0], 1) == "v3"  # there already
@@ -276,8 +292,8 @@ class TestReceive:
         pin = pinned(there, DESCENT)
         raw = flip(there.root / pin.path)
         with pytest.raises(IntegrityError, match="do not give the digests in the header"):
-            here.receive(DESCENT, 1, lambda target: target.write_bytes(raw))
+            here.receive(DESCENT, 1, lambda target: write_arriving(target, [raw], "a copy"))
         path = ensure_path(EXACT, store=there.root)
         with pytest.raises(IntegrityError, match=f"asked for was {DESCENT.key}"):
-            here.receive(DESCENT, 1, lambda target: target.write_bytes(path.read_bytes()))
+            here.receive(DESCENT, 1, lambda target: write_arriving(target, [path.read_bytes()], "a copy"))
         assert not here.root.exists()

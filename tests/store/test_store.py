@@ -20,7 +20,7 @@ from artifacts import MADE, names
 from protogen.errors import BadRequest, DiskError, IntegrityError, NotFound
 from protogen.files import disk
 from protogen.files.disk import kept
-from protogen.files.header import read_header
+from protogen.files.header import Header, check_file, read_header
 from protogen.files.names import artifact_path
 from protogen.files.prototypes import Prototypes
 from protogen.files.reading import read
@@ -331,10 +331,11 @@ def test_an_interruption_between_name_and_content_leaves_no_name(
 def test_a_download_that_fails_leaves_the_folder_to_another(here: Store) -> None:
     source = Store(here.root.parent / "other").publish(pair(0.4))
 
-    def fill(target: Path) -> None:
+    def fill(target: Path) -> Header:
         with pytest.raises(NotFound):
             here.receive(replace(spec(), seed=9), 1, lambda _: (_ for _ in ()).throw(NotFound("nowhere")))
         shutil.copyfile(source, target)
+        return check_file(target)
 
     assert here.receive(spec(), 1, fill).read_bytes() == source.read_bytes()
 
