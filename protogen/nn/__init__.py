@@ -5,12 +5,14 @@ from protogen.measuring.geometry import random_signs
 from .assignment import AssignmentHead, assign, regression_loss, update_means
 from .chunked import ChunkedCosineLoss, chunked_cross_entropy
 from .ddp import ddp_ignore
-from .frozen import Fingerprint, FixedPrototypes, FrozenPrototypes
+from .fixed import Fingerprint, FixedPrototypes
+from .frozen import FrozenPrototypes
 from .heads import CosineHead, cosine_logits
 from .losses import EBVLoss, ebv_loss
 from .margin import MarginHead, margin_logits, max_margin
 from .multicenter import MultiCenterClassifier, multicenter_cross_entropy, multicenter_logits, variance_loss
-from .structured import StructuredPrototypes, as_prototypes
+from .sources import as_prototypes
+from .structured import StructuredPrototypes
 from .subcenters import SubcenterHead, subcenter_logits, subcenter_loss
 
 __all__ = [

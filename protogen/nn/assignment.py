@@ -16,7 +16,7 @@ from .checks import (
     own_prototypes,
     reduced,
 )
-from .frozen import FixedPrototypes
+from .fixed import FixedPrototypes
 
 PART = 1024  # classes whose nearest prototypes are searched together: the search is as fast as the bare product
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from protogen.errors import BadRequest
 
-from .frozen import FixedPrototypes, check_features
+from .fixed import FixedPrototypes, check_features
 
 REDUCTIONS = ("mean", "sum", "none")
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)

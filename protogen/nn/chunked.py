@@ -20,7 +20,8 @@ from .checks import (
     directions,
     own_prototypes,
 )
-from .frozen import FixedPrototypes, FrozenPrototypes, check_features
+from .fixed import FixedPrototypes, check_features
+from .frozen import FrozenPrototypes
 
 # Logits that are in memory at a time: few enough for a cache, or enough to keep a GPU busy.
 CPU_LOGITS, GPU_LOGITS = 1 << 20, 1 << 24

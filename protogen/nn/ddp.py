@@ -8,7 +8,7 @@ from torch.nn.parallel import DistributedDataParallel
 from protogen.errors import BadRequest
 
 from .assignment import AssignmentHead
-from .frozen import Fingerprint, FixedPrototypes
+from .fixed import Fingerprint, FixedPrototypes
 
 Model = TypeVar("Model", bound=nn.Module)
 

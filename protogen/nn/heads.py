@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from protogen.errors import BadRequest
 
 from .checks import check_prototypes, directions
-from .frozen import FixedPrototypes
+from .fixed import FixedPrototypes
 
 
 def cosine_logits(features: Tensor, prototypes: Tensor | FixedPrototypes, temperature: float = 0.07) -> Tensor:

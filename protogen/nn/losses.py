@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from protogen.errors import BadRequest
 
 from .checks import REDUCTIONS, check_finite, check_labels, check_one_of
-from .frozen import FixedPrototypes
+from .fixed import FixedPrototypes
 from .heads import CosineHead, cosine_logits
 
 

@@ -11,7 +11,8 @@ from protogen.errors import BadRequest
 from protogen.files.prototypes import Prototypes
 
 from .checks import check_finite, check_labels, check_positive, directions, own_prototypes
-from .frozen import FixedPrototypes, FrozenPrototypes
+from .fixed import FixedPrototypes
+from .frozen import FrozenPrototypes
 from .heads import cosine_logits
 
 

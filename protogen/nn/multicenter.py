@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from protogen.errors import BadRequest
 
 from .checks import check_finite, check_labels, check_positive
-from .frozen import check_features
+from .fixed import check_features
 
 
 def multicenter_logits(features: Tensor, weight: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:

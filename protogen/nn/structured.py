@@ -1,35 +1,15 @@
 """Prototypes by formula: their products with features by fast transforms, without the matrix."""
 
-import math
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
-from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from protogen import catalog
-from protogen.catalog.algebra.fields import field, prime_power
-from protogen.catalog.algebra.quadratic import QuadraticBases
-from protogen.catalog.derived.labels import Labels
-from protogen.catalog.derived.punctured import Punctured
-from protogen.catalog.direct.kerdock_off_flat import FLATS, KerdockOffFlat
-from protogen.catalog.direct.mub import ComplexMUB, TernaryMUB
-from protogen.catalog.direct.packing import Packing
-from protogen.catalog.direct.phases import HigherPhases
 from protogen.errors import BadRequest
-from protogen.files.header import read_header
-from protogen.files.prototypes import Prototypes
-from protogen.rows import InMemory
 
-from .frozen import Fingerprint, FixedPrototypes, FrozenPrototypes
-
-# Inner products that are computed at a time: as many as a cache holds, or as keep a GPU busy.
-CPU_CHUNK, GPU_CHUNK = 1 << 18, 1 << 24
+from .fixed import Fingerprint, FixedPrototypes
+from .transforms import Transform, transform_of
 
 
 class StructuredPrototypes(FixedPrototypes):
@@ -59,11 +39,11 @@ class StructuredPrototypes(FixedPrototypes):
         fingerprint: Fingerprint | None = None,
     ) -> None:
         super().__init__()
-        self.laid = _laid(catalog.from_label(form) if isinstance(form, str) else form, n, d)
+        self.laid = laid_out(catalog.from_label(form) if isinstance(form, str) else form, n, d)
         self.fingerprint = fingerprint or Fingerprint.of_label(catalog.label(self.laid.form), self.n, self.d)
         device = torch.get_default_device()
         with torch.device("cpu"):
-            transform = _transform(self.laid.form, self.laid.n)
+            transform = transform_of(self.laid.form, self.laid.n)
         if transform is None:
             raise BadRequest(
                 f"form is {catalog.label(self.laid.form)}; allowed is one with a fast product: "
@@ -101,40 +81,8 @@ class StructuredPrototypes(FixedPrototypes):
         return f"{catalog.label(self.laid.form)}, {super().extra_repr()}"
 
 
-def as_prototypes(
-    source: Tensor | Prototypes | str | Path, n: int | None = None, d: int | None = None
-) -> FixedPrototypes:
-    """Return StructuredPrototypes where the certificate names a form with a fast product, else FrozenPrototypes.
-
-    `source` is what FrozenPrototypes takes, or the label of a closed form with n and d as StructuredPrototypes
-    takes them. The certificate is the fact `closed_form` of a record or a file; of a file with a form that has
-    a fast product nothing but the header is read.
-    """
-    labelled = isinstance(source, str) and source.endswith(")")
-    laid, fingerprint = (_laid(catalog.from_label(str(source)), n, d), None) if labelled else _certified(source)
-    if laid:
-        with suppress(BadRequest):  # no fast product
-            return StructuredPrototypes(laid.form, laid.n, laid.d, fingerprint=fingerprint)
-    return FrozenPrototypes(InMemory.of(laid).tensor if laid and labelled else source)
-
-
-def _certified(
-    source: Tensor | Prototypes | str | Path,
-) -> tuple[catalog.Padded | None, Fingerprint | None]:
-    """What the certificate of a record or a file says that its rows are, if it has one that is known."""
-    if isinstance(source, Prototypes) and source.part is None:
-        facts, spec, fingerprint = source.facts, source.spec, Fingerprint.of_record(source)
-    elif isinstance(source, (str, Path)):
-        header = read_header(source)
-        facts, spec, fingerprint = header.meta["facts"], header.spec, Fingerprint.of_file(source, header.digest)
-    else:
-        return None, None
-    with suppress(BadRequest):  # of a later version, or of a method's own family
-        return catalog.Padded(catalog.from_label(str(facts.get("closed_form"))), spec.n, spec.d), fingerprint
-    return None, None
-
-
-def _laid(form: catalog.ClosedForm, n: int | None, d: int | None) -> catalog.Padded:
+def laid_out(form: catalog.ClosedForm, n: int | None, d: int | None) -> catalog.Padded:
+    """Lay the first n rows of a form into R^d; all of its rows, and its own dimension, where these are None."""
     n, d = form.own_n if n is None else n, form.own_d if d is None else d
     if not 1 <= n <= form.own_n or d < form.own_d:
         raise BadRequest(
@@ -148,7 +96,7 @@ class _Linear(torch.autograd.Function):
     """The product with rows start to stop - 1, or its transpose: each is the derivative of the other."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, transform: "Transform", start: int, stop: int, transposed: bool) -> Tensor:
+    def forward(ctx: Any, x: Tensor, transform: Transform, start: int, stop: int, transposed: bool) -> Tensor:
         ctx.parameters = transform, start, stop, not transposed
         with torch.autocast(x.device.type, enabled=False):
             return (transform.combine if transposed else transform.product)(x, start, stop)
@@ -156,251 +104,3 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         return _Linear.apply(*gradients, *ctx.parameters), None, None, None, None
-
-
-class Transform(nn.Module, ABC):
-    """The product of features with rows that come in blocks of equal size, and the transpose of it.
-
-    Some blocks are a slice of their numbers. Block `last`, if rows go so far, is a basis of another kind; it
-    comes alone.
-    """
-
-    own_d: int
-    size: int
-    last: int
-
-    @abstractmethod
-    def products(self, features: Tensor, parts: Iterable[slice]) -> Iterator[Tensor]:
-        """Yield the inner products of features (batch, own_d) with parts of the blocks, (batch, blocks, size)."""
-
-    @abstractmethod
-    def total(self, parts: Iterable[tuple[slice, Tensor]], zeros: Tensor) -> Tensor:
-        """Return the sums of rows with weights (batch, blocks, size), given by parts; `zeros` is (batch, own_d)."""
-
-    def product(self, features: Tensor, start: int, stop: int) -> Tensor:
-        """Return the inner products of features (batch, own_d) with rows start to stop - 1."""
-        product = features.new_empty(len(features), stop - start)
-        parts = self._parts(features, start, stop)
-        for part, found in zip(parts, self.products(features, parts), strict=True):
-            first = part.start * self.size
-            low, high = max(start, first), min(stop, part.stop * self.size)
-            product[:, low - start : high - start] = found.flatten(1)[:, low - first : high - first]
-        return product
-
-    def combine(self, weights: Tensor, start: int, stop: int) -> Tensor:
-        """Return the sums of rows start to stop - 1 with weights (batch, stop - start)."""
-
-        def whole(part: slice) -> Tensor:
-            before, after = start - part.start * self.size, part.stop * self.size - stop
-            # A negative padding cuts.
-            blocks: Tensor = F.pad(weights, (before, after)).unflatten(1, (-1, self.size))
-            return blocks
-
-        parts = self._parts(weights, start, stop)
-        return self.total(((part, whole(part)) for part in parts), weights.new_zeros(len(weights), self.own_d))
-
-    def _parts(self, x: Tensor, start: int, stop: int) -> list[slice]:
-        if len(x) == 0:  # FFTs refuse it
-            return []
-        first, end = start // self.size, -(-stop // self.size)
-        step = max(1, (CPU_CHUNK if x.device.type == "cpu" else GPU_CHUNK) // max(1, len(x) * self.size))
-        edges = {*range(first, end, step), end, *({self.last} if first < self.last < end else ())}
-        return [slice(*pair) for pair in pairwise(sorted(edges))]
-
-    def _hold(self, **tables: Tensor) -> None:
-        for name, table in tables.items():
-            # Indices too: torch's moving average of two equal floats is that float, of integers it may not be.
-            self.register_buffer(name, table.float(), persistent=False)
-
-
-class SignedBases(Transform):
-    """Rows of a Sylvester matrix of order D, their coordinates signed for each basis: Walsh-Hadamard transforms.
-
-    A form has some of the D coordinates, `kept`. Block `last` is the standard basis.
-    """
-
-    signs: Tensor
-    kept: Tensor
-    left: Tensor
-    right: Tensor
-
-    def __init__(self, form: catalog.ClosedForm, n: int, order: int, kept: Sequence[int]) -> None:
-        super().__init__()
-        self.own_d, self.size, self.last = len(kept), order, form.own_n // order
-        if isinstance(form, QuadraticBases):
-            self.last = form.flat
-        index = torch.tensor(kept)
-        signs = torch.zeros(min(-(-n // order), self.last), order)
-        signs[:, index] = _first_rows(form, order, len(signs))
-        half = math.isqrt(order // 2).bit_length()
-        self._hold(signs=signs, kept=index, left=_sylvester(order >> half), right=_sylvester(1 << half))
-
-    def products(self, features: Tensor, parts: Iterable[slice]) -> Iterator[Tensor]:
-        z = features.new_zeros(len(features), self.size).index_copy_(1, _index(self.kept), features)
-        for part in parts:
-            yield z[:, None] if part.start == self.last else self._transformed(z[:, None] * self.signs[part])
-
-    def total(self, parts: Iterable[tuple[slice, Tensor]], zeros: Tensor) -> Tensor:
-        total = zeros.new_zeros(len(zeros), self.size)
-        for part, weights in parts:
-            standard = part.start == self.last
-            total += weights[:, 0] if standard else (self._transformed(weights) * self.signs[part]).sum(1)
-        return total[:, _index(self.kept)]
-
-    def _transformed(self, x: Tensor) -> Tensor:
-        """The product of x (..., D) with the Sylvester matrix, a Kronecker product."""
-        square = x.unflatten(-1, (len(self.left), len(self.right)))
-        product: Tensor = self.left.to(x.dtype) @ (square @ self.right.to(x.dtype))
-        return product.flatten(-2)
-
-
-class PhasedBases(Transform):
-    """Characters of F_q, their coordinates multiplied by phases for each basis: Fourier transforms.
-
-    The real inner products of a feature, taken as a vector of C^q, with (Re v, Im v) and (-Im v, Re v) are
-    the two parts of a complex one. The characters are those of F_p^h, q = p^h, at dual coordinates: digit i
-    of x is Tr(e_i x). Block `last` is the standard basis. Of a ternary form one part is a row.
-    """
-
-    phases: Tensor
-    dual: Tensor
-
-    def __init__(self, form: ComplexMUB | TernaryMUB | HigherPhases, n: int) -> None:
-        super().__init__()
-        self.own_d, q = form.own_d, form.own_d // 2
-        self.paired = not isinstance(form, TernaryMUB)
-        self.size = 2 * q if self.paired else q
-        self.last = form.own_n // self.size - (not isinstance(form, HigherPhases))
-        p, h = prime_power(q) or (q, 1)
-        self.shape = (p,) * h
-        elements, places = field(q), p ** torch.arange(h)
-        dual = (elements.trace[elements.multiply(places, torch.arange(q)[:, None])] * places).sum(1)
-        rows = _first_rows(form, self.size, min(-(-n // self.size), self.last))
-        phases = torch.empty(len(rows), q, 2)
-        phases[:, dual] = torch.stack((rows[:, :q], -rows[:, q:]), -1)
-        self._hold(phases=phases, dual=dual)
-
-    def products(self, features: Tensor, parts: Iterable[slice]) -> Iterator[Tensor]:
-        x = torch.complex(*features.chunk(2, 1))
-        z, phases = torch.empty_like(x).index_copy_(1, _index(self.dual), x), self._phases(features)
-        for part in parts:
-            if part.start == self.last:
-                yield torch.view_as_real(x).flatten(1)[:, None] if self.paired else x.imag[:, None]
-            else:
-                found = torch.fft.fftn((z[:, None] * phases[part]).unflatten(-1, self.shape), dim=self._axes)
-                yield torch.view_as_real(found).flatten(2) if self.paired else found.real.flatten(2)
-
-    def total(self, parts: Iterable[tuple[slice, Tensor]], zeros: Tensor) -> Tensor:
-        phases = self._phases(zeros)
-        total = torch.zeros_like(torch.complex(*zeros.chunk(2, 1)))
-        standard = torch.zeros_like(total)
-        for part, weights in parts:
-            z = torch.view_as_complex(weights.unflatten(-1, (-1, 2))) if self.paired else weights.to(total.dtype)
-            if part.start == self.last:
-                standard += z[:, 0] if self.paired else 1j * z[:, 0]
-            else:
-                found = torch.fft.ifftn(z.unflatten(-1, self.shape), dim=self._axes, norm="forward")
-                total += (found.flatten(2) * phases[part].conj()).sum(1)
-        total = total[:, _index(self.dual)] + standard
-        return torch.cat((total.real, total.imag), 1)
-
-    @property
-    def _axes(self) -> tuple[int, ...]:
-        return tuple(range(-len(self.shape), 0))
-
-    def _phases(self, x: Tensor) -> Tensor:
-        return torch.view_as_complex(self.phases.to(x.dtype))
-
-
-class PackedPoints(Transform):
-    """Rows of one small matrix on the coordinates of each point, which its lines name."""
-
-    lines: Tensor
-    matrix: Tensor
-
-    def __init__(self, form: Packing, n: int) -> None:
-        super().__init__()
-        self.own_d, self.size, self.last = form.own_d, form.order, form.points
-        lines = form.lines(torch.arange(-(-n // self.size)))
-        self._hold(lines=lines, matrix=form.rows(0, self.size)[:, lines[0]])
-
-    def products(self, features: Tensor, parts: Iterable[slice]) -> Iterator[Tensor]:
-        columns, matrix = features.T.contiguous(), self.matrix.T.to(features.dtype)
-        for part in parts:
-            yield (columns[_index(self.lines[part])].transpose(1, 2) @ matrix).transpose(0, 1)
-
-    def total(self, parts: Iterable[tuple[slice, Tensor]], zeros: Tensor) -> Tensor:
-        total, matrix = zeros.T.contiguous(), self.matrix.T.to(zeros.dtype)
-        for part, weights in parts:
-            total.index_add_(0, _index(self.lines[part]).flatten(), (matrix @ weights.permute(1, 2, 0)).flatten(0, 1))
-        return total.T
-
-
-class LabelledBases(Transform):
-    """Bases with a label each: what a feature has at the label is added to its products with the basis."""
-
-    labels: Tensor
-
-    def __init__(self, form: Labels, bases: Transform) -> None:
-        super().__init__()
-        self.bases, self.cut = bases, form.cut
-        self.own_d, self.size, self.last = form.own_d, bases.size, bases.last
-        own = form.form.own_d - form.cut
-        firsts = _first_rows(form, self.size, form.count)
-        self.share = math.sqrt(1 / (1 + form.form.cosine))
-        self._hold(labels=firsts[:, own:])
-
-    def products(self, features: Tensor, parts: Iterable[slice]) -> Iterator[Tensor]:
-        own, labels = features.split((self.own_d - len(self.labels), len(self.labels)), 1)
-        added = labels @ self.labels.T.to(features.dtype)
-        parts = list(parts)
-        found = self.bases.products(F.pad(own * self.share, (self.cut, 0)), parts)
-        for part, products in zip(parts, found, strict=True):
-            yield products + added[:, part, None]
-
-    def total(self, parts: Iterable[tuple[slice, Tensor]], zeros: Tensor) -> Tensor:
-        sums = zeros.new_zeros(len(zeros), len(self.labels))
-
-        def summed() -> Iterator[tuple[slice, Tensor]]:
-            for part, weights in parts:
-                sums[:, part] = weights.sum(2)
-                yield part, weights
-
-        own = self.bases.total(summed(), zeros.new_zeros(len(zeros), self.bases.own_d))[:, self.cut :]
-        return torch.cat((own * self.share, sums @ self.labels.to(zeros.dtype)), 1)
-
-
-def _transform(form: catalog.ClosedForm, n: int) -> Transform | None:
-    """The fast product with the first n rows of a form, if there is one."""
-    match form:
-        case QuadraticBases():
-            return SignedBases(form, n, form.own_d, range(form.own_d))
-        case Punctured():
-            return SignedBases(form, n, form.form.own_d, range(form.own_d))
-        case KerdockOffFlat():
-            flat = sum(1 << bit for bit in FLATS[form.k, form.r])
-            return SignedBases(form, n, 4**form.k, [x for x in range(4**form.k) if x & ~flat])
-        case ComplexMUB() | TernaryMUB() | HigherPhases():
-            return PhasedBases(form, n)
-        case Packing():
-            return PackedPoints(form, n)
-        case Labels():
-            bases = _transform(form.form, n)
-            return LabelledBases(form, bases) if bases else None
-    return None
-
-
-def _first_rows(form: catalog.ClosedForm, size: int, blocks: int) -> Tensor:
-    """The first row of each of the first blocks."""
-    return torch.cat([form.rows(block * size, block * size + 1) for block in range(blocks)])
-
-
-def _index(table: Tensor) -> Tensor:
-    return table.round().long()
-
-
-def _sylvester(order: int) -> Tensor:
-    matrix = torch.ones(1, 1)
-    while len(matrix) < order:
-        matrix = torch.kron(matrix, torch.tensor([[1.0, 1.0], [1.0, -1.0]]))
-    return matrix

@@ -10,7 +10,8 @@ from protogen.errors import BadRequest
 from protogen.files.prototypes import Prototypes
 
 from .checks import check_finite, check_labels, check_one_of
-from .frozen import Fingerprint, FrozenPrototypes, check_features
+from .fixed import Fingerprint, check_features
+from .frozen import FrozenPrototypes
 
 
 def subcenter_logits(features: Tensor, subcenters: Tensor) -> Tensor:

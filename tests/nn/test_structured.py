@@ -14,8 +14,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 import protogen
 from protogen import catalog
 from protogen.errors import BadRequest
-from protogen.nn import CosineHead, FrozenPrototypes, StructuredPrototypes, as_prototypes, cosine_logits, structured
-from protogen.nn.structured import LabelledBases, PackedPoints, PhasedBases, SignedBases
+from protogen.nn import CosineHead, FrozenPrototypes, StructuredPrototypes, as_prototypes, cosine_logits, transforms
+from protogen.nn.transforms import LabelledBases, PackedPoints, PhasedBases, SignedBases
 
 # Every family that has a fast product; two sizes where parity or a prime power makes a difference.
 FORMS = {
@@ -45,7 +45,7 @@ FORMS = {
 def test_product_and_its_gradient_are_those_of_the_rows(
     label: str, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(structured, "CPU_CHUNK", chunk)
+    monkeypatch.setattr(transforms, "CPU_CHUNK", chunk)
     form = catalog.from_label(label)
     for n, extra in ((form.own_n, 0), (form.own_n // 2 + 1, 3), (form.own_n - 1, 0), (1, 1)):
         prototypes = StructuredPrototypes(label, n, form.own_d + extra)
@@ -98,7 +98,7 @@ def test_one_head_serves_both(label: str) -> None:
 @pytest.mark.parametrize("part", [1, 50, 1 << 22])
 @pytest.mark.parametrize("stored", [False, True])
 def test_topk_by_parts_is_topk(stored: bool, part: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("protogen.nn.frozen.PART", part)
+    monkeypatch.setattr("protogen.nn.fixed.PART", part)
     prototypes = StructuredPrototypes("kerdock(k=2)", 140)
     module, least = (FrozenPrototypes(prototypes.rows(0, 140)), 1) if stored else (prototypes, 16)
     features, product, widths = draw(5, 16), module.product, []
@@ -303,3 +303,32 @@ def test_wrong_input_is_refused_in_one_line(ask, message: str) -> None:
     with pytest.raises(BadRequest, match=message) as refused:
         ask()
     assert "\n" not in str(refused.value)
+
+
+# From sizes alone
+
+
+def test_sizes_alone_are_taken_from_the_store_or_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = as_prototypes(n=100, d=16, store=tmp_path)
+    assert isinstance(made, StructuredPrototypes)
+    assert (made.n, made.d) == (100, 16)
+    monkeypatch.setattr("protogen.generating.generate", None)
+    again = as_prototypes(n=100, d=16, store=tmp_path)
+    assert again.fingerprint == made.fingerprint
+    assert as_prototypes(made, n=100) is made
+    half = as_prototypes(n=100, d=16, store=tmp_path, dtype=torch.bfloat16)
+    assert isinstance(half, FrozenPrototypes)
+    assert half.prototypes.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda: as_prototypes(n=5), "n, d is 5, None without a source; allowed are both"),
+        (lambda: as_prototypes(), "n, d is None, None without a source"),
+        (lambda: as_prototypes(torch.eye(3), d=4), r"the prototypes are \(3, 3\), asked for are n=None, d=4"),
+    ],
+)
+def test_sizes_that_do_not_say_which_are_refused(ask, message: str) -> None:
+    with pytest.raises(BadRequest, match=message):
+        ask()
