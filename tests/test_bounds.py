@@ -240,6 +240,7 @@ def _assert_not_above(d: int, gram: np.ndarray) -> int:
     return sum(gap < 1e-9 for gap in gaps)
 
 
+@pytest.mark.slow
 def test_no_bound_lies_above_a_set_that_exists() -> None:
     """Try good sets, then 10,000 random (d, n), d <= 64: their subsets, with signs, and random vectors."""
     known = _known_lines()

@@ -108,6 +108,7 @@ def python(code: str) -> list[str]:
     return ran.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_asking_loads_neither_torch_nor_scipy() -> None:
     code = f"""
 import importlib, sys
@@ -142,6 +143,7 @@ loaded("torch")
     assert [line for line in lines[:-1] if line.split()[1:]] == []
 
 
+@pytest.mark.slow
 def test_public_names_are_lazy_and_survive_each_other(tmp_path: Path) -> None:
     # Were a function and a module of one name, loading the module would put it in the function's place.
     names = set(protogen.__all__)

@@ -110,6 +110,7 @@ def test_a_size_too_large_for_a_descent_is_left_to_max_n(monkeypatch: pytest.Mon
     assert found.n > 10**5
 
 
+@pytest.mark.slow
 def test_probes_go_beyond_the_catalogue(finished: Capacity, store: Path) -> None:
     known = capacity(**SEARCHED, run=AT_ONCE, store="other").n
     found = finished
@@ -146,6 +147,7 @@ def test_a_set_found_answers_load_and_says_who_makes_it() -> None:
     assert method_of(made.spec).target() == 0.3
 
 
+@pytest.mark.slow
 def test_n_rises_with_d_and_alpha_and_stays_below_the_bound() -> None:
     cells = list(sweep([7, 4, 5], [0.5, 0.3, 0.4], max_n=40, steps=60))
     assert [(cell.d, cell.alpha) for cell in cells] == [(d, alpha) for d in (4, 5, 7) for alpha in (0.3, 0.4, 0.5)]
@@ -219,6 +221,7 @@ def test_the_journal_keeps_the_probes_and_the_last_set(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["journal.json"]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 warns of the test's own way
 def test_a_killed_search_goes_on_to_the_same_answer(searched: Capacity, monkeypatch: pytest.MonkeyPatch) -> None:
     real = Journal.save
@@ -244,6 +247,7 @@ def test_a_killed_search_goes_on_to_the_same_answer(searched: Capacity, monkeypa
     assert load(again.path).digest == load(searched.path).digest
 
 
+@pytest.mark.slow
 def test_a_search_that_the_time_limit_ends_goes_on() -> None:
     said: list[str] = []
     short = capacity(**SEARCHED, run=AT_ONCE, say=said.append)
@@ -276,6 +280,7 @@ def test_an_interrupted_search_keeps_its_probes(searched: Capacity, store: Path)
     assert tried(found) == tried(searched)
 
 
+@pytest.mark.slow
 def test_a_search_has_the_lock_of_its_run(store: Path) -> None:
     held: list[bool] = []
 
@@ -289,6 +294,7 @@ def test_a_search_has_the_lock_of_its_run(store: Path) -> None:
     assert set(held) == {True}
 
 
+@pytest.mark.slow
 def test_a_set_that_goes_while_it_is_read_begins_the_search_anew(
     searched: Capacity, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -412,6 +418,7 @@ class TestCommand:
         assert cli.options.values("alpha", "1/3, .2", cli.sizes._cosine) == [0.2, 1 / 3]
         assert cli.options.values("d", "50:200:50,100", int) == [50, 100, 150, 200]
 
+    @pytest.mark.slow
     def test_a_picture_of_the_grid(self, run: Command, tmp_path: Path) -> None:
         pytest.importorskip("matplotlib")
         words = ("--d", "3,200", "--alpha", "0.2,0.3", "--max-n", 300, "--plot", tmp_path / "figure.png")

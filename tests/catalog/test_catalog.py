@@ -34,6 +34,7 @@ def test_orthonormal_reaches_up_to_d() -> None:
     assert torch.equal(Orthonormal(4).rows(1, 3), torch.eye(4)[1:3])
 
 
+@pytest.mark.slow
 def test_the_choice_is_the_lowest_that_reaches() -> None:
     assert choose(LINES, 1000, 1000) == Orthonormal(1000)
     assert choose(LINES, 4, 500) is None

@@ -194,6 +194,7 @@ def test_projection_keeps_the_inner_products_beside_the_last_vector() -> None:
         assert (rows @ rows.T - rest @ rest.T).abs().max() < 1e-6
 
 
+@pytest.mark.slow
 def test_projection_as_known() -> None:
     form = Projection.reach(50, 101)
     assert form == Projection(Paley(101))

@@ -75,6 +75,7 @@ def test_published_sizes(form: QuadraticBases, d: int, n: int, cosine: float) ->
     assert abs(largest(form, heads(form, d)[-300:]) - cosine) < 1e-6
 
 
+@pytest.mark.slow
 def test_gold_of_512() -> None:
     form = DelsarteGoethals(9, 0)
     assert (form.own_d, form.own_n, form.cosine) == (512, 262656, 1 / 16)
@@ -147,6 +148,7 @@ def test_alternating_forms_differ_on_the_flat(k: int, r: int) -> None:
     assert len(forms.unique(dim=0)) == count == 2 ** forms.shape[1]
 
 
+@pytest.mark.slow
 def test_kerdock_off_flat_keeps_what_it_guarantees() -> None:
     check(KerdockOffFlat(3, 3), tight=True)
     form = KerdockOffFlat(5, 4)

@@ -110,6 +110,7 @@ def test_sharp_sets_are_the_choice_at_their_size(form: ClosedForm) -> None:
     assert choose(LINES if isinstance(form, SharpLines) else POINTS, form.own_d, form.own_n) == form
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("d", "n"), POINT_SETS)
 def test_sharp_sets(d: int, n: int) -> None:
     form = SharpPoints(d, n)
@@ -145,6 +146,7 @@ def test_rows_are_copies(form: ClosedForm) -> None:
     assert form.rows(0, 1).norm() > 0.9
 
 
+@pytest.mark.slow
 def test_leech_vectors() -> None:
     vectors = leech()
     assert vectors.shape == (196560, 24)

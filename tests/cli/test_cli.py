@@ -255,6 +255,7 @@ class TestProgress:
         monkeypatch.setenv("TERM", "dumb")
         assert "step 1/3" in run(*RANDOM).err
 
+    @pytest.mark.slow
     def test_live_on_a_terminal(self, start: Callable[..., subprocess.Popen[str]]) -> None:
         ours, theirs = pty.openpty()
         first = "import os; os.environ['TERM'] = 'xterm'; import protogen.report.progress as p; p.LIVE_EVERY_S = 0.0"
@@ -668,6 +669,7 @@ class TestInterrupted:
                 return seen
         pytest.fail(f"no {word!r} in {seen!r}")
 
+    @pytest.mark.slow
     def test_saves_the_best_so_far(
         self, run: Command, start: Callable[..., subprocess.Popen[str]], store: Path
     ) -> None:
@@ -691,6 +693,7 @@ class TestInterrupted:
         asked = protogen.resolve("ebv", d=100, n=2000, start="random", alpha=0.1, steps=1000000)
         assert Store(store).find(asked) is None
 
+    @pytest.mark.slow
     def test_a_second_one_stops_at_once(
         self, run: Command, start: Callable[..., subprocess.Popen[str]], store: Path
     ) -> None:
@@ -787,6 +790,7 @@ class TestTwoAtOnce:
 
 
 class TestStarting:
+    @pytest.mark.slow
     def test_what_needs_no_torch_loads_none(
         self, run: Command, start: Callable[..., subprocess.Popen[str]], store: Path
     ) -> None:
@@ -877,6 +881,7 @@ class TestStdout:
         assert child.returncode == 4
         assert re.fullmatch(r"error: [^\n]+\n", err)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("words", ["list", "show FILE", "show FILE --plot", "show FILE --json", "verify FILE"])
     def test_that_the_shell_has_closed(
         self, run: Command, start: Callable[..., subprocess.Popen[str]], words: str

@@ -240,6 +240,7 @@ def hub(n: int, place: int, best: int) -> Tensor:
     return others
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("place", "best"), [(0, 900), (0, 1799), (900, 0), (900, 1700), (1799, 0), (1799, 901)])
 @pytest.mark.parametrize("tile", [450, 1800])
 def test_the_error_bound_is_honest(place: int, best: int, tile: int) -> None:

@@ -265,6 +265,7 @@ def test_auto_takes_the_closed_form_a_descent_or_both(monkeypatch: pytest.Monkey
     assert start(d=64, n=1000, alpha=0.1249) == "closed-form+descent"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("d", "n"), [(47, 500), (50, 1000)])
 def test_a_descent_from_a_closed_form_ends_below_it(d: int, n: int) -> None:
     form = choose(LINES, d, n)
@@ -453,6 +454,7 @@ def test_a_set_is_admitted_by_what_it_is(
 # What it takes.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

@@ -49,6 +49,7 @@ def test_a_closed_form_gives_its_next_rows() -> None:
     assert more.provenance.reproducible == "exact"
 
 
+@pytest.mark.slow
 def test_beyond_a_closed_form_new_vectors_are_found() -> None:
     base = ensure(resolve("ebv", d=16, n=144, start="closed-form"))
     more = extended(base, 150)

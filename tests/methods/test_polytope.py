@@ -105,6 +105,7 @@ def test_a_larger_d_pads_with_zeros(kind: type[Polytope], n: int) -> None:
     assert kind().solve(Task(own + 3, n)).facts["own_d"] == own
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_never_the_same_vector_twice(kind: type[Polytope]) -> None:
     for n in range(2, 65):
@@ -146,6 +147,7 @@ def test_cubes_with_the_largest_known_distance(d: int, n: int, distance: int) ->
     assert best_code(d, n).peak == d - 2 * distance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("d", "n"), [(512, 100), (512, 10), (100, 200), (1000, 2000), (24, 2**16), (20, 10**6)])
 def test_large_cubes_are_no_worse_than_the_small_one_repeated(d: int, n: int) -> None:
     code, bits = best_code(d, n), (n - 1).bit_length()

@@ -130,6 +130,7 @@ def test_sharp_configurations_are_found_from_random_starts(d: int, n: int, large
         assert solve(d, n, seed)[1].max_cos.value == pytest.approx(largest, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_several_starts_find_what_one_misses() -> None:
     # The Petersen code of 10 points in R^4, largest cosine 1/6, has rivals that single starts end in.
     single = [solve(4, 10, seed)[1].max_cos.value for seed in range(10)]

@@ -31,6 +31,7 @@ def equation_6(features: Tensor, prototypes: Tensor, places: Tensor) -> Tensor:
     return sum(losses) / len(losses)
 
 
+@pytest.mark.slow
 def test_regression_loss_is_equation_6() -> None:
     prototypes, places = double_rows(5, 3), torch.tensor([0, 4, 4, 2, 3, 1])
     # On its prototype, opposite to it, and elsewhere.
@@ -374,6 +375,7 @@ def test_another_assignment_before_the_backward_pass_does_no_harm() -> None:
     assert torch.equal(got, expected)
 
 
+@pytest.mark.slow
 def test_compiled_without_breaks_and_exported() -> None:
     head, features, labels = trained_head(), draw(7, 8).float(), torch.arange(7) % 4
     compiled = torch.compile(head, backend="eager", fullgraph=True)
@@ -416,6 +418,7 @@ def rank_main(rank: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_ranks_are_one_with_both_batches(tmp_path: Path) -> None:
     multiprocessing.spawn(rank_main, (str(tmp_path),), nprocs=2)
     head = AssignmentHead(frozen(6, 4), every=2)

@@ -37,6 +37,7 @@ def both(features: Tensor, ours, theirs) -> tuple[Tensor, Tensor, Tensor, Tensor
     return results[0][0], results[1][0], results[0][1], results[1][1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [1, 4, 7, 13, 14, 100, None])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
@@ -223,6 +224,7 @@ def test_no_chunk_is_larger_than_asked_and_no_gradient_is_made_for_none(monkeypa
 
 
 # torch's tracer makes an object of an autograd function, and warns of itself.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 def test_compiles_without_a_graph_break() -> None:
     loss = ChunkedCosineLoss(FrozenPrototypes(unit_rows(5, 3)), label_smoothing=0.1)

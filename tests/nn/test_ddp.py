@@ -84,6 +84,7 @@ def second(_: int, *args: Any) -> None:
     distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_send_no_prototypes_and_must_have_the_same(tmp_path: Path) -> None:
     files = [published(tmp_path), published(tmp_path, seed=1)]
     args = tmp_path / "meeting", files, [str(FrozenPrototypes(path).fingerprint) for path in files]

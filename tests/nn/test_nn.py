@@ -365,6 +365,7 @@ def test_averages_share_the_prototypes_and_leave_them(options) -> None:
     AveragedModel(head_on(rows)).load_state_dict(averaged.state_dict())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own tracing does
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("autocast", [False, True])
@@ -378,6 +379,7 @@ def test_compiles_in_one_graph(dtype: torch.dtype, autocast: bool) -> None:
     assert torch.equal(torch.autograd.grad(found.square().sum(), features)[0], gradient)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strict", [True, False])
 @pytest.mark.parametrize("persistent", [True, False])
 def test_export_round_trip(strict: bool, persistent: bool) -> None:

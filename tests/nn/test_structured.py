@@ -60,6 +60,7 @@ def test_product_and_its_gradient_are_those_of_the_rows(
             assert not gradient[:, form.own_d :].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", ["kerdock(k=2)", "mub(p=9)", "ternary-mub(m=1)", "net(levels=[3.3.3;1.1.3],order=4)"])
 def test_gradients_against_finite_differences(label: str) -> None:
     prototypes = StructuredPrototypes(label, d=catalog.from_label(label).own_d + 1)
@@ -172,6 +173,7 @@ def test_copies_share_the_tables_and_pickles_do_not_need_them() -> None:
     assert torch.equal(pickle.loads(pickle.dumps(head))(features), head(features))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own tracing does
 def test_compiles_in_one_graph() -> None:
     head = CosineHead(StructuredPrototypes("mub(p=5)"))
@@ -182,6 +184,7 @@ def test_compiles_in_one_graph() -> None:
     torch.testing.assert_close(features.grad, torch.autograd.grad(head(features).square().sum(), features)[0])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize("strict", [True, False])
 @pytest.mark.parametrize("label", ["kerdock(k=2)", "mub(p=5)"])

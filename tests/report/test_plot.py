@@ -125,6 +125,7 @@ def test_what_was_not_measured_has_no_histogram() -> None:
         charts({**made_of({}), "stats": None}, 80)
 
 
+@pytest.mark.slow
 def test_the_picture_is_a_png(tmp_path: Path) -> None:
     for name, record in (
         ("one.png", record_of(path_of("cube", d=20, n=12))),

@@ -23,6 +23,7 @@ def test_one_that_is_none_is_refused(url: str) -> None:
         Remote.of(url)
 
 
+@pytest.mark.slow
 def test_one_that_no_url_parser_takes_is_an_error_in_one_line() -> None:
     with pytest.raises(RemoteError, match=r"^http://\[bad/x: "):
         remote_header("http://user:word@[bad/x")

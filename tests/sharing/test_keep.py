@@ -378,6 +378,7 @@ class TestCI:
                 printed.append(ran.stdout)
         return printed
 
+    @pytest.mark.slow
     def test_the_second_run_generates_nothing(self, run: Command, tmp_path: Path) -> None:
         run("lock", "add", "it", make(run, *FORMULA))
         outputs = []

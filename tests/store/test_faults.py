@@ -31,6 +31,7 @@ def ended(ran: Ended, *codes: int) -> None:
     assert ran.returncode in (0, *codes), ran
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("task", "step"), [("exact", 1), ("statistical", 5), ("sync", 5)])
 def test_a_call_that_fails_once(task: str, step: int, tmp_path: Path) -> None:
     place = Place(tmp_path, task)
@@ -39,6 +40,7 @@ def test_a_call_that_fails_once(task: str, step: int, tmp_path: Path) -> None:
             ended(place.fail(Disk(place.root, call, k, ERRORS[k // step % 4])), 4, 6)  # 6: the remote fails, too
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["exact", "statistical"])
 def test_a_disk_that_fails_for_good(task: str, tmp_path: Path) -> None:
     place = Place(tmp_path, task)
@@ -46,6 +48,7 @@ def test_a_disk_that_fails_for_good(task: str, tmp_path: Path) -> None:
         ended(place.fail(Disk(place.root, ANY, k, ERRORS[k // 11 % 4], lasting=True)), 4)
 
 
+@pytest.mark.slow
 def test_where_no_room_is_left_anywhere_the_store_is_named(tmp_path: Path) -> None:
     place = Place(tmp_path, "statistical")
     for k in range(1, place.counts[ANY] + 1, 22):

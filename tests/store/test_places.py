@@ -73,6 +73,7 @@ def umask() -> Iterator[Callable[[int], None]]:
     os.umask(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mask", [0o077, 0o002])
 def test_files_and_folders_get_the_modes_of_the_umask(
     tmp_path: Path, run: Command, umask: Callable[[int], None], mask: int, monkeypatch: pytest.MonkeyPatch
@@ -243,6 +244,7 @@ def test_a_file_system_without_hard_links(run: Command, monkeypatch: pytest.Monk
     everything(run)
 
 
+@pytest.mark.slow
 def test_a_clock_that_was_set_back_a_day(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
     paths = [make(run, *words) for words in (SIMPLEX, EARLY)]

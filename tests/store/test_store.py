@@ -169,6 +169,7 @@ def run_all(work: list[Callable[[], None]]) -> None:
     assert [process.exitcode for process in processes] == [0] * len(processes)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 warns of the test's own way
 @pytest.mark.parametrize("links", [True, False])
 def test_processes_that_publish_the_same_spec_end_with_one_file(
