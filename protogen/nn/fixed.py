@@ -110,6 +110,9 @@ class FixedPrototypes(nn.Module, ABC):
     @abstractmethod
     def _product(self, features: Tensor, start: int, stop: int) -> Tensor: ...
 
+    @abstractmethod
+    def _combine(self, weights: Tensor, start: int, stop: int) -> Tensor: ...
+
     @property
     def _block(self) -> int:
         """How many classes at least are computed together."""
@@ -123,11 +126,23 @@ class FixedPrototypes(nn.Module, ABC):
         BadRequest where `features` has another width than d or is not of a floating type, and where the range
         is not within 0 to n.
         """
+        stop = self._stop(start, stop)
+        return self._product(at_least_float32(features, self.d), start, stop)
+
+    def combine(self, weights: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
+        """Return the sums of the prototypes of classes start to stop - 1 with weights (..., stop - start): (..., d).
+
+        The transpose of `product`, in the same types. Raises BadRequest where the range is not within 0 to n.
+        """
+        stop = self._stop(start, stop)
+        return self._combine(weights.to(torch.promote_types(weights.dtype, torch.float32)), start, stop)
+
+    def _stop(self, start: int, stop: int | None) -> int:
+        """Return the end of a range of classes, or raise BadRequest."""
         stop = self.n if stop is None else stop
         if not 0 <= start <= stop <= self.n:
             raise BadRequest(f"classes are {start} to {stop}; allowed is a range within 0 to n; n is {self.n}")
-        check_features(features, self.d)
-        return self._product(features.to(torch.promote_types(features.dtype, torch.float32)), start, stop)
+        return stop
 
     def topk(self, features: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Return the k largest inner products of features (..., d), the largest first, and their classes.
@@ -222,11 +237,29 @@ class FixedPrototypes(nn.Module, ABC):
         return copied
 
 
+@torch.fx.wrap
+def at_least_float32(features: Tensor, d: int) -> Tensor:
+    """Return features (..., d) in float32, in float64 where they are, or raise BadRequest."""
+    check_features(features, d)
+    return features.to(torch.promote_types(features.dtype, torch.float32))
+
+
 def check_features(features: Tensor, d: int) -> None:
     """Raise BadRequest unless `features` are (..., d) and of a floating type."""
-    if features.dim() == 0 or features.shape[-1] != d:
+    shape = tuple(features.shape)
+    if len(shape) == 4 and shape[1] == shape[-1] == d:
         raise BadRequest(
-            f"features have shape {tuple(features.shape)}, the prototypes need (..., {d}): "
+            f"features have shape {shape}, and the prototypes need (..., {d}): which axis is it? "
+            "Give features.movedim(1, -1).flatten(0, -2) of an image's (B, d, H, W), else features.flatten(0, -2)"
+        )
+    if len(shape) > 2 and shape[1] == d != shape[-1]:
+        raise BadRequest(
+            f"features have shape {shape}, the prototypes need (..., {d}): put the axis last, with "
+            "features.movedim(1, -1)"
+        )
+    if not shape or shape[-1] != d:
+        raise BadRequest(
+            f"features have shape {shape}, the prototypes need (..., {d}): "
             f"end the network in a layer of width {d}, or make prototypes with the width of the features"
         )
     if not features.is_floating_point():

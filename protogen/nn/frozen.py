@@ -97,9 +97,14 @@ class FrozenPrototypes(FixedPrototypes):
         return part, start
 
     def _product(self, features: Tensor, start: int, stop: int) -> Tensor:
-        rows = self.prototypes[start:stop]
-        dtype = rows.dtype if rows.dtype.itemsize < 4 else torch.promote_types(features.dtype, rows.dtype)
-        return F.linear(features.to(dtype), rows.to(dtype))
+        return _linear(features, self._range(start, stop))
+
+    def _combine(self, weights: Tensor, start: int, stop: int) -> Tensor:
+        return _linear(weights, self._range(start, stop).T)
+
+    def _range(self, start: int, stop: int) -> Tensor:
+        # The buffer itself where all are asked for: torch.fx knows it by its name.
+        return self.prototypes if (start, stop) == (0, self.n) else self.prototypes[start:stop]
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Load into a fresh tensor, since the present one may be shared with copies and with the source."""
@@ -113,6 +118,13 @@ class FrozenPrototypes(FixedPrototypes):
         if loads and f"{prefix}_extra_state" not in state_dict:
             found = None if self.prototypes.is_meta else Fingerprint.of_tensor(self.prototypes)
             self.fingerprint = self.fingerprint if found == self.fingerprint else found
+
+
+@torch.fx.wrap
+def _linear(features: Tensor, rows: Tensor) -> Tensor:
+    """Return features (..., d) times rows (n, d), in the rows' type where they are held in half precision."""
+    dtype = rows.dtype if rows.dtype.itemsize < 4 else torch.promote_types(features.dtype, rows.dtype)
+    return F.linear(features.to(dtype), rows.to(dtype))
 
 
 def _read(source: Tensor | Prototypes | str | Path, persistent: bool) -> tuple[Tensor, Fingerprint | None]:

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from protogen import catalog
 from protogen.errors import BadRequest
@@ -72,9 +73,18 @@ class StructuredPrototypes(FixedPrototypes):
         return torch.cat([torch.empty(0, self.d), *rows]).to(classes.device)[place]
 
     def _product(self, features: Tensor, start: int, stop: int) -> Tensor:
+        if torch.onnx.is_in_onnx_export() and torch.jit.is_tracing():  # type: ignore[attr-defined]
+            raise BadRequest(
+                "the exporter records no fast transform: put as_linear() in the head's place first, or export with "
+                "torch.onnx.export(..., dynamo=True)"
+            )
         own = features[..., : self.transform.own_d].reshape(-1, self.transform.own_d)
-        product: Tensor = _Linear.apply(own, self.transform, start, stop, False)
+        product = _apply(own, self.transform, start, stop)
         return product.view(*features.shape[:-1], stop - start)
+
+    def _combine(self, weights: Tensor, start: int, stop: int) -> Tensor:
+        sums = _apply(weights.reshape(-1, stop - start), self.transform, start, stop, transposed=True)
+        return F.pad(sums, (0, self.d - self.transform.own_d)).view(*weights.shape[:-1], self.d)
 
     def extra_repr(self) -> str:
         """Show the form, n and d where the module is printed."""
@@ -92,15 +102,39 @@ def laid_out(form: catalog.ClosedForm, n: int | None, d: int | None) -> catalog.
     return catalog.Padded(form, n, d)
 
 
+def _apply(x: Tensor, transform: Transform, start: int, stop: int, transposed: bool = False) -> Tensor:
+    # torch.compile traces no function with a jvp of its own.
+    function = _Linear if torch.compiler.is_compiling() else _ForwardLinear
+    product: Tensor = function.apply(x, transform, start, stop, transposed)
+    return product
+
+
 class _Linear(torch.autograd.Function):
     """The product with rows start to stop - 1, or its transpose: each is the derivative of the other."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, transform: Transform, start: int, stop: int, transposed: bool) -> Tensor:
-        ctx.parameters = transform, start, stop, not transposed
+    def forward(x: Tensor, transform: Transform, start: int, stop: int, transposed: bool) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             return (transform.combine if transposed else transform.product)(x, start, stop)
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.parameters = inputs[1:]
+
+    @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        return _Linear.apply(*gradients, *ctx.parameters), None, None, None, None
+        transform, start, stop, transposed = ctx.parameters
+        return _apply(gradients[0], transform, start, stop, not transposed), None, None, None, None
+
+
+class _ForwardLinear(_Linear):
+    """The same for forward derivatives and for vmap."""
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        return _apply(tangents[0], *ctx.parameters)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int, ...], x: Tensor, *parameters: Any) -> tuple[Tensor, int]:
+        batches = x.movedim(in_dims[0], 0)
+        return _apply(batches.flatten(0, 1), *parameters).unflatten(0, batches.shape[:2]), 0

@@ -148,6 +148,9 @@ class _Subcenters(FrozenPrototypes):
     def _product(self, features: Tensor, start: int, stop: int) -> Tensor:
         raise self._refusal
 
+    def _combine(self, weights: Tensor, start: int, stop: int) -> Tensor:
+        raise self._refusal
+
     def as_linear(self) -> nn.Linear:
         raise self._refusal
 

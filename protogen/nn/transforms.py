@@ -44,7 +44,7 @@ class Transform(nn.Module, ABC):
 
     def product(self, features: Tensor, start: int, stop: int) -> Tensor:
         """Return the inner products of features (batch, own_d) with rows start to stop - 1."""
-        product = features.new_empty(len(features), stop - start)
+        product = features.new_empty(features.shape[0], stop - start)
         parts = self._parts(features, start, stop)
         for part, found in zip(parts, self.products(features, parts), strict=True):
             first = part.start * self.size
@@ -62,13 +62,15 @@ class Transform(nn.Module, ABC):
             return blocks
 
         parts = self._parts(weights, start, stop)
-        return self.total(((part, whole(part)) for part in parts), weights.new_zeros(len(weights), self.own_d))
+        return self.total(((part, whole(part)) for part in parts), weights.new_zeros(weights.shape[0], self.own_d))
 
     def _parts(self, x: Tensor, start: int, stop: int) -> list[slice]:
-        if len(x) == 0:  # FFTs refuse it
+        # An exported graph is for batches of any size: it does not ask for this one's.
+        batch = 1 if torch.compiler.is_exporting() else x.shape[0]
+        if batch == 0:  # FFTs refuse it
             return []
         first, end = start // self.size, -(-stop // self.size)
-        step = max(1, (CPU_CHUNK if x.device.type == "cpu" else GPU_CHUNK) // max(1, len(x) * self.size))
+        step = max(1, (CPU_CHUNK if x.device.type == "cpu" else GPU_CHUNK) // (batch * self.size))
         edges = {*range(first, end, step), end, *({self.last} if first < self.last < end else ())}
         return [slice(*pair) for pair in pairwise(sorted(edges))]
 
@@ -101,12 +103,12 @@ class SignedBases(Transform):
         self._hold(signs=signs, kept=index, left=_sylvester(order >> half), right=_sylvester(1 << half))
 
     def products(self, features: Tensor, parts: Iterable[slice]) -> Iterator[Tensor]:
-        z = features.new_zeros(len(features), self.size).index_copy_(1, _index(self.kept), features)
+        z = features.new_zeros(features.shape[0], self.size).index_copy_(1, _index(self.kept), features)
         for part in parts:
             yield z[:, None] if part.start == self.last else self._transformed(z[:, None] * self.signs[part])
 
     def total(self, parts: Iterable[tuple[slice, Tensor]], zeros: Tensor) -> Tensor:
-        total = zeros.new_zeros(len(zeros), self.size)
+        total = zeros.new_zeros(zeros.shape[0], self.size)
         for part, weights in parts:
             standard = part.start == self.last
             total += weights[:, 0] if standard else (self._transformed(weights) * self.signs[part]).sum(1)
@@ -224,14 +226,14 @@ class LabelledBases(Transform):
             yield products + added[:, part, None]
 
     def total(self, parts: Iterable[tuple[slice, Tensor]], zeros: Tensor) -> Tensor:
-        sums = zeros.new_zeros(len(zeros), len(self.labels))
+        sums = zeros.new_zeros(zeros.shape[0], len(self.labels))
 
         def summed() -> Iterator[tuple[slice, Tensor]]:
             for part, weights in parts:
                 sums[:, part] = weights.sum(2)
                 yield part, weights
 
-        own = self.bases.total(summed(), zeros.new_zeros(len(zeros), self.bases.own_d))[:, self.cut :]
+        own = self.bases.total(summed(), zeros.new_zeros(zeros.shape[0], self.bases.own_d))[:, self.cut :]
         return torch.cat((own * self.share, sums @ self.labels.to(zeros.dtype)), 1)
 
 

@@ -335,3 +335,48 @@ def test_sizes_alone_are_taken_from_the_store_or_made(tmp_path: Path, monkeypatc
 def test_sizes_that_do_not_say_which_are_refused(ask, message: str) -> None:
     with pytest.raises(BadRequest, match=message):
         ask()
+
+
+# Derivatives
+
+
+@pytest.mark.parametrize("label", ["kerdock(k=2)", "mub(p=5)"])
+def test_combine_is_the_transpose_of_the_product(label: str) -> None:
+    prototypes = StructuredPrototypes(label, d=40)
+    features = torch.randn(3, 40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    rows = prototypes.rows(2, prototypes.n - 1).double()
+    weights = features @ rows.T
+    torch.testing.assert_close(prototypes.product(features, 2, prototypes.n - 1), weights, rtol=1e-5, atol=1e-5)
+    combined = prototypes.combine(weights, 2, prototypes.n - 1)
+    torch.testing.assert_close(combined, weights @ rows, rtol=1e-5, atol=1e-5)
+    with pytest.raises(BadRequest, match="allowed is a range within 0 to n"):
+        prototypes.combine(weights, 2, prototypes.n + 1)
+
+
+# torch compiles its own forward derivatives, and warns of its compiler.
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("label", ["kerdock(k=2)", "mub(p=5)"])
+def test_torch_func_goes_through_the_transform(label: str) -> None:
+    prototypes = StructuredPrototypes(label)
+    rows = prototypes.rows(0, prototypes.n).double()
+    features = torch.randn(3, prototypes.d, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def ours(z: Tensor) -> Tensor:
+        return prototypes.product(z).pow(3).sum()
+
+    def theirs(z: Tensor) -> Tensor:
+        return (z @ rows.T).pow(3).sum()
+
+    for transform in (torch.func.grad, torch.func.hessian, lambda f: torch.func.vmap(torch.func.grad(f))):
+        torch.testing.assert_close(transform(ours)(features), transform(theirs)(features), rtol=1e-5, atol=1e-5)
+    tangents = [torch.func.jvp(f, (features,), (features.flip(0),))[1] for f in (ours, theirs)]
+    torch.testing.assert_close(*tangents, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("label", ["kerdock(k=2)", "mub(p=5)"])
+def test_exported_for_batches_of_any_size(label: str) -> None:
+    prototypes = StructuredPrototypes(label)
+    head, features = CosineHead(prototypes), torch.randn(11, prototypes.d)
+    batches = ({0: torch.export.Dim("batch")},)
+    exported = torch.export.export(head, (features[:3],), dynamic_shapes=batches).module()
+    torch.testing.assert_close(exported(features), head(features))
