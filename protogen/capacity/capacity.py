@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from protogen.bounds import LARGEST, TOLERANCE, Limit, max_lines
-from protogen.catalog import CLOSED_FORM, LINES, Padded, choose, label
+from protogen.catalog import LINES, Padded, choose, label
 from protogen.checks import check_between, check_whole
 from protogen.errors import BadRequest
 from protogen.methods import resolve
-from protogen.methods.ebv import CAPACITY, EBV
+from protogen.methods.ebv import EBV
 from protogen.methods.method import MAX_SEED
+from protogen.methods.start import CAPACITY, CLOSED_FORM, Start
 from protogen.rows import InMemory, Rows
 from protogen.run import Run
 from protogen.spec import Spec, Value
@@ -128,7 +129,7 @@ def capacity(
         form = origin
         if save:
             asked = resolve(EBV.name, d=d, n=n, start=CLOSED_FORM)
-            form = str(asked.options["start"]).partition(":")[2]
+            form = Start.parse(str(asked.options["start"])).form
             path = ensure_path(asked, run, store=store)
     return Capacity(d, float(alpha), search.n, _end(search, limit, max_n), limit, max_n, form, path, search.probes)
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from protogen.bounds import TOLERANCE
 from protogen.descent.thresholds import FixedAlpha, SquaredThreshold
 from protogen.errors import IntegrityError
-from protogen.methods.ebv import descent_promise
 from protogen.methods.method import descent_bytes, history
+from protogen.methods.start import descent_promise
 from protogen.rows import InMemory, Rows
 from protogen.run import Run
 from protogen.solution import Solution, Status
@@ -204,7 +204,7 @@ class _Within(FixedAlpha):
         super().__init__(objective, alpha, MARGIN)
         self.name = f"{n} lines, {FixedAlpha.name}"
 
-    def stands(self, before: float, now: float) -> bool:
+    def stalled(self, before: float, now: float) -> bool:
         return now > (1 - FALL) * before
 
 

@@ -1,12 +1,11 @@
 """Closed forms, one family a file, and the choice among them."""
 
-from .choice import CLOSED_FORM, FAMILIES, build, choose, from_label, reaching, seek, start_of
+from .choice import FAMILIES, build, choose, from_label, reaching, seek
 from .derived import LINES
 from .family import ClosedForm, Padded, label
 from .points import POINTS
 
 __all__ = [
-    "CLOSED_FORM",
     "FAMILIES",
     "LINES",
     "POINTS",
@@ -18,5 +17,4 @@ __all__ = [
     "label",
     "reaching",
     "seek",
-    "start_of",
 ]

@@ -14,7 +14,6 @@ from .family import Blocks, ClosedForm, Padded, label, merit
 from .points import POINTS
 from .points.simplices import Simplices
 
-CLOSED_FORM = "closed-form"
 EVERYWHERE = (Orthonormal, SimplexLines, Simplices)
 ASKED, SEARCHED = 2**14, 2**12
 FAMILIES = {family.family: family for family in LINES + POINTS}
@@ -64,11 +63,6 @@ def _value(text: str) -> int | Blocks | ClosedForm:
     if text.startswith("["):
         return tuple(tuple(map(int, block.split("."))) for block in text[1:-1].split(";") if block)
     return int(text)
-
-
-def start_of(form: ClosedForm, word: str = CLOSED_FORM) -> str:
-    """The start that a Spec names for a closed form, word:family(parameters)."""
-    return f"{word}:{label(form)}"
 
 
 def build(text: str, n: int, d: int) -> Solution:

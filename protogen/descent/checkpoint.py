@@ -1,64 +1,72 @@
-"""The state of a run on disk, so that a run that was killed goes on and ends where it would have ended."""
+"""Where a descent stands, kept on disk: a run that was killed goes on and ends where it would have ended."""
 
 import contextlib
 import errno
-import hashlib
-import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from protogen.files.disk import TRIES, remove_stale, temporary
-from protogen.files.header import layout
+from protogen.files.disk import remove_stale, temporary
 from protogen.spec import Spec, canonical_json
+
+from .states import State, flatten, read_states, write_states
 
 if TYPE_CHECKING:
     import torch
 
-SCHEMA = 1
+SCHEMA = 2
 EVERY_S = 10.0  # a state is written no more often than that, and not at once
 SHARE = 0.02  # of the run's time, that writing may take
 SPEED = 2**28  # bytes a second that a disk is taken to write, until it has shown its own speed
-DIGEST = "sha256"  # the last tensor: the digest of all bytes before it, 32 of them
-DTYPES = {"torch.float64": "F64", "torch.float32": "F32", "torch.uint8": "U8"}
-
-State = dict[str, Any]  # of what JSON holds, NaN and infinities, and tensors, nested
 
 
 class Stateful(Protocol):
-    """Something that changes on the way, in attributes that a State holds; its tensors are never written to.
-
-    An attribute that is itself such a thing is no part of the state: whoever owns it keeps it.
-    """
+    """Something that changes on the way and can be brought back to where it was."""
 
     def state(self) -> State:
-        """Say what there is to be kept; later changes leave the answer as it is."""
-        return {
-            name: list(value) if isinstance(value, list) else value
-            for name, value in vars(self).items()
-            if not hasattr(value, "restore")
-        }
+        """Return what there is to be kept; later changes leave the answer as it is."""
+        ...
 
     def restore(self, state: State) -> None:
-        """Go back to what `state` said. Raises ValueError where it is the state of something else."""
-        if state.keys() != self.state().keys():
-            raise ValueError(f"the state has {', '.join(state)}")
-        vars(self).update(state)
+        """Go back to what `state` returned. Raises ValueError where that is the state of something else."""
+        ...
+
+
+class Changing:
+    """A Stateful whose state is in the attributes that `changes` names: numbers, tensors, and lists of these.
+
+    A tensor among them is replaced, never written to.
+    """
+
+    changes: ClassVar[tuple[str, ...]] = ()
+
+    def state(self) -> State:
+        held = {name: getattr(self, name) for name in self.changes}
+        return {name: list(value) if isinstance(value, list) else value for name, value in held.items()}
+
+    def restore(self, state: State) -> None:
+        if state.keys() != set(self.changes):
+            raise ValueError(f"the state has {', '.join(state)}, needed are {', '.join(self.changes)}")
+        for name, value in state.items():
+            setattr(self, name, value)
 
 
 class Checkpoint:
-    """The states of a run's descents, one after the other, in a folder that need not exist.
+    """Keep the states of a run's descents, one after the other, in a folder that need not exist.
 
-    Two safetensors files: the last, and the one before it, which counts where the last is damaged. States
-    have at least `step`, `seconds` and `status`, None as long as the descent goes on. They fit the same Spec,
-    protogen and torch; one from another device or thread count is taken too, but then only the same machine
-    and threads give the very rows that a run without a break gives. No state is too large, but the larger it
-    is the less often it is written, so that this takes 2% of the time, and not at all where the disk has not
-    twice the room. `say` is told in one line what became of a file, or of the disk; nothing is raised.
+    - There are two safetensors files: the last state, and the one before it, which counts where the last is
+      damaged.
+    - A state has at least `step`, `seconds` and `status`, which is None as long as the descent goes on.
+    - Only states of the same Spec, protogen and torch are taken up. One from another device or thread count
+      is taken up as well; but only the same machine and threads then give the very rows that a run without a
+      break gives.
+    - The larger a state is, the less often it is written, so that writing takes 2% of the time. Nothing is
+      written where the disk has not twice the room.
+    - `say` is told in one line what became of a file, or of the disk. Nothing is raised.
     """
 
     def __init__(
@@ -103,21 +111,21 @@ class Checkpoint:
         self._states[self._descent : self._descent + 1] = [state]
         if self._clock() < self._due:
             return
-        size = _flat(self._states)[2]
+        size = flatten(self._states)[2]
         self._due = self._wrote + max(EVERY_S, size / self._speed / SHARE)
         if self._clock() >= self._due:
             self.write()
 
     def write(self) -> None:
-        """Write what was noted last; a disk that refuses is said once, and tried again the next time."""
+        """Write what was noted last. A disk that refuses is told once, and tried again the next time."""
         began, folder = self._clock(), self._last.parent
-        text, tensors, size = _flat(self._states)
+        text, tensors, size = flatten(self._states)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if shutil.disk_usage(folder).free < 2 * size:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             with temporary(folder) as new:
-                _write(new, {"format": "pt", "about": self._about, "states": text}, tensors)
+                write_states(new, self._about, text, tensors)
                 if self._keep_last and self._last.exists():
                     self._last.replace(self._before)
                 new.replace(self._last)
@@ -141,7 +149,7 @@ class Checkpoint:
         states: list[State] = []
         for path in (self._last, self._before):
             try:
-                states = _read(path, self._about, device)
+                states = read_states(path, self._about, device)
                 break
             except FileNotFoundError:
                 continue
@@ -154,80 +162,3 @@ class Checkpoint:
             what = "; ".join(f"{path}: {fault}" for path, fault in faults.items())
             self._say(f"{what}; the run {'goes back to the state before' if states else 'begins anew'}")
         return states
-
-
-def _flat(states: list[State]) -> tuple[str, "list[torch.Tensor]", int]:
-    """Write states as JSON in which tensors stand as their places; the tensors, and the bytes of all."""
-    tensors: list[torch.Tensor] = []
-
-    def place(tensor: "torch.Tensor") -> dict[str, int]:
-        tensors.append(tensor)
-        return {"tensor": len(tensors) - 1}
-
-    text = json.dumps(states, default=place, sort_keys=True, separators=(",", ":"))
-    return text, tensors, len(text) + sum(tensor.nbytes for tensor in tensors)
-
-
-def _write(path: Path, metadata: Mapping[str, str], tensors: "list[torch.Tensor]") -> None:
-    """Write a safetensors file whose last tensor is the digest of all that stands before it."""
-    entries = layout({str(place): (DTYPES[str(t.dtype)], tuple(t.shape)) for place, t in enumerate(tensors)})
-    end = max((entry.end for entry in entries), default=0)
-    table: dict[str, Mapping[str, Any]] = {
-        e.name: {"dtype": e.dtype, "shape": e.shape, "data_offsets": (e.start, e.end)} for e in entries
-    }
-    table[DIGEST] = {"dtype": "U8", "shape": (32,), "data_offsets": (end, end + 32)}
-    head = canonical_json({"__metadata__": metadata, **table}).encode()
-    head += b" " * (-len(head) % 8)
-    hasher = hashlib.sha256()
-    with path.open("wb") as file:
-        for piece in (len(head).to_bytes(8, "little"), head):
-            hasher.update(piece)
-            file.write(piece)
-        for entry in entries:
-            data = tensors[int(entry.name)].detach().cpu().contiguous().view(-1).numpy().data
-            hasher.update(data)
-            file.write(data)
-        file.write(hasher.digest())
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _read(path: Path, about: str, device: "torch.device") -> list[State]:
-    """Read states and move their tensors to the device. Raises OSError, and ValueError where they do not fit."""
-    # A file that is replaced meanwhile, where there are no locks, is opened twice by name and is not the one checked.
-    for _ in range(TRIES):
-        with path.open("rb") as checked:
-            if not _whole(checked):
-                raise ValueError("is damaged")
-            states: list[State] | None = None
-            with contextlib.suppress(RuntimeError):  # torch's word for a file that it finds no more
-                states = _parsed(path, about, device)
-            if states is not None and os.path.samestat(os.fstat(checked.fileno()), path.stat()):
-                return states
-    raise ValueError("changes while it is read")
-
-
-def _parsed(path: Path, about: str, device: "torch.device") -> list[State]:
-    from safetensors import safe_open
-
-    with safe_open(path, "pt") as file:
-
-        def tensor(table: dict[str, Any]) -> Any:
-            # A copy of its own, since the file is mapped and is going to be replaced.
-            return file.get_tensor(str(table["tensor"])).clone().to(device) if table.keys() == {"tensor"} else table
-
-        metadata = file.metadata() or {}
-        if metadata.get("about") != about:
-            raise ValueError("is of another request, or of another version of protogen or torch")
-        states: list[State] = json.loads(metadata["states"], object_hook=tensor)
-        return states
-
-
-def _whole(file: BinaryIO) -> bool:
-    """Whether a file ends in the digest of what stands before it."""
-    hasher = hashlib.sha256()
-    left = os.fstat(file.fileno()).st_size - hasher.digest_size
-    while left > 0 and (piece := file.read(min(left, 2**20))):
-        hasher.update(piece)
-        left -= len(piece)
-    return left == 0 and file.read() == hasher.digest()

@@ -11,13 +11,12 @@ from torch import Tensor
 from protogen.measuring.tiles import blocks, gram_tile, tile_edge, upper_tiles
 from protogen.run import Run
 
-from .checkpoint import State, Stateful
+from .checkpoint import Stateful
+from .states import State
 
 # Below this share of weights that are not zero a sparse product beats a dense one (measured on CPUs,
-# d = 1000: equal at 8%); for short rows the conversion alone costs as much as the product.
+# d = 1000: equal at 8%). For rows shorter than SPARSE_MIN_D the conversion alone costs as much as the product.
 SPARSE_SHARE = 0.05
-
-
 SPARSE_MIN_D = 128
 
 
@@ -35,16 +34,17 @@ class Objective(Stateful, Protocol):
         """Turn the sums over all pairs (...,) into losses, and their gradient (..., n, d), in place, likewise."""
         ...
 
-    def settled(self, at: "Evaluation") -> bool:
-        """Whether the evaluation holds; if not, the objective has adapted and wants another."""
+    def adapt(self, at: "Evaluation") -> bool:
+        """Change where an evaluation came out beyond what can be told; return whether another one is due."""
         ...
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One or more sets at once: losses (...,), largest cos and |cos| over all pairs, gradient (..., n, d).
+    """What was evaluated of one set (n, d) or of several at once (..., n, d).
 
-    `loss` is the sum over the sets; the three figures by set are on the device.
+    `loss` is the sum of `losses` (...,) over the sets. `max_cos` and `coherence` (...,) are the largest cos and
+    |cos| over all pairs of each set. `gradient` (..., n, d) is not projected. All tensors are on the device.
     """
 
     loss: float
@@ -63,9 +63,10 @@ class Evaluator(Stateful, Protocol):
 def evaluate(objective: Objective, rows: Tensor, edge: int, fixed: Tensor | None = None) -> Evaluation:
     """Sum loss and gradient over all pairs of unit rows (..., n, d), by tiles of the upper triangle.
 
-    With `fixed` rows (m, d), which do not move, also over the pairs of a row with one of these. The
-    gradient is that of the loss by free rows, not projected. The host waits once, at the end; on a
-    CPU also at each tile, to count its weights. Memory: one tile beside the gradient.
+    With `fixed` rows (m, d), which do not move, the pairs of a row with one of these are summed as well. The
+    gradient is that of the loss by the rows that move, as if they were free; it is not projected. The host
+    waits once, at the end; on a CPU also at each tile, to count its weights. Memory: one tile beside the
+    gradient.
     """
     sets, (n, d) = rows.shape[:-2], rows.shape[-2:]
     edge = min(max(1, int(edge / math.sqrt(math.prod(sets)))), n)  # one buffer's size, however many sets
@@ -78,18 +79,13 @@ def evaluate(objective: Objective, rows: Tensor, edge: int, fixed: Tensor | None
         left, right = rows[..., i0:i1, :], rows[..., j0:j1, :]
         tile = gram_tile(left, right, buffer)
         on_diagonal = i0 == j0
+        lowest, highest = _range(tile, on_diagonal)
+        low, high = torch.minimum(low, lowest), torch.maximum(high, highest)
         if on_diagonal:
-            # Symmetric: each pair stands in it twice, so one product carries both halves.
-            diagonal = tile.diagonal(dim1=-2, dim2=-1)
-            diagonal.fill_(math.inf)
-            low = torch.minimum(low, tile.amin((-2, -1)))
-            diagonal.fill_(-math.inf)
-            high = torch.maximum(high, tile.amax((-2, -1)))
-            diagonal.fill_(objective.diagonal)
-        else:
-            low = torch.minimum(low, tile.amin((-2, -1)))
-            high = torch.maximum(high, tile.amax((-2, -1)))
+            tile.diagonal(dim1=-2, dim2=-1).fill_(objective.diagonal)
         part, weights = objective.weigh(tile)
+        # A tile on the diagonal is symmetric: each of its pairs stands in it twice, so that its loss counts
+        # half, and one product carries the gradient of both ends.
         total += part * (0.5 if on_diagonal else 1.0)
         if may_be_sparse and weights.count_nonzero() < SPARSE_SHARE * weights.numel():
             weights = weights.to_sparse()
@@ -97,10 +93,11 @@ def evaluate(objective: Objective, rows: Tensor, edge: int, fixed: Tensor | None
         if not on_diagonal:
             gradient[..., j0:j1, :] += weights.mT @ left
     for (i0, i1), (j0, j1) in product(blocks(n, edge), blocks(0 if fixed is None else len(fixed), edge)):
-        assert fixed is not None
+        assert fixed is not None, "there are no blocks of none"
         right = fixed[j0:j1]
         tile = gram_tile(rows[..., i0:i1, :], right, buffer)
-        low, high = torch.minimum(low, tile.amin((-2, -1))), torch.maximum(high, tile.amax((-2, -1)))
+        lowest, highest = _range(tile)
+        low, high = torch.minimum(low, lowest), torch.maximum(high, highest)
         part, weights = objective.weigh(tile)
         total += part
         gradient[..., i0:i1, :] += weights @ right
@@ -108,8 +105,19 @@ def evaluate(objective: Objective, rows: Tensor, edge: int, fixed: Tensor | None
     return Evaluation(float(losses.sum()), losses, high, torch.maximum(high, -low), gradient)
 
 
+def _range(tile: Tensor, on_diagonal: bool = False) -> tuple[Tensor, Tensor]:
+    """Return the smallest and the largest cosine of tiles (..., b, c); `on_diagonal` overwrites the diagonal."""
+    if not on_diagonal:
+        return tile.amin((-2, -1)), tile.amax((-2, -1))
+    diagonal = tile.diagonal(dim1=-2, dim2=-1)
+    diagonal.fill_(math.inf)
+    lowest = tile.amin((-2, -1))
+    diagonal.fill_(-math.inf)
+    return lowest, tile.amax((-2, -1))
+
+
 class Sliced:
-    """The evaluator of an objective by tiles, as large as the run asks or the device likes, beside `fixed` rows."""
+    """Evaluate an objective by tiles, whose edge the run gives or the device, beside `fixed` rows."""
 
     def __init__(self, objective: Objective, run: Run, fixed: Tensor | None = None) -> None:
         self._objective, self._fixed = objective, fixed
@@ -119,7 +127,7 @@ class Sliced:
         beside = None if self._fixed is None else self._fixed.to(rows)
         while True:
             at = evaluate(self._objective, rows, self._edge, beside)
-            if self._objective.settled(at):
+            if not self._objective.adapt(at):
                 return at
 
     def state(self) -> State:

@@ -12,20 +12,21 @@ from torch import Tensor
 from protogen.run import Progress, Run
 from protogen.solution import Status
 
-from .checkpoint import Checkpoint, State, Stateful
+from .checkpoint import Checkpoint, Stateful
 from .evaluate import Evaluation, Evaluator
+from .states import State
 from .steppers import Stepper
+from .threads import threads_for
 
-# So few numbers are worked on in float64: symmetric optima are then met to ten digits.
-SMALL = 2**16
-
-
-# "No further improvement" is judged over the last tenth of the steps, at least 20.
-STALL_STEPS = 20
+SMALL = 2**16  # so few numbers are worked on in float64: symmetric optima are then met to ten digits
+STALL_STEPS = 20  # "no further improvement" is judged over the last tenth of the steps, at least so many
 
 
 class Goal(Stateful, Protocol):
-    """What a descent is after: the figure it lowers, when it is done, and where it moves its target."""
+    """What a descent is after: the figure that it lowers, when it is done, and where its target lies."""
+
+    keeps_last: bool
+    """Whether the last set is kept, and not the one with the lowest figure: figures do not compare."""
 
     @property
     def name(self) -> str:
@@ -38,29 +39,29 @@ class Goal(Stateful, Protocol):
         ...
 
     def figure(self, at: Evaluation) -> Tensor:
-        """The figure of each set (...,), of which the lowest is kept."""
+        """The figure of each set (...,)."""
         ...
 
     def reached(self, best: float) -> bool:
-        """Whether the best figure so far is what was asked for."""
+        """Whether the figure of the set that is kept is what was asked for."""
         ...
 
     def watched(self, at: Evaluation, best: float) -> float:
         """The number that must go on falling for the descent to go on."""
         ...
 
-    def stands(self, before: float, now: float) -> bool:
+    def stalled(self, before: float, now: float) -> bool:
         """Whether the watched number has fallen too little to count."""
         ...
 
-    def moved(self, at: Evaluation, best: float) -> bool:
+    def advance(self, at: Evaluation, best: float) -> bool:
         """Move the target if it is time to; return whether the objective has changed."""
         ...
 
 
 @dataclass(frozen=True)
 class Descent:
-    """The best set seen (n, d), float32, its figure, the steps taken (evaluations), and why it ended."""
+    """How a descent ended: the set that was kept (n, d), float32, its figure, the evaluations made, and why."""
 
     rows: Tensor
     best: float
@@ -69,7 +70,7 @@ class Descent:
 
 
 class _Course:
-    """Where a descent stands: the rows now, the best so far, and what its parts remember."""
+    """Where a descent stands: the rows now, the set that is kept, and what its parts remember."""
 
     def __init__(self, rows: Tensor, evaluator: Evaluator, goal: Goal, make_stepper: Callable[[], Stepper]) -> None:
         self.evaluator, self.goal, self.make_stepper = evaluator, goal, make_stepper
@@ -79,15 +80,15 @@ class _Course:
         self.step, self.seconds = 0, 0.0
         self.status: Status | None = None
 
-    def see(self, figures: Tensor) -> float:
-        """Keep the best of the sets just evaluated, if it is the best so far; return its figure."""
+    def keep_best(self, figures: Tensor) -> float:
+        """Keep the best of the sets just evaluated, if it is to be kept; return its figure."""
         lowest, index = (value.item() for value in figures.view(-1).min(0))
-        if lowest < self.best:
+        if lowest < self.best or self.goal.keeps_last:
             self.best, self.best_rows = lowest, self.rows.view(-1, *self.rows.shape[-2:])[int(index)]
         return lowest
 
-    def go_on(self, at: Evaluation) -> None:
-        """Take the next rows, or say why there are none."""
+    def proceed(self, at: Evaluation) -> None:
+        """Take the next rows, or set the status that says why there are none."""
         now = self.goal.watched(at, self.best)
         # The lowest so far: a trial step that leads up is no standstill.
         self.watched.append(min(self.watched[-1], now) if self.watched else now)
@@ -95,7 +96,7 @@ class _Course:
             self.status = Status.REACHED
             return
         if not self._stalled():
-            if self.goal.moved(at, self.best):
+            if self.goal.advance(at, self.best):
                 self.stepper.restart()
                 return
             following = self.stepper.next(self.rows, at)
@@ -105,22 +106,23 @@ class _Course:
         if self.rows.dim() == 2:
             self.status = Status.CONVERGED
             return
-        # In memory of their own, as after a restore: products may round by where rows lie.
+        # The best of several sets goes on alone. Its rows are copied, so that they lie in memory as they do after
+        # a restore: a product may round by where its rows lie.
         self.rows, self.stepper = self.best_rows.clone(), self.make_stepper()
         self.watched = []
 
     def _stalled(self) -> bool:
         window = max(STALL_STEPS, len(self.watched) // 10)
-        return len(self.watched) > window and self.goal.stands(self.watched[-1 - window], self.watched[-1])
+        return len(self.watched) > window and self.goal.stalled(self.watched[-1 - window], self.watched[-1])
 
     def state(self) -> State:
-        """All of it; of a descent that has ended its best is all."""
+        """Return all of it; of a descent that has ended, the set that is kept is enough."""
         best = {"best": self.best, "best_rows": self.best_rows}
         stand = {"step": self.step, "seconds": self.seconds, "status": self.status}
         if self.status is not None:
             return {**stand, **best}
         parts = {"evaluator": self.evaluator.state(), "goal": self.goal.state(), "stepper": self.stepper.state()}
-        # What is watched only grows: its length now serves for a copy of it at each step.
+        # The list of what was watched only grows: its length now serves in place of a copy at each step.
         return {**stand, **best, **parts, "rows": self.rows, "watched": self.watched, "length": len(self.watched)}
 
     def restore(self, state: State) -> None:
@@ -152,30 +154,15 @@ def descend(
     A KeyboardInterrupt, or memory that runs out on the way, ends the descent as a limit does. With a
     checkpoint the descent goes on from the state there, and whatever ends it early leaves its state there.
     """
-    rows = rows.to(run.device, torch.float64 if rows.shape[-2] * rows.shape[-1] <= SMALL else torch.float32)
+    n, d = rows.shape[-2:]
+    rows = rows.to(run.device, torch.float64 if n * d <= SMALL else torch.float32)
     course = _Course(rows, evaluator, goal, make_stepper)
     if checkpoint:
         checkpoint.begin(course)
-    began, before = run.clock(), course.seconds
     early: Status | None = None
     try:
-        while course.status is None and early is None:
-            if checkpoint:
-                checkpoint.note(course.state())
-            at = evaluator(course.rows)
-            course.step += 1
-            lowest = course.see(goal.figure(at))
-            elapsed = run.clock() - began
-            course.seconds = before + elapsed
-            if run.report:
-                run.report(Progress(course.step, steps, goal.name, lowest, course.best, goal.target, course.seconds))
-            course.go_on(at)
-            if course.status is None and course.step == steps:
-                course.status = Status.STEP_LIMIT
-            elif course.status is None and run.time_limit is not None and elapsed >= run.time_limit:
-                early = Status.TIME_LIMIT
-        if checkpoint:
-            checkpoint.note(course.state())
+        with threads_for(n * rows.numel()):
+            early = _walk(course, steps, run, checkpoint)
     except KeyboardInterrupt:
         early = Status.INTERRUPTED
     except (MemoryError, torch.OutOfMemoryError):
@@ -183,8 +170,33 @@ def descend(
             raise
         early = Status.OUT_OF_MEMORY
     if checkpoint and early:
-        with contextlib.suppress(KeyboardInterrupt):  # the best is lost to no second one
+        with contextlib.suppress(KeyboardInterrupt):  # a second interruption loses the state, not the best
             checkpoint.write()
     status = early or course.status
-    assert status is not None, "it has ended"
+    assert status is not None, "the walk is over"
     return Descent(course.best_rows.float().cpu(), course.best, course.step, status)
+
+
+def _walk(course: _Course, steps: int, run: Run, checkpoint: Checkpoint | None) -> Status | None:
+    """Take steps until the course has a status or the time is up; return TIME_LIMIT for the latter."""
+    began, before = run.clock(), course.seconds
+    early: Status | None = None
+    while course.status is None and early is None:
+        if checkpoint:
+            checkpoint.note(course.state())
+        at = course.evaluator(course.rows)
+        course.step += 1
+        lowest = course.keep_best(course.goal.figure(at))
+        elapsed = run.clock() - began
+        course.seconds = before + elapsed
+        if run.report:
+            goal = course.goal
+            run.report(Progress(course.step, steps, goal.name, lowest, course.best, goal.target, course.seconds))
+        course.proceed(at)
+        if course.status is None and course.step == steps:
+            course.status = Status.STEP_LIMIT
+        elif course.status is None and run.time_limit is not None and elapsed >= run.time_limit:
+            early = Status.TIME_LIMIT
+    if checkpoint:
+        checkpoint.note(course.state())
+    return early

@@ -1,11 +1,12 @@
 """The Gaussian potential, by all pairs or by subsets, and the goals of its descents."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from protogen.run import Run
 
-from .checkpoint import State, Stateful
+from .checkpoint import Changing
+from .states import State
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,14 +14,17 @@ if TYPE_CHECKING:
     from .evaluate import Evaluation
 
 
-class Potential(Stateful):
-    """log of the sum over pairs of exp(-t |u - v|^2) = exp(2 t (cos - 1)), of which Eq. 5 is a function.
+class Potential(Changing):
+    """Take log S, S the sum over pairs of exp(-t |u - v|^2) = exp(2 t (cos - 1)).
 
-    With S that sum, Eq. 5 on all n vectors is log((n + 2 S) / n), its i = j terms being 1: it falls
-    where log S falls, but where S is small its gradient is lost in rounding and that of log S is not.
-    Exponents are taken relative to 1, and from when float32 would lose them to the largest cosine.
+    Eq. 5 on all n vectors is log((n + 2 S) / n), since its n terms of i = j are 1 each. Eq. 5 falls where log S
+    falls; but where S is small the gradient of Eq. 5 is lost in rounding, and that of log S is not.
+
+    Exponents are taken relative to a cosine, the shift. The shift is 1 at first, and the largest cosine as soon
+    as float32 would lose the exponents.
     """
 
+    changes: ClassVar[tuple[str, ...]] = ("t", "_shift")
     diagonal = -math.inf
     SPAN = 40.0  # exponents may lie so far from 0 before float32 loses them
 
@@ -39,17 +43,17 @@ class Potential(Stateful):
         assert self._shift is not None, "closed before it was weighed"
         return total.log() + 2 * self.t * (self._shift[..., 0, 0].double() - 1)
 
-    def settled(self, at: "Evaluation") -> bool:
-        assert self._shift is not None, "settled before it was weighed"
-        beyond = 2 * self.t * (at.max_cos[..., None, None] - self._shift).abs().max()
-        if not beyond > self.SPAN:
-            return True
-        self._shift = at.max_cos[..., None, None]
-        return False
+    def adapt(self, at: "Evaluation") -> bool:
+        assert self._shift is not None, "evaluated before it was weighed"
+        largest = at.max_cos[..., None, None]
+        if not 2 * self.t * (largest - self._shift).abs().max() > self.SPAN:
+            return False
+        self._shift = largest
+        return True
 
 
 class PaperPotential(Potential):
-    """Eq. 5 as printed, on all vectors: log of the mean over i of the sum over all j, j = i included."""
+    """Take Eq. 5 as printed, on all vectors: the log of the mean over i of the sum over all j, j = i included."""
 
     def __init__(self, t: float, n: int) -> None:
         super().__init__(t)
@@ -63,7 +67,7 @@ class PaperPotential(Potential):
 
 
 class Subsets:
-    """The evaluator of Eq. 5 on a random subset of `size` rows (n, d) a step, by tiles; the others stay put."""
+    """Evaluate Eq. 5 on a random subset of `size` rows (n, d) a step, by tiles; the other rows stay put."""
 
     def __init__(self, potential: Potential, size: int, seed: int, run: Run) -> None:
         import torch
@@ -110,14 +114,17 @@ class Subsets:
         self._generator.set_state(state["generator"].cpu())
 
 
-class LeastLoss(Stateful):
-    """Lower the loss, a logarithm, until it stands still; or to the last step, with no gain to be had."""
+class LeastLoss(Changing):
+    """Lower the loss, a logarithm, until it falls by less than `gain`; -inf: to the last step.
+
+    `keeps_last`: keep the last set in place of the best, since losses of different subsets do not compare.
+    """
 
     name = "log potential"
     target = None
 
-    def __init__(self, gain: float) -> None:
-        self._gain = gain
+    def __init__(self, gain: float, keeps_last: bool = False) -> None:
+        self._gain, self.keeps_last = gain, keeps_last
 
     def figure(self, at: "Evaluation") -> "Tensor":
         return at.losses
@@ -128,36 +135,31 @@ class LeastLoss(Stateful):
     def watched(self, at: "Evaluation", best: float) -> float:
         return best
 
-    def stands(self, before: float, now: float) -> bool:
+    def stalled(self, before: float, now: float) -> bool:
         return before - now < self._gain
 
-    def moved(self, at: "Evaluation", best: float) -> bool:
+    def advance(self, at: "Evaluation", best: float) -> bool:
         return False
 
 
-class LastLoss(LeastLoss):
-    """Take every step, and the last set: losses of different subsets do not compare."""
+class LeastCosine(Changing):
+    """Lower the largest cosine, by a potential whose t grows until the largest cosine alone counts.
 
-    def __init__(self) -> None:
-        super().__init__(gain=-math.inf)
-        self._steps = 0
+    t grows by the factor GROWTH each time the loss has fallen by less than GAIN over PATIENCE steps. The descent
+    ends where the bound that loss and t give on the largest cosine falls by less than STALL.
+    """
 
-    def figure(self, at: "Evaluation") -> "Tensor":
-        self._steps += 1
-        return at.losses.new_full(at.losses.shape, -self._steps)
-
-
-class Sharper(Stateful):
-    """Lower the largest cosine: t grows each time the best stands still, to where it alone counts."""
-
-    GROW = 1.3
+    changes: ClassVar[tuple[str, ...]] = ("_losses",)
     name = "largest cosine"
     target = None
-    PATIENCE, GAIN, STALL = 8, 1e-3, 1e-6
+    keeps_last = False
+    GROWTH = 1.3
+    PATIENCE, GAIN = 8, 1e-3
+    STALL = 1e-6
 
     def __init__(self, potential: Potential) -> None:
         self._potential = potential
-        self._since: list[float] = []
+        self._losses: list[float] = []  # after each step since t grew
 
     def figure(self, at: "Evaluation") -> "Tensor":
         return at.max_cos
@@ -166,18 +168,18 @@ class Sharper(Stateful):
         return False
 
     def watched(self, at: "Evaluation", best: float) -> float:
-        # The largest cosine is at most this, and less by log(pairs) / (2 t) at the most.
+        # An upper bound of the largest cosine, which lies at most log(pairs) / (2 t) below it.
         return 1 + float(at.losses.min()) / (2 * self._potential.t)
 
-    def stands(self, before: float, now: float) -> bool:
+    def stalled(self, before: float, now: float) -> bool:
         return before - now < self.STALL
 
-    def moved(self, at: "Evaluation", best: float) -> bool:
-        self._since.append(float(at.losses.min()))
-        if len(self._since) <= self.PATIENCE:
+    def advance(self, at: "Evaluation", best: float) -> bool:
+        self._losses.append(float(at.losses.min()))
+        if len(self._losses) <= self.PATIENCE:
             return False
-        if self._since[-1 - self.PATIENCE] - self._since[-1] > self.GAIN:
+        if self._losses[-1 - self.PATIENCE] - self._losses[-1] > self.GAIN:
             return False
-        self._since.clear()
-        self._potential.t *= self.GROW
+        self._losses.clear()
+        self._potential.t *= self.GROWTH
         return True

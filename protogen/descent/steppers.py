@@ -1,13 +1,17 @@
 """How rows move: plain gradient steps and L-BFGS on the sphere."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from .checkpoint import Stateful
+from .checkpoint import Changing, Stateful
 from .evaluate import Evaluation
+
+ENOUGH = 1e-4  # of the slope along a step, by which the loss must fall at least (Armijo's condition)
+SHORTEST = 1e-3  # a step halved to less leads nowhere
+LEAST_CURVATURE = 1e-10  # a step along which the gradient changed by less tells nothing
 
 
 class Stepper(Stateful, Protocol):
@@ -23,8 +27,8 @@ class Stepper(Stateful, Protocol):
 
 
 @dataclass(frozen=True)
-class GradientDescent(Stateful):
-    """Plain gradient descent: rows - rate * gradient, then normalised; no way down where that is not finite."""
+class GradientDescent(Changing):
+    """Take rows - rate * gradient, normalised; there is no way down where that is not finite."""
 
     rate: float
 
@@ -37,15 +41,22 @@ class GradientDescent(Stateful):
         pass
 
 
-class LBFGS(Stateful):
-    """Limited-memory BFGS on unit rows (Nocedal and Wright 2006, Algorithm 7.4), Armijo backtracking.
+class LBFGS(Changing):
+    """Take steps of limited-memory BFGS on unit rows (Nocedal and Wright 2006, Algorithm 7.4).
 
-    Gradients are projected on the tangent space, steps normalised back. `first` is the step along
-    the gradient as long as nothing is known of the curvature; then no row moves further than `reach`.
+    Gradients are projected on the tangent space, and rows normalised after each step. A step that does not
+    lower the loss enough (Armijo) is halved, again and again.
+
+    - `memory`: how many steps the curvature is taken from.
+    - `first`: the length of the step along the gradient as long as nothing is known of the curvature.
+    - `reach`: how far a row moves at the most in such a step.
     """
+
+    changes: ClassVar[tuple[str, ...]] = ("_pairs", "_base", "_length")
 
     def __init__(self, memory: int, first: float, reach: float = 0.5) -> None:
         self._memory, self._first, self._reach = memory, first, reach
+        # Of each step remembered: the step, the change of the tangent along it, 1 / (their inner product).
         self._pairs: list[tuple[Tensor, Tensor, Tensor]] = []
         # Where the last step began: rows, loss and tangent there, the direction taken and the slope along it.
         self._base: tuple[Tensor, float, Tensor, Tensor, float] | None = None
@@ -57,9 +68,9 @@ class LBFGS(Stateful):
     def next(self, rows: Tensor, at: Evaluation) -> Tensor | None:
         if self._base is not None:
             base, loss, tangent, direction, slope = self._base
-            if not at.loss <= loss + 1e-4 * self._length * slope:
+            if not at.loss <= loss + ENOUGH * self._length * slope:
                 self._length /= 2
-                if self._length > 1e-3:
+                if self._length > SHORTEST:
                     return normalize(base + self._length * direction, dim=-1)
                 return self._depart(base, loss, tangent) if self._forget() else None
             self._remember(rows - base, _tangent(rows, at.gradient) - tangent)
@@ -75,14 +86,14 @@ class LBFGS(Stateful):
         return self._depart(rows, loss, tangent) if self._forget() else None
 
     def _forget(self) -> bool:
-        """Drop a curvature that led nowhere; return whether there was any."""
+        """Drop the curvature, which led nowhere; return whether there was any."""
         had = bool(self._pairs)
         self._pairs.clear()
         return had
 
     def _remember(self, step: Tensor, change: Tensor) -> None:
         curvature = (step * change).sum()
-        if curvature > 1e-10 * change.square().sum():
+        if curvature > LEAST_CURVATURE * change.square().sum():
             self._pairs.append((step, change, 1 / curvature))
             del self._pairs[: -self._memory]
 

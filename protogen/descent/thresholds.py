@@ -3,11 +3,11 @@
 Shen, Sun and Wei 2023, Equiangular Basis Vectors: Eq. 4 and Algorithm 1.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from protogen.bounds import TOLERANCE
 
-from .checkpoint import Stateful
+from .checkpoint import Changing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,27 +18,28 @@ COHERENCE = "coherence"
 STALL_SHARE = 1e-3  # a fall by less than this share is no improvement
 
 
-class Threshold(Stateful):
-    """A loss of the excess of |cos| over a threshold, zero below it."""
+class Threshold(Changing):
+    """Weigh each pair by the excess of its |cos| over a threshold; what lies below adds nothing."""
 
+    changes: ClassVar[tuple[str, ...]] = ("threshold",)
     diagonal = 0.0
     threshold = 0.0
 
     def close(self, total: "Tensor", gradient: "Tensor") -> "Tensor":
         return total
 
-    def settled(self, at: "Evaluation") -> bool:
-        return True
+    def adapt(self, at: "Evaluation") -> bool:
+        return False
 
     def _excess(self, cosines: "Tensor") -> "Tensor":
-        """sign(cos) max(|cos| - threshold, 0)."""
+        """Return sign(cos) max(|cos| - threshold, 0)."""
         from torch.nn.functional import softshrink
 
         return softshrink(cosines, self.threshold)
 
 
 class SquaredThreshold(Threshold):
-    """sum over pairs of 1/2 max(|cos| - threshold, 0)^2: Eq. 4 squared.
+    """Sum 1/2 max(|cos| - threshold, 0)^2 over pairs: Eq. 4 squared.
 
     Where violations are few, a step of 1/2 along its gradient mends each of them at once.
     """
@@ -49,9 +50,9 @@ class SquaredThreshold(Threshold):
 
 
 class PaperThreshold(Threshold):
-    """The loss of Algorithm 1: sum over ordered pairs of max(|cos| - threshold, 0).
+    """Sum max(|cos| - threshold, 0) over ordered pairs: the loss of Algorithm 1.
 
-    The paper sums the whole matrix, hence each pair twice; its diagonal, |cos| - 1, adds nothing.
+    The paper sums the whole matrix, hence each pair twice. Its diagonal, |cos| - 1, adds nothing.
     """
 
     def weigh(self, cosines: "Tensor") -> "tuple[Tensor, Tensor]":
@@ -59,10 +60,15 @@ class PaperThreshold(Threshold):
         return 2 * excess.abs().sum((-2, -1)), 2 * excess.sign()
 
 
-class FixedAlpha(Stateful):
-    """Stop at a given coherence; the threshold lies under it by a share, the margin."""
+class FixedAlpha(Changing):
+    """Stop at a given coherence, alpha.
+
+    The threshold lies under alpha by a share, the margin: rows that are to meet alpha are pushed a little
+    beyond.
+    """
 
     name = COHERENCE
+    keeps_last = False
 
     def __init__(self, objective: Threshold, alpha: float, margin: float) -> None:
         self.target = alpha
@@ -78,32 +84,43 @@ class FixedAlpha(Stateful):
     def watched(self, at: "Evaluation", best: float) -> float:
         return at.loss
 
-    def stands(self, before: float, now: float) -> bool:
+    def stalled(self, before: float, now: float) -> bool:
         return now > (1 - STALL_SHARE) * before
 
-    def moved(self, at: "Evaluation", best: float) -> bool:
+    def advance(self, at: "Evaluation", best: float) -> bool:
         return False
 
 
-class AsLowAsItCan(Stateful):
-    """Lower the target as far as it goes.
+class LowestCoherence(Changing):
+    """Lower the coherence as far as it goes, by a threshold that follows the best set from below.
 
-    The threshold starts under what can be reached, which spreads the excess over many pairs; each
-    time the best stands still, the gap between best and threshold narrows, until it closes.
+    The threshold, which is the target, lies under the best coherence by a share of it, the gap.
+
+    1. At first the threshold is FIRST_SHARE of the coherence that is expected, well under what can be reached:
+       the excess is spread over many pairs.
+    2. Where the best comes down to the threshold, the threshold goes down by the gap once more.
+    3. Where the best stands still, the gap becomes narrower by NARROWING, and the threshold rises to it.
+    4. Once the gap is at most CLOSED, a best that falls no more ends the descent.
+
+    The best stands still where it has fallen by less than the share GAIN over so many steps: LEAST_PATIENCE,
+    or PATIENCE_SHARE of all steps so far where these are more.
     """
 
+    changes: ClassVar[tuple[str, ...]] = ("target", "_gap", "_steps", "_bests")
     name = COHERENCE
-    FIRST = 0.85  # of the promise
-    NARROW = 0.9
-    PATIENCE, PATIENCE_SHARE, GAIN = 8, 1 / 25, 1e-3
-    CLOSED, SMALLEST = 0.05, 1e-4
+    keeps_last = False
+    FIRST_SHARE = 0.85
+    NARROWING = 0.9
+    NARROWEST, CLOSED = 1e-4, 0.05
+    LEAST_PATIENCE, PATIENCE_SHARE = 8, 1 / 25
+    GAIN = 1e-3
 
-    def __init__(self, objective: Threshold, promise: float) -> None:
+    def __init__(self, objective: Threshold, expected: float) -> None:
         self._objective = objective
         self._steps = 0
         self._gap = 1.0
-        self._since: list[float] = []
-        self.target = self._objective.threshold = promise * self.FIRST
+        self._bests: list[float] = []  # after each step since the threshold was moved
+        self.target = self._objective.threshold = expected * self.FIRST_SHARE
 
     def figure(self, at: "Evaluation") -> "Tensor":
         return at.coherence
@@ -114,18 +131,26 @@ class AsLowAsItCan(Stateful):
     def watched(self, at: "Evaluation", best: float) -> float:
         return best
 
-    def stands(self, before: float, now: float) -> bool:
-        # While the threshold lies far under the best, the excess is still being spread.
+    def stalled(self, before: float, now: float) -> bool:
         return self._gap <= self.CLOSED and now > (1 - STALL_SHARE) * before
 
-    def moved(self, at: "Evaluation", best: float) -> bool:
+    def advance(self, at: "Evaluation", best: float) -> bool:
         self._steps += 1
-        self._since.append(best)
-        patience = max(self.PATIENCE, int(self._steps * self.PATIENCE_SHARE))
+        self._bests.append(best)
         if best > self.target:
-            if len(self._since) <= patience or best <= self._since[-1 - patience] * (1 - self.GAIN):
+            if not self._stands_still():
                 return False
-            self._gap = max(self.SMALLEST, min(self._gap, 1 - self.target / best) * self.NARROW)
-        self._since.clear()
+            self._gap = self._narrower(best)
+        self._bests.clear()
         self.target = self._objective.threshold = best * (1 - self._gap)
         return True
+
+    def _stands_still(self) -> bool:
+        patience = max(self.LEAST_PATIENCE, int(self._steps * self.PATIENCE_SHARE))
+        if len(self._bests) <= patience:
+            return False
+        return self._bests[-1] > self._bests[-1 - patience] * (1 - self.GAIN)
+
+    def _narrower(self, best: float) -> float:
+        """Return the next gap: narrower than the last one, and than the distance from the best to the target."""
+        return max(self.NARROWEST, min(self._gap, 1 - self.target / best) * self.NARROWING)

@@ -5,23 +5,30 @@ Shen, Sun and Wei 2023, Equiangular Basis Vectors: Section 3.3, Eq. 4 and Algori
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from protogen import catalog
 from protogen.bounds import TOLERANCE, coherence_bound
 from protogen.checks import check_between, check_kind, check_whole, check_word
-from protogen.descent.thresholds import AsLowAsItCan, FixedAlpha, PaperThreshold, SquaredThreshold, Threshold
+from protogen.descent.thresholds import (
+    FixedAlpha,
+    LowestCoherence,
+    PaperThreshold,
+    SquaredThreshold,
+    Threshold,
+)
 from protogen.errors import BadRequest
-from protogen.files.header import read_header
+from protogen.files.header import Header, read_header
 from protogen.rows import InMemory
 from protogen.solution import ENDED_EARLY, Solution, Status
 from protogen.spec import Spec, Value
 
 from .method import RESTARTS, Method, descent_bytes, formula_bytes, history, option
+from .start import AUTO, CAPACITY, CLOSED_FORM, IMPROVED, RANDOM, Start, best_word, descent_promise
 from .task import Task
 
 if TYPE_CHECKING:
@@ -29,14 +36,10 @@ if TYPE_CHECKING:
 
     from protogen.descent.loop import Descent
 
-IMPROVED = f"{catalog.CLOSED_FORM}+descent"
-STARTS = ("auto", "random", catalog.CLOSED_FORM, IMPROVED)
-CAPACITY = "capacity"  # the start of the sets that `protogen capacity` finds
 UPDATES = ("lbfgs", "paper")
 PAPER_RATE = 1e-3
-# What `auto` takes for worth a descent: so many multiplications in a pass at most, and a closed form that lies so
-# far above the bound at least; random rows are tried beside it where they promise so much more than it at most.
-AFFORDABLE, ROOM, HOPE = 1e9, 1.05, 1.1
+WORTH_TRYING = 1.1  # random rows are tried beside a closed form that their promise exceeds by less than so many times
+FIRST_STEP = 0.5  # along the gradient: it mends each violation at once where violations are few
 # Noise that moves a closed form off its place: on its own coordinates, and on those it leaves free.
 NOISE, FREE_NOISE = 0.1, 1.0
 
@@ -51,7 +54,7 @@ class EBV(Method):
     uses: ClassVar[Mapping[str, tuple[str, ...]]] = {"extends": ("prototypes",)}
 
     alpha: float | None = option(None, "Stop at this coherence, 0 < alpha < 1; left out: as low as it can.")
-    start: str = option("auto", f"auto (the lowest), random (the paper), {catalog.CLOSED_FORM} or {IMPROVED}.")
+    start: str = option(AUTO, f"{AUTO} (the lowest), {RANDOM} (the paper), {CLOSED_FORM} or {IMPROVED}.")
     steps: int = option(5000, "The most passes over all pairs that a descent may take.")
     update: str = option("lbfgs", "lbfgs (squared threshold) or paper (Algorithm 1: plain sum, plain steps).")
     rate: float | None = option(None, f"Learning rate of --update paper; left out: {PAPER_RATE:g}.")
@@ -62,26 +65,30 @@ class EBV(Method):
         self._check(d, n)
         if self.extends is not None:
             return self._extension(Path(self.extends), d, n, seed)
-        form = catalog.seek(d, n) if self.start != "random" else None
-        if form is None and self.start not in ("auto", "random"):
-            raise BadRequest(f"no closed form reaches d={d}, n={n}; use --start random or auto, or a larger d")
-        start = self._start(form, d, n)
-        if form and start != "random" and self.update == "paper":
+        form = catalog.seek(d, n) if self.start != RANDOM else None
+        if form is None:
+            if self.start not in (AUTO, RANDOM):
+                raise BadRequest(f"no closed form reaches d={d}, n={n}; use --start random or auto, or a larger d")
+            return self._descent(d, n, seed, Start(RANDOM))
+        word = self.start
+        if word == AUTO:
+            word = best_word(d, n, self.alpha, form.cosine, combined=self.update != "paper")
+        if word == RANDOM:
+            return self._descent(d, n, seed, Start(RANDOM))
+        if self.update == "paper":
             raise BadRequest(
                 f"update is 'paper' where a formula gives the set, {catalog.label(form)}; add --start random"
             )
-        if form and start == catalog.CLOSED_FORM:
-            return self._formula(form, d, n)
-        return self._descent(d, n, seed, catalog.start_of(form, IMPROVED) if form and start == IMPROVED else "random")
+        return self._formula(form, d, n) if word == CLOSED_FORM else self._descent(d, n, seed, Start.of(form, word))
 
     def _formula(self, form: catalog.ClosedForm, d: int, n: int) -> Spec:
-        """The Spec of a closed form, which knows neither seed nor alpha."""
-        return Spec.of(self.name, self.version, d=d, n=n, seed=0, params={"start": catalog.start_of(form)})
+        """Make the Spec of a closed form, which knows neither seed nor alpha."""
+        return Spec.of(self.name, self.version, d=d, n=n, seed=0, params={"start": str(Start.of(form))})
 
-    def _descent(self, d: int, n: int, seed: int, start: str, **more: Value) -> Spec:
+    def _descent(self, d: int, n: int, seed: int, start: Start, **more: Value) -> Spec:
         params: dict[str, Value] = {
             "alpha": None if self.alpha is None else float(self.alpha),
-            "start": start,
+            "start": str(start),
             "steps": self.steps,
             "update": self.update,
             "restarts": self.restarts,
@@ -92,29 +99,41 @@ class EBV(Method):
         return Spec.of(self.name, self.version, d=d, n=n, seed=seed, params=params)
 
     def _extension(self, path: Path, d: int, n: int, seed: int) -> Spec:
-        """The vectors of an artifact, then new ones: the next rows of its closed form, or found by a descent."""
+        """Make the Spec of an artifact's vectors and new ones: the next rows of its closed form, or by descent."""
         header = read_header(path)
-        before, facts, stats = header.spec, header.meta["facts"], header.meta["stats"]
-        if before.d != d or before.n >= n or "within_class" in facts:
-            raise BadRequest(
-                f"{path}: has d={before.d}, n={before.n}, asked for are d={d}, n={n}; "
-                "extends takes one vector a class, the same d and a larger n"
-            )
-        if self.start not in ("auto", "random"):
-            raise BadRequest(f"start is {self.start!r} with extends; allowed are auto and random")
+        facts, stats = header.meta["facts"], header.meta["stats"]
+        self._check_extends(path, header, d, n)
         coherence = stats["coherence"]["value"] if stats else facts.get("guaranteed_coherence", 0.0)
         if self.alpha is not None and self.alpha < coherence - TOLERANCE:
             raise BadRequest(
                 f"alpha is {self.alpha!r}, the vectors of {path} have coherence {coherence:.6f} and stay; "
                 "raise alpha to that or more"
             )
-        form = catalog.from_label(facts["closed_form"]) if "closed_form" in facts else None
-        if form and type(form) in catalog.LINES and form.exact and form.own_n >= n and self.start == "auto":
+        form = _lines(facts.get("closed_form"))
+        if form and form.exact and form.own_n >= n and self.start == AUTO:
             return self._formula(form, d, n)
-        return self._descent(d, n, seed, "random", extends=header.digest)
+        return self._descent(d, n, seed, Start(RANDOM), extends=header.digest)
+
+    def _check_extends(self, path: Path, header: Header, d: int, n: int) -> None:
+        """Raise BadRequest where the artifact cannot be extended to n vectors in R^d."""
+        before = header.spec
+        (rows,) = (entry for entry in header.entries if entry.name == "prototypes")
+        if len(rows.shape) > 2 or header.meta["facts"].get("norms") == "free":
+            raise BadRequest(
+                f"{path}: has {rows.shape[1] if len(rows.shape) > 2 else 'free'} "
+                f"{'vectors a class' if len(rows.shape) > 2 else 'norms'}; "
+                "extends takes one vector a class, of length one: extend the artifact that its centers come from"
+            )
+        if before.d != d or before.n >= n:
+            raise BadRequest(
+                f"{path}: has d={before.d}, n={before.n}, asked for are d={d}, n={n}; "
+                "extends takes one vector a class, the same d and a larger n"
+            )
+        if self.start not in (AUTO, RANDOM):
+            raise BadRequest(f"start is {self.start!r} with extends; allowed are auto and random")
 
     def _check(self, d: int, n: int) -> None:
-        check_word("start", self.start, STARTS)
+        check_word("start", self.start, (AUTO, RANDOM, CLOSED_FORM, IMPROVED))
         check_word("update", self.update, UPDATES)
         check_whole("steps", self.steps, 1)
         check_whole("restarts", self.restarts, 1)
@@ -132,44 +151,35 @@ class EBV(Method):
                     "no set can be better: raise alpha or d, or lower n"
                 )
 
-    def _start(self, form: catalog.ClosedForm | None, d: int, n: int) -> str:
-        """Resolve `auto`: the closed form where it answers, a descent where that may be better, or both."""
-        if self.start != "auto":
-            return self.start
-        if form is None:
-            return "random"
-        bound = coherence_bound(d, n).value
-        enough = ROOM * bound if self.alpha is None else max(self.alpha, bound)
-        if n <= d or form.cosine <= enough + TOLERANCE:
-            return catalog.CLOSED_FORM
-        if n * n * d <= AFFORDABLE and self.update != "paper":
-            return IMPROVED
-        return catalog.CLOSED_FORM if form.cosine <= descent_promise(d, n) else "random"
-
     def solve(self, task: Task) -> Solution:
         """Build the closed form that the Spec names, or descend from it, from seeded random rows, or both.
 
         The best of all is the solution; none that is worse than the closed form.
         """
-        d, n, run = task.d, task.n, task.run
-        word, _, form = self.start.partition(":")
-        if word == catalog.CLOSED_FORM:
-            return catalog.build(form, n, d)
-        if word == CAPACITY:
+        start = Start.parse(self.start)
+        if start.word == CLOSED_FORM:
+            return catalog.build(start.form or "", task.n, task.d)
+        if start.word == CAPACITY:
             raise BadRequest(
-                f"start is {word!r}, d={d}, n={n}; make it with `protogen capacity --d {d} --alpha {self.alpha}`"
+                f"start is {start.word!r}, d={task.d}, n={task.n}; "
+                f"make it with `protogen capacity --d {task.d} --alpha {self.alpha}`"
             )
         if self.extends is not None:
             return self._extended(task)
-        best, guaranteed, facts = None, math.inf, {}
-        if form:
-            best = catalog.build(form, n, d)
-            guaranteed = float(best.facts["guaranteed_coherence"])
-            facts = {"outdone": form, "guaranteed_coherence": guaranteed}
-        began, steps, lowest = run.clock(), 0, guaranteed - TOLERANCE
-        for rows, promise in self._departures(best, guaranteed, d, n, task.seed):
+        built = None if start.form is None else catalog.build(start.form, task.n, task.d)
+        return self._best(task, built)
+
+    def _best(self, task: Task, built: Solution | None) -> Solution:
+        """Return the best of a closed form, if there is one, and of a descent from each departure."""
+        run, best, steps, lowest, facts = task.run, built, 0, math.inf, {}
+        if built is not None:
+            guaranteed = float(built.facts["guaranteed_coherence"])
+            lowest = guaranteed - TOLERANCE  # what is no better than the closed form does not replace it
+            facts = {"outdone": built.facts["closed_form"], "guaranteed_coherence": guaranteed}
+        began = run.clock()
+        for rows, expected in self._departures(task, built):
             left = run.time_limit and max(0.0, run.time_limit - (run.clock() - began))
-            found = self._descend(rows, promise, replace(task, run=replace(run, time_limit=left)))
+            found = self._descend(rows, expected, replace(task, run=replace(run, time_limit=left)))
             steps += found.steps
             status = found.status
             if found.best < lowest:
@@ -178,12 +188,27 @@ class EBV(Method):
             if status == Status.REACHED or status in ENDED_EARLY:
                 break
         assert best is not None, "a descent without a closed form has a best"
-        return replace(
-            best, status=status if status in ENDED_EARLY else best.status, reproducible="statistical", steps=steps
-        )
+        end = status if status in ENDED_EARLY else best.status
+        return replace(best, status=end, reproducible="statistical", steps=steps)
+
+    def _departures(self, task: Task, built: Solution | None) -> "Iterator[tuple[Tensor, float]]":
+        """Yield rows to descend from, one set or several at once, and the coherence to expect.
+
+        1. The closed form, if there is one, moved a little off its place.
+        2. Random rows, if there is no closed form, or one that these have a chance to outdo.
+        """
+        from protogen.measuring.geometry import random_rows
+
+        d, n, guaranteed = task.d, task.n, math.inf
+        if built is not None:
+            guaranteed = float(built.facts["guaranteed_coherence"])
+            yield _shaken(built, task.seed), max(guaranteed, coherence_bound(d, n).value)
+        promise = descent_promise(d, n)
+        if promise < WORTH_TRYING * guaranteed:
+            yield random_rows(self.restarts, n, d, task.seed), promise
 
     def _extended(self, task: Task) -> Solution:
-        """The vectors of the artifact, bit for bit, then new ones that a descent moves."""
+        """Return the vectors of the artifact, bit for bit, then new ones that a descent has moved."""
         import torch
 
         from protogen.measuring.geometry import random_rows
@@ -194,19 +219,8 @@ class EBV(Method):
         whole = InMemory(torch.cat((first, found.rows)))
         return Solution(whole, found.status, "statistical", steps=found.steps, facts={"extended_n": len(first)})
 
-    def _departures(
-        self, built: Solution | None, guaranteed: float, d: int, n: int, seed: int
-    ) -> "Iterator[tuple[Tensor, float]]":
-        """Yield rows to descend from, one set or several at once, and the coherence to hope for."""
-        from protogen.measuring.geometry import random_rows
-
-        promise = descent_promise(d, n)
-        if built is not None:
-            yield _shaken(built, seed), max(guaranteed, coherence_bound(d, n).value)
-        if promise < HOPE * guaranteed:
-            yield random_rows(self.restarts, n, d, seed), promise
-
-    def _descend(self, rows: "Tensor", promise: float, task: Task, fixed: "Tensor | None" = None) -> "Descent":
+    def _descend(self, rows: "Tensor", expected: float, task: Task, fixed: "Tensor | None" = None) -> "Descent":
+        """Descend from rows, beside fixed ones; `expected` is the coherence that the descent is thought to reach."""
         from protogen.descent.evaluate import Sliced
         from protogen.descent.loop import descend
         from protogen.descent.steppers import LBFGS, GradientDescent
@@ -218,19 +232,27 @@ class EBV(Method):
             make_stepper = partial(GradientDescent, PAPER_RATE if self.rate is None else self.rate)
         else:
             threshold = SquaredThreshold()
-            make_stepper = partial(LBFGS, history(rows.numel()), first=0.5)
+            make_stepper = partial(LBFGS, history(rows.numel()), first=FIRST_STEP)
+        goal: FixedAlpha | LowestCoherence
         if self.alpha is None:
-            goal: FixedAlpha | AsLowAsItCan = AsLowAsItCan(threshold, promise)
+            goal = LowestCoherence(threshold, expected)
         else:
-            margin = 0.0 if self.update == "paper" else min(0.05, 0.1 * (1 - promise / self.alpha))
-            goal = FixedAlpha(threshold, self.alpha, max(0.0, margin))
+            goal = FixedAlpha(threshold, self.alpha, self._margin(self.alpha, expected))
         evaluator = Sliced(threshold, task.run, fixed)
         return descend(rows, evaluator, goal, make_stepper, self.steps, task.run, task.checkpoint)
 
+    def _margin(self, alpha: float, expected: float) -> float:
+        """Return the share of alpha by which the threshold lies under it; the paper has none.
+
+        It is a tenth of the way from alpha to what is expected, and 5% at the most.
+        """
+        return 0.0 if self.update == "paper" else max(0.0, min(0.05, 0.1 * (1 - expected / alpha)))
+
     def peak_bytes(self, d: int, n: int) -> int:
-        word, _, form = self.start.partition(":")
-        held = catalog.from_label(form).held_bytes if form else 0
-        return held + (formula_bytes(d, n) if word == catalog.CLOSED_FORM else descent_bytes(self.restarts * n * d))
+        start = Start.parse(self.start)
+        form = start.closed_form
+        held = form.held_bytes if form else 0
+        return held + (formula_bytes(d, n) if start.word == CLOSED_FORM else descent_bytes(self.restarts * n * d))
 
     def target(self) -> float | None:
         return self.alpha
@@ -255,28 +277,21 @@ class EBV(Method):
             rest["extends"] = read_header(str(path)).digest
         return (
             (alpha is None or cls.rank(stats, facts) <= float(alpha) + TOLERANCE)
-            and (start is None or start in (made, str(made).split(":")[0]))
+            and (start is None or start in (made, Start.parse(str(made)).word))
             and super().admits(spec, stats, facts, rest)
         )
 
 
-def descent_promise(d: int, n: int) -> float:
-    """The coherence that a descent from random rows gets to, as a rule of thumb.
-
-    The larger of two: the tangent sqrt(d - 1) c / sqrt(1 - c^2) = z with 2 Q(z) = 2 d / n, Q the normal
-    tail, since each of the n d degrees of freedom pulls in about one pair; and c^2 = b^2 + (1 - b^2) y / (d + y),
-    y = 0.16 log(n/d)^2, b the lower bound, which fits what descents at n = 2 d to 13 d reached within 1%.
-    """
-    bound = coherence_bound(d, n).value
-    if n <= d:
-        return bound
-    z = NormalDist().inv_cdf(1 - min(0.5, d / n))
-    y = 0.16 * math.log(n / d) ** 2
-    return math.sqrt(max(z**2 / (d - 1 + z**2), bound**2 + (1 - bound**2) * y / (d + y)))
+def _lines(text: str | None) -> catalog.ClosedForm | None:
+    """Return the closed form of lines with this label, or None where the catalogue has no such lines."""
+    with suppress(BadRequest):
+        form = None if text is None else catalog.from_label(text)
+        return form if type(form) in catalog.LINES else None
+    return None
 
 
 def _shaken(built: Solution, seed: int) -> "Tensor":
-    """The rows of a closed form (n, d) moved off their place, most of all into the coordinates it leaves free."""
+    """Move the rows of a closed form (n, d) off their place, most of all into the coordinates that it leaves free."""
     import torch
     from torch.nn.functional import normalize
 

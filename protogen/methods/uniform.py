@@ -13,19 +13,26 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from protogen import catalog
 from protogen.bounds import TOLERANCE, max_cos_bound
 from protogen.checks import check_between, check_flag, check_whole, check_word
+from protogen.descent.potentials import LeastCosine, LeastLoss, PaperPotential, Potential, Subsets
 from protogen.errors import BadRequest
 from protogen.rows import InMemory
 from protogen.solution import Solution
 from protogen.spec import Spec, Value
 
 from .method import RESTARTS, Method, descent_bytes, formula_bytes, history, option
+from .start import AUTO, CLOSED_FORM, RANDOM, Start
 from .task import Task
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from protogen.descent.evaluate import Evaluator
-from protogen.descent.potentials import LastLoss, LeastLoss, PaperPotential, Potential, Sharper, Subsets
+    from protogen.descent.loop import Descent
 
 PAPER_STEPS, PAPER_RATE = 1000, 0.1
+STEPS = 5000
+FIRST_STEP = 0.5
+LEAST_GAIN = 1e-6  # a log potential that falls by less stands still
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class Uniform(Method):
     t: float = option(2.0, "Sharpness of the Gaussian potential exp(-t |u - v|^2), above 0.")
     batch: int | None = option(None, "Vectors in each step's random subset (--update paper); left out: all.")
     start: str = option(
-        "auto", "auto (a formula where it is proven best for the largest cosine), random or closed-form."
+        AUTO, f"{AUTO} (a formula where it is proven best for the largest cosine), {RANDOM} or {CLOSED_FORM}."
     )
     steps: int | None = option(None, "The most passes over all pairs; left out: 5000, or 1000 for --update paper.")
     update: str = option("lbfgs", "lbfgs, or paper (Section 4.1: plain gradient steps, all of them).")
@@ -49,22 +56,22 @@ class Uniform(Method):
 
     def _resolve(self, d: int, n: int, seed: int) -> Spec:
         self._check(n)
-        form = catalog.choose(catalog.POINTS, d, n) if self.start != "random" else None
-        if form is None and self.start == catalog.CLOSED_FORM:
+        form = catalog.choose(catalog.POINTS, d, n) if self.start != RANDOM else None
+        if form is None and self.start == CLOSED_FORM:
             raise BadRequest(f"no closed form reaches d={d}, n={n}; use --start random or auto, or a larger d")
-        if form and self.start == "auto" and form.cosine > max_cos_bound(d, n).value + TOLERANCE:
+        if form and self.start == AUTO and form.cosine > max_cos_bound(d, n).value + TOLERANCE:
             form = None
         if form and self.update == "paper":
             raise BadRequest(
                 f"update is 'paper' where a formula gives the set, {catalog.label(form)}; add --start random"
             )
         if form:
-            params: dict[str, Value] = {"start": catalog.start_of(form)}
+            params: dict[str, Value] = {"start": str(Start.of(form))}
             return Spec.of(self.name, self.version, d=d, n=n, seed=0, params=params)
         params = {
             "t": float(self.t),
-            "start": "random",
-            "steps": self.steps or (PAPER_STEPS if self.update == "paper" else 5000),
+            "start": RANDOM,
+            "steps": self.steps or (PAPER_STEPS if self.update == "paper" else STEPS),
             "update": self.update,
             "sharpen": self.sharpen,
             "restarts": self.restarts,
@@ -77,7 +84,7 @@ class Uniform(Method):
     def _check(self, n: int) -> None:
         check_between("t", self.t, 0, 1e9)
         check_flag("sharpen", self.sharpen)
-        check_word("start", self.start, ("auto", "random", catalog.CLOSED_FORM))
+        check_word("start", self.start, (AUTO, RANDOM, CLOSED_FORM))
         check_word("update", self.update, ("lbfgs", "paper"))
         check_whole("restarts", self.restarts, 1)
         if self.steps is not None:
@@ -100,38 +107,46 @@ class Uniform(Method):
 
     def solve(self, task: Task) -> Solution:
         """Build the closed form that the Spec names, or descend from seeded random rows."""
-        _, _, form = self.start.partition(":")
-        if form:
-            return catalog.build(form, task.n, task.d)
+        start = Start.parse(self.start)
+        if start.form is not None:
+            return catalog.build(start.form, task.n, task.d)
 
-        from protogen.descent.evaluate import Sliced
-        from protogen.descent.loop import descend
-        from protogen.descent.steppers import LBFGS, GradientDescent
         from protogen.measuring.geometry import random_rows
 
-        n, run = task.n, task.run
-        rows = random_rows(self.restarts, n, task.d, task.seed)
-        steps = self.steps or 0
-        if self.update == "paper":
-            printed = PaperPotential(self.t, n)
-            evaluator: Evaluator = Sliced(printed, run)
-            goal: LeastLoss | Sharper = LeastLoss(gain=-math.inf)
-            if self.batch is not None and self.batch < n:
-                evaluator, goal = Subsets(printed, self.batch, task.seed, run), LastLoss()
-            make = partial(GradientDescent, PAPER_RATE if self.rate is None else self.rate)
-            found = descend(rows, evaluator, goal, make, steps, run, task.checkpoint)
-        else:
-            potential = Potential(self.t)
-            make_lbfgs = partial(LBFGS, history(rows.numel()), first=0.5)
-            goal = Sharper(potential) if self.sharpen else LeastLoss(gain=1e-6)
-            found = descend(rows, Sliced(potential, run), goal, make_lbfgs, steps, run, task.checkpoint)
+        rows = random_rows(self.restarts, task.n, task.d, task.seed)
+        found = self._paper_descent(rows, task) if self.update == "paper" else self._descent(rows, task)
         return Solution(InMemory(found.rows), found.status, "statistical", steps=found.steps)
 
+    def _descent(self, rows: "Tensor", task: Task) -> "Descent":
+        """Descend by L-BFGS, from one set of rows or several at once."""
+        from protogen.descent.evaluate import Sliced
+        from protogen.descent.loop import descend
+        from protogen.descent.steppers import LBFGS
+
+        potential = Potential(self.t)
+        goal = LeastCosine(potential) if self.sharpen else LeastLoss(gain=LEAST_GAIN)
+        make_stepper = partial(LBFGS, history(rows.numel()), first=FIRST_STEP)
+        evaluator = Sliced(potential, task.run)
+        return descend(rows, evaluator, goal, make_stepper, self.steps or 0, task.run, task.checkpoint)
+
+    def _paper_descent(self, rows: "Tensor", task: Task) -> "Descent":
+        """Descend by plain gradient steps, all of them (Section 4.1), on all vectors or a random batch a step."""
+        from protogen.descent.evaluate import Sliced
+        from protogen.descent.loop import descend
+        from protogen.descent.steppers import GradientDescent
+
+        printed = PaperPotential(self.t, task.n)
+        evaluator: Evaluator = Sliced(printed, task.run)
+        batched = self.batch is not None and self.batch < task.n
+        if self.batch is not None and batched:
+            evaluator = Subsets(printed, self.batch, task.seed, task.run)
+        goal = LeastLoss(gain=-math.inf, keeps_last=batched)
+        make_stepper = partial(GradientDescent, PAPER_RATE if self.rate is None else self.rate)
+        return descend(rows, evaluator, goal, make_stepper, self.steps or 0, task.run, task.checkpoint)
+
     def peak_bytes(self, d: int, n: int) -> int:
-        _, _, form = self.start.partition(":")
-        if form:
-            return catalog.from_label(form).held_bytes + formula_bytes(d, n)
-        return descent_bytes(self.restarts * n * d)
+        form = Start.parse(self.start).closed_form
+        return form.held_bytes + formula_bytes(d, n) if form else descent_bytes(self.restarts * n * d)
 
     @classmethod
     def rank(cls, stats: Mapping[str, Any], facts: Mapping[str, Any]) -> float:

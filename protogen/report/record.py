@@ -11,7 +11,8 @@ from protogen.errors import DiskError
 from protogen.files.header import Header, read_header
 from protogen.files.names import parse_name
 from protogen.methods import METHODS
-from protogen.methods.ebv import EBV, descent_promise
+from protogen.methods.ebv import EBV
+from protogen.methods.start import descent_promise
 from protogen.sharing.remotes import remote_header
 from protogen.sharing.transport import shown
 from protogen.store.store import Entry

@@ -168,10 +168,10 @@ def test_an_objective_that_adapts_is_evaluated_again() -> None:
     class Doubtful(SquaredThreshold):
         asked = 0
 
-        def settled(self, at: Evaluation) -> bool:
+        def adapt(self, at: Evaluation) -> bool:
             self.asked += 1
             self.threshold = 0.2
-            return self.asked == 2
+            return self.asked < 2
 
     objective, expected = Doubtful(), SquaredThreshold()
     expected.threshold = 0.2
@@ -209,6 +209,7 @@ class Plan:
     """A goal by hand: what is watched at each step, and the steps at which the target moves."""
 
     name: str = "figure"
+    keeps_last: bool = False
     target: float = 0.0
     watch: Callable[[int], float] = field(default=lambda step: 0.5**step)
     moves: tuple[int, ...] = ()
@@ -224,10 +225,10 @@ class Plan:
         self.steps += 1
         return self.watch(self.steps)
 
-    def stands(self, before: float, now: float) -> bool:
+    def stalled(self, before: float, now: float) -> bool:
         return now > 0.999 * before
 
-    def moved(self, at: Evaluation, best: float) -> bool:
+    def advance(self, at: Evaluation, best: float) -> bool:
         return self.steps in self.moves
 
 

@@ -18,10 +18,11 @@ import torch
 from safetensors.torch import load_file
 
 import protogen
-from protogen.descent import checkpoint
-from protogen.descent.checkpoint import Checkpoint, State, Stateful
+from protogen.descent import checkpoint, states
+from protogen.descent.checkpoint import Checkpoint
+from protogen.descent.states import State
 from protogen.descent.steppers import LBFGS
-from protogen.descent.thresholds import AsLowAsItCan, SquaredThreshold
+from protogen.descent.thresholds import LowestCoherence, SquaredThreshold
 from protogen.files.disk import temporary_name
 from protogen.files.prototypes import Prototypes
 from protogen.files.reading import read
@@ -164,7 +165,7 @@ def test_a_process_that_is_killed(tmp_path: Path) -> None:
     how = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     code = """
 from protogen import cli
-from protogen.descent import checkpoint
+from protogen.descent import checkpoint, states
 from protogen.report import progress as display
 checkpoint.EVERY_S, checkpoint.SHARE, display.PLAIN_EVERY_S = 0.0, 1e9, 0.0
 cli.main()
@@ -204,7 +205,7 @@ def test_an_interrupted_run_goes_on(runner: Runner, kill: int, error: type[BaseE
     ("owner", "name", "call"),
     [
         (SquaredThreshold, "weigh", 20),
-        (AsLowAsItCan, "moved", 20),
+        (LowestCoherence, "advance", 20),
         (LBFGS, "_remember", 20),
         (LBFGS, "_descent_direction", 20),
         (LBFGS, "next", 40),
@@ -398,7 +399,7 @@ def test_a_state_that_is_replaced_while_it_is_read_is_read_anew(
     left: Path, runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As another process does where there are no locks: the file that is opened last is not the one checked."""
-    state, parsed, faults = left / "state.safetensors", checkpoint._parsed, [RuntimeError("No such file"), None]
+    state, parsed, faults = left / "state.safetensors", states._parsed, [RuntimeError("No such file"), None]
     raw = state.read_bytes()
 
     def replaced(*given: Any) -> Any:
@@ -413,7 +414,7 @@ def test_a_state_that_is_replaced_while_it_is_read_is_read_anew(
             return [{"rows": "of two files"}]
         return found
 
-    monkeypatch.setattr(checkpoint, "_parsed", replaced)
+    monkeypatch.setattr(states, "_parsed", replaced)
     runner.killed(SPECS["lbfgs"], 3)
     assert runner.said[0].startswith("the run goes on after step")
     assert faults == []
@@ -436,18 +437,26 @@ def test_a_foreign_state_counts_for_nothing(
     elif what == "torch":
         monkeypatch.setattr(torch, "__version__", "2.0.1")
     elif what == "schema":
-        monkeypatch.setattr(checkpoint, "SCHEMA", 2)
+        monkeypatch.setattr(checkpoint, "SCHEMA", checkpoint.SCHEMA - 1)
     assert torch.equal(runner(spec).tensor, generate(spec).tensor)
     assert len(runner.said) == 1
     assert runner.said[0].count("is of another request, or of another version of protogen or torch") == 2
     assert runner.said[0].endswith("the run begins anew")
 
 
-class Taker(Stateful):
+class Taker:
     """A descent that takes every state."""
 
+    held: State
+
+    def __init__(self) -> None:
+        self.held = {}
+
+    def state(self) -> State:
+        return self.held
+
     def restore(self, state: State) -> None:
-        vars(self).update(state)
+        self.held = state
 
 
 @pytest.mark.parametrize("part", ["step", "best", "rows", "goal", "evaluator", "stepper"])

@@ -22,8 +22,9 @@ from protogen.descent.steppers import GradientDescent
 from protogen.descent.thresholds import FixedAlpha, PaperThreshold
 from protogen.errors import BadRequest
 from protogen.measuring.measure import measure
-from protogen.methods import Task, ebv, method_of, resolve
-from protogen.methods.ebv import EBV, descent_promise
+from protogen.methods import Task, method_of, resolve
+from protogen.methods.ebv import EBV
+from protogen.methods.start import AFFORDABLE, best_word, descent_promise
 from protogen.run import Progress, Run
 from protogen.solution import Solution, Status
 from protogen.spec import Spec, Value
@@ -243,7 +244,7 @@ def test_starts_are_uniform_on_the_sphere() -> None:
 # What is asked for.
 
 
-def test_auto_takes_the_closed_form_a_descent_or_both(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_takes_the_closed_form_a_descent_or_both() -> None:
     def start(d: int = 46, n: int = 1104, **options: Any) -> str:
         return str(resolve("ebv", d=d, n=n, **options).options["start"]).partition(":")[0]
 
@@ -254,15 +255,23 @@ def test_auto_takes_the_closed_form_a_descent_or_both(monkeypatch: pytest.Monkey
     assert start(alpha=form.cosine) == start(d=47, alpha=form.cosine) == "closed-form"
     for asked in ("random", "closed-form", "closed-form+descent"):
         assert start(start=asked) == asked
-    # Too large for a descent on the way: whichever promises less.
-    monkeypatch.setattr(ebv, "AFFORDABLE", 1e6)
-    for promise, taken in ((form.cosine, "closed-form"), (form.cosine - 1e-3, "random")):
-        monkeypatch.setattr(ebv, "descent_promise", lambda d, n, promise=promise: promise)
-        assert start() == taken
-    monkeypatch.undo()
     # Nothing is below the bound, nor much where it lies within 5%, unless that is asked for.
     assert start(d=64, n=2112) == start(d=7, n=28) == start(d=64, n=1000) == "closed-form"
     assert start(d=64, n=1000, alpha=0.1249) == "closed-form+descent"
+
+
+@pytest.mark.parametrize(("d", "n", "combined"), [(1000, 100_000, True), (46, 1104, False)])
+def test_without_both_the_lower_promise_is_taken(d: int, n: int, combined: bool) -> None:
+    promise = descent_promise(d, n)
+    assert best_word(d, n, None, promise, combined) == "closed-form"
+    assert best_word(d, n, None, promise + 1e-9, combined) == "random"
+    assert best_word(d, n, promise + 1e-9, promise + 1e-9, combined) == "closed-form"
+
+
+def test_both_are_taken_as_long_as_a_pass_is_affordable() -> None:
+    n = math.isqrt(int(AFFORDABLE / 100))  # n^2 d multiplications
+    assert best_word(100, n, None, 0.5, combined=True) == "closed-form+descent"
+    assert best_word(100, n + 1, None, 0.5, combined=True) == "random"
 
 
 @pytest.mark.slow
