@@ -32,6 +32,12 @@ class Spec:
 
     Every parameter stands in it with its default already resolved, so that the same Spec has
     the same key for ever. How it is computed (device, tile, threads, time limit) is no part of it.
+
+    >>> spec = Spec.of("ebv", 1, d=3, n=6, seed=0, params={"start": "random"})
+    >>> spec.key
+    '6b2fb03d0166'
+    >>> Spec.from_dict(spec.to_dict()) == spec
+    True
     """
 
     method: str

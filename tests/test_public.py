@@ -1,0 +1,51 @@
+"""What a user reads runs: the public names in tests/user_api.py, and the examples in docstrings."""
+
+import doctest
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+import user_api
+
+import protogen
+
+PACKAGE = Path(protogen.__file__).parent
+EXAMPLES = [
+    ".".join(("protogen", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if ">>> " in path.read_text()
+]
+
+
+def test_a_user_makes_keeps_and_reads_a_set(tmp_path: Path) -> None:
+    prototypes = user_api.make(tmp_path)
+    assert (prototypes.d, prototypes.n) == (6, 8)
+    assert prototypes.stats is not None
+
+
+def test_a_user_is_told_what_is_not_there(tmp_path: Path) -> None:
+    assert str(tmp_path) in user_api.absent(tmp_path)
+
+
+def test_a_user_trains_towards_a_set(tmp_path: Path) -> None:
+    prototypes = user_api.make(tmp_path)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        first = user_api.train(prototypes, steps=1)
+        torch.manual_seed(0)
+        last = user_api.train(prototypes, steps=20)
+    assert last[0] < first[0] / 2
+    assert last[1] < first[1] / 2
+
+
+@pytest.mark.parametrize("module", EXAMPLES)
+@pytest.mark.usefixtures("store")
+def test_examples_in_docstrings(module: str) -> None:
+    ran = doctest.testmod(import_module(module), optionflags=doctest.ELLIPSIS)
+    assert ran.attempted > 0
+    assert ran.failed == 0
+
+
+def test_some_modules_have_examples() -> None:
+    assert {"protogen.spec", "protogen.bounds"} <= set(EXAMPLES)
