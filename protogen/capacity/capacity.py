@@ -84,13 +84,21 @@ def capacity(
 ) -> Capacity:
     """Search the largest n with n lines in R^d of coherence at most alpha, to 10^-6; never above the bound.
 
-    The search starts from the closed form with the most lines, or from the artifact `start` where that
-    has more. A probe adds vectors to the best set so far, descends at most `steps` passes with these
-    alone and as many with all, and drops vectors until no pair violates alpha. It goes up to max_n, or
-    without it as long as one pass takes at most WORK multiplications. Each finished probe is kept in the
-    store: the same call goes on after the last one, and once the search is done it answers at once. A
-    set that a descent made is published, a closed form with `save`. `run.time_limit` is that of this
-    call; `say` is told in a line where a search goes on or starts anew. Raises BadRequest and DiskError.
+    1. The search starts from the closed form with the most lines, or from an artifact that has more.
+    2. A probe adds vectors to the best set so far. It descends with these alone, then with all vectors, then
+       drops vectors until no pair violates alpha.
+    3. Each finished probe is kept in the store: the same call goes on after the last one. Once the search is
+       done, the same call answers at once.
+    4. A set that a descent made is published.
+
+    - `max_n`: the most lines that are tried; None: as many as one pass of WORK multiplications allows.
+    - `steps`: the most passes of each descent.
+    - `run`: how to compute; its `time_limit` is that of this call.
+    - `start`: an artifact to start from.
+    - `save`: publish a closed form too.
+    - `say`: called with a line where a search goes on or starts anew.
+
+    Raises BadRequest and DiskError.
     """
     check(d, alpha)
     check_whole("steps", steps, 1)

@@ -1,4 +1,4 @@
-"""The finished probes of a search and its best set, kept in a folder so that the search can go on after a kill."""
+"""The journal of a search: its finished probes and its best set, so that the search can go on after a kill."""
 
 import hashlib
 import json
@@ -26,7 +26,12 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Probe:
-    """One try at n lines: the coherence it got to; how many were left within alpha, 0 if no more than were known."""
+    """Record one try at n lines.
+
+    - `coherence`: the lowest that a descent got to.
+    - `kept`: how many lines were left within alpha; 0 where these were no more than were known.
+    - `steps`, `seconds`: what the try took.
+    """
 
     n: int
     outcome: Outcome
@@ -38,7 +43,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Journal:
-    """The folder of one search, named by a Spec; it need not exist."""
+    """Keep the journal of the search that a Spec names, in a folder that need not exist."""
 
     folder: Path
     spec: Spec
@@ -49,7 +54,10 @@ class Journal:
         return self.folder / "journal.json"
 
     def save(self, probes: tuple[Probe, ...], source: Rows | None, done: bool = False) -> None:
-        """Write the set, if there is one, then the record that names it, then remove other sets. Raises DiskError."""
+        """Write the set, if there is one, then the record that names it; then remove other sets.
+
+        A kill at any moment leaves a record and the set that it names. Raises DiskError.
+        """
         from safetensors.torch import save
 
         try:
@@ -80,9 +88,10 @@ class Journal:
             raise disk_error(self.folder, error) from error
 
     def load(self) -> "tuple[tuple[Probe, ...], Tensor | None, bool]":
-        """Read the probes, the set, and whether the search is done; none of them where there is no record.
+        """Read the probes, the set, and whether the search is done.
 
-        Raises DiskError and IntegrityError.
+        They are (), None and False where there is no record. Raises DiskError, and IntegrityError where the
+        record, or the set that it names, is damaged or gone.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file

@@ -1,4 +1,8 @@
-"""The search for more lines of a given coherence: probes, each a descent from the best set so far, then pruned."""
+"""The search for more lines of a given coherence.
+
+A probe tries one n: it descends from the best set so far with new vectors, then drops vectors until no pair
+violates alpha.
+"""
 
 import math
 from bisect import bisect_right
@@ -27,25 +31,29 @@ if TYPE_CHECKING:
 
     from protogen.descent.loop import Descent
 
-GAIN = 0.06  # by which a probe goes beyond the most lines known, as long as none has missed
-CLOSE = 50  # how near known and missed come: one part in so many
-MARGIN = 0.005  # of alpha, by which the threshold lies under it
-FALL = 0.08  # a loss that falls by a smaller share, where a standstill is looked for, comes to nothing
-HOPE = 1.1  # random rows are tried too up to so many times the lines that they promise
-RESTARTS, FEW = 8, 2**16  # sets of random rows at once, as long as they have so few numbers in all
+GROWTH = 0.06  # by which a probe goes beyond the most lines known, as long as none has missed
+CLOSE = 50  # the search is done where known and missed differ by one part in so many
+MARGIN = 0.005  # of alpha, by which the threshold of a descent lies under it
+LEAST_FALL = 0.08  # a loss that falls by a smaller share, where a standstill is looked for, comes to nothing
+WORTH_TRYING = 1.1  # random rows are tried too up to so many times the lines that they promise
+RESTARTS = 8  # sets of random rows that descend at once at the most
+NUMBERS = 2**16  # that these sets have together at the most, unless one has more
 EDGES = 16  # violating pairs for each vector, above which pruning leaves too little
-PRUNED = TOLERANCE * 3 / 4  # a quarter is left for what float32 adds to the float64 figure
+PRUNED = TOLERANCE * 3 / 4  # over alpha, at which a pair is pruned: a quarter is left for rounding to float32
 
 
 class _TimeUp(Exception):
-    """The run's time limit has come before the end of the search."""
+    """Tell that the run's time limit has come before the end of the search."""
 
 
 class Search:
-    """Bisection of n between the most lines known and the fewest missed.
+    """Bisect n between the most lines known and the fewest missed.
 
-    `spec` is that of the set that is found, but for its n, which counts the lines known from the start;
-    `reach` is the largest n that is tried.
+    - `spec`: that of the set that is found, but for its n, which counts the lines known from the start.
+    - `known`: the lines known from the start.
+    - `reach`: the largest n that is tried.
+    - `place`: the store that keeps the journal and gets the set.
+    - `say`: called with a line where the search goes on or starts anew.
     """
 
     def __init__(
@@ -75,15 +83,22 @@ class Search:
         return min((probe.n for probe in self.probes if probe.kept < probe.n), default=None)
 
     def following(self) -> int | None:
-        """The n of the next probe, or None where the search is done."""
-        if self.missed is not None:
-            return (self.n + self.missed) // 2 if self.missed - self.n > max(1, self.n // CLOSE) else None
-        if self.n >= self._reach:
+        """The n of the next probe, or None where the search is done.
+
+        - Where a probe has missed: halfway between the most lines known and the fewest missed, as long as
+          these are not close.
+        - As long as none has missed: what random rows promise, or more than are known by the share GROWTH, up
+          to the reach.
+        """
+        known, missed = self.n, self.missed
+        if missed is not None:
+            return (known + missed) // 2 if missed - known > max(1, known // CLOSE) else None
+        if known >= self._reach:
             return None
-        return min(max(self._promised, self.n + max(1, int(GAIN * self.n))), self._reach)
+        return min(max(self._promised, known + max(1, int(GROWTH * known))), self._reach)
 
     def go(self) -> None:
-        """Probe until the search is done or the time is up; first take over the probes of a search that was cut off."""
+        """Take over the probes of a search that was cut off, then probe until the search is done or the time is up."""
         if self.following() is None:
             return
         self._place.prepare(4 * self.n * self._spec.d)
@@ -96,15 +111,18 @@ class Search:
             pass
 
     def publish(self) -> Path:
-        """The file of the best set, measured."""
+        """Measure the best set and publish it, unless the store has it; return its file.
+
+        Raises KeyboardInterrupt or MemoryError where that ended the statistics: the set stays in the journal.
+        """
         from protogen.generating import record
 
-        path = self._held()
+        path = self._find()
         if path is None:
             steps, seconds = sum(p.steps for p in self.probes), sum(p.seconds for p in self.probes)
             solution = Solution(self._best, Status.REACHED, "statistical", steps)
             made = record(self._found, solution, self._run, seconds)
-            if made.spec != self._found:  # the statistics were interrupted; the set stays in the journal
+            if made.spec != self._found:
                 raise KeyboardInterrupt if made.provenance.status == Status.INTERRUPTED else MemoryError
             path = self._place.publish(made)
         return path
@@ -118,8 +136,8 @@ class Search:
     def _found(self) -> Spec:
         return replace(self._spec, n=self.n)
 
-    def _held(self) -> Path | None:
-        """The file of the best set, if the store has it; a damaged one is set aside."""
+    def _find(self) -> Path | None:
+        """Set a damaged file of the best set aside; return a sound one, if the store has one."""
         repair(self._place, self._found)
         return self._place.find(self._found)
 
@@ -130,7 +148,10 @@ class Search:
         return d + bisect_right(range(d + 1, self._reach + 1), self._alpha, key=lambda n: descent_promise(d, n))
 
     def _resume(self) -> None:
-        """Take over the probes of the journal and the best set; begin anew where it is damaged, or the set gone."""
+        """Take over the probes and the best set of the journal.
+
+        The search begins anew where the journal is damaged, or its best set gone.
+        """
         try:
             probes, rows, done = self._journal.load()
         except IntegrityError as error:
@@ -139,13 +160,14 @@ class Search:
         self.probes = probes
         if rows is not None:
             self._best = InMemory(rows)
-        elif self.n > self._spec.n and not (done and self._held()):
+        elif self.n > self._spec.n and not (done and self._find()):
             self._say(f"{self._journal.path}: its set of {self.n} lines is gone; the search starts anew")
             self.probes = ()
         if self.probes and self.following() is not None:
             self._say(f"the search goes on after probe {len(self.probes)}")
 
     def _probe(self, n: int) -> None:
+        """Try n lines and note how that ended; a set with more lines than before becomes the best."""
         from protogen.generating import check_memory, tile_bytes
         from protogen.measuring.geometry import pick_device
 
@@ -163,7 +185,11 @@ class Search:
         self.probes += (Probe(n, outcome, coherence, kept, self._taken, self._run.clock() - began),)
 
     def _descents(self, n: int) -> "Iterator[Descent]":
-        """From the best set and new vectors, which move alone at first; then from random rows, small sets several."""
+        """Yield descents to n lines, one after the other.
+
+        1. From the best set and new vectors, all of which move; the new ones have moved alone before.
+        2. From random rows, where n is near what these promise; several sets at once where they are small.
+        """
         import torch
 
         from protogen.measuring.geometry import random_rows
@@ -172,10 +198,15 @@ class Search:
         known = InMemory.of(self._best).tensor
         new = self._descend(random_rows(1, n - len(known), d, seed), n, known.to(self._run.device))
         yield self._descend(torch.cat((known, new.rows)), n)
-        if n <= HOPE * self._promised:
-            yield self._descend(random_rows(max(1, min(RESTARTS, FEW // (n * d))), n, d, seed), n)
+        if n <= WORTH_TRYING * self._promised:
+            sets = max(1, min(RESTARTS, NUMBERS // (n * d)))
+            yield self._descend(random_rows(sets, n, d, seed), n)
 
     def _descend(self, rows: "Tensor", n: int, fixed: "Tensor | None" = None) -> "Descent":
+        """Descend from rows, beside fixed ones, within the time that is left, and count the steps.
+
+        Raises _TimeUp, KeyboardInterrupt or MemoryError where that ended the descent.
+        """
         from protogen.descent.evaluate import Sliced
         from protogen.descent.loop import descend
         from protogen.descent.steppers import LBFGS
@@ -198,21 +229,21 @@ class Search:
 
 
 class _Within(FixedAlpha):
-    """Bring n lines within alpha, or give up early."""
+    """Bring n lines within alpha, or give up early: a probe that misses is worth little time."""
 
     def __init__(self, objective: SquaredThreshold, alpha: float, n: int) -> None:
         super().__init__(objective, alpha, MARGIN)
         self.name = f"{n} lines, {FixedAlpha.name}"
 
     def stalled(self, before: float, now: float) -> bool:
-        return now > (1 - FALL) * before
+        return now > (1 - LEAST_FALL) * before
 
 
 def prune(rows: "Tensor", alpha: float, least: int, run: Run) -> "Tensor":
     """Drop the vector in the most pairs of |cos| above alpha, again and again, until there is no such pair.
 
-    Returns what is left of rows (n, d), in order, or no row where that is fewer than `least`. Memory:
-    one tile beside a list of pairs.
+    Returns what is left of rows (n, d), in order, on the CPU; or no row where fewer than `least` would be left.
+    Memory: one tile beside a list of pairs.
     """
     import torch
 
@@ -226,7 +257,7 @@ def prune(rows: "Tensor", alpha: float, least: int, run: Run) -> "Tensor":
 
 
 def _violations(rows: "Tensor", most: float, run: Run) -> "Tensor | None":
-    """The pairs (k, 2) of |cos| above `most`, or None where there are more than EDGES for each vector."""
+    """List the pairs (k, 2) of |cos| above `most`; None where there are more than EDGES for each vector."""
     import torch
 
     from protogen.measuring.tiles import gram_tile, tile_edge, upper_tiles
