@@ -58,6 +58,10 @@ class IntegrityError(ProtogenError):
     exit_code = 5
 
 
+class Damaged(IntegrityError):
+    """A file whose bytes contradict their own digest, or that is cut short: the only kind that is set aside."""
+
+
 class SchemaError(IntegrityError):
     """A file of a later protogen, sound as it may be."""
 

@@ -68,18 +68,16 @@ def inputs_of(spec: Spec, files: Iterable[Path]) -> "dict[str, torch.Tensor]":
     """
     found = {}
     paths = {read_header(path).digest: path for path in files}
-    for name, tensors in method_of(spec).uses.items():
-        digest = spec.options.get(name)
-        if digest is None:
-            continue
+    uses = method_of(spec).uses
+    for name, digest in spec.inputs.items():
         if digest not in paths:
             raise BadRequest(
                 f"{name} is the artifact with digest {digest}, which was not given; "
                 f"name its file with --{name}, or in Python with Run(files=(path,))"
             )
-        artifact = read(paths[str(digest)])
+        artifact = read(paths[digest])
         held = {**artifact.tensors, "prototypes": artifact.tensor}
-        found[name] = next(held[tensor] for tensor in tensors if tensor in held)
+        found[name] = next(held[tensor] for tensor in uses[name] if tensor in held)
     return found
 
 
@@ -89,7 +87,7 @@ def record(spec: Spec, solution: Solution, run: Run, worked: float) -> Prototype
 
     from .measuring.measure import measure
 
-    began, source, status, facts = run.clock(), solution.source, solution.status, dict(solution.facts)
+    began, source, status, facts = run.clock(), solution.source, solution.status, solution.facts
     if 4 * math.prod(source.shape) <= HELD:
         source = InMemory.of(source)
     few = spec.n * (spec.n - 1) // 2 <= EXACT_PAIRS
@@ -98,7 +96,7 @@ def record(spec: Spec, solution: Solution, run: Run, worked: float) -> Prototype
         if run.stats == "exact" or (run.stats == "auto" and few) or not solution.guaranteed:
             stats = measure(source, run.device, run.tile, run.measuring)
         if has_classes(source):
-            facts["within_class"] = measure(source, run.device, run.tile, within=True).to_dict()
+            facts = dataclasses.replace(facts, within_class=measure(source, run.device, run.tile, within=True))
     except (KeyboardInterrupt, MemoryError, torch.OutOfMemoryError) as error:
         if solution.reproducible == "exact":
             raise

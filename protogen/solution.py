@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from .files.facts import Facts
 from .files.provenance import Reproducible
+from .rows import Rows
 
 if TYPE_CHECKING:
     import torch
-
-from .rows import Rows
 
 
 class Status(StrEnum):
@@ -37,10 +37,10 @@ class Solution:
     status: Status
     reproducible: Reproducible
     steps: int = 0
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Facts = field(default_factory=Facts)
     tensors: Mapping[str, "torch.Tensor"] = field(default_factory=dict)
 
     @property
     def guaranteed(self) -> bool:
         """Whether these rows are a formula's, with what it guarantees among the facts."""
-        return "closed_form" in self.facts
+        return self.facts.closed_form is not None

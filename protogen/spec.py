@@ -9,6 +9,7 @@ from typing import Any
 
 Value = None | bool | int | float | str
 METHOD = re.compile(r"[a-z][a-z0-9-]{0,31}")  # a method's name, which is a folder's too
+DIGEST = re.compile(r"[0-9a-f]{64}")  # a sha256 that names the content of an artifact
 
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
@@ -56,6 +57,15 @@ class Spec:
     def options(self) -> dict[str, Value]:
         """The parameters as a dict."""
         return dict(self.params)
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """The artifacts that this one builds on: the digest of each by the parameter that names it.
+
+        A digest stands among the parameters, as 64 hex digits, which no other parameter is. It is part of the key
+        there, and so stands nowhere else.
+        """
+        return {name: value for name, value in self.params if isinstance(value, str) and DIGEST.fullmatch(value)}
 
     @property
     def key(self) -> str:

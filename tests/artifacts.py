@@ -9,8 +9,9 @@ from draws import unit_rows
 from torch import Tensor
 
 from protogen.files.digests import BlockHasher
-from protogen.files.header import encode, layout, read_header
+from protogen.files.header import encode, read_header
 from protogen.files.prototypes import Prototypes, Provenance
+from protogen.files.tensors import layout
 from protogen.rows import InMemory
 from protogen.solution import Status
 from protogen.spec import Spec

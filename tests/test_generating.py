@@ -16,8 +16,10 @@ from protogen import generating as pipeline
 from protogen.catalog.direct.delsarte_goethals import DelsarteGoethals
 from protogen.errors import BadRequest, Interrupted
 from protogen.files import foreign as matrix
+from protogen.files.facts import Facts
 from protogen.files.foreign import read_matrix
 from protogen.files.reading import read
+from protogen.files.schemas import SCHEMAS
 from protogen.generating import generate
 from protogen.measuring.geometry import pick_device
 from protogen.measuring.measure import measure
@@ -50,7 +52,7 @@ def test_a_closed_form_is_recorded_as_exact() -> None:
     made = generate(EXACT)
     assert made.spec is EXACT
     assert (made.d, made.n) == (6, 24)
-    assert made.facts == {"closed_form": "mub(p=3)", "guaranteed_coherence": 1 / math.sqrt(3)}
+    assert made.facts == Facts(closed_form="mub(p=3)", guaranteed_coherence=1 / math.sqrt(3))
     assert made.stats is not None
     assert made.stats.coherence.value == pytest.approx(1 / math.sqrt(3), abs=1e-6)
     assert made.provenance.reproducible == "exact"
@@ -77,7 +79,7 @@ def test_a_descent_is_recorded_as_statistical() -> None:
     created = datetime.fromisoformat(provenance.created)
     assert created.tzinfo == UTC
     assert before - timedelta(seconds=1) <= created <= datetime.now(UTC)
-    assert type(provenance).from_dict(provenance.to_dict()) == provenance
+    assert SCHEMAS[1].read_provenance(provenance.to_dict()) == provenance
 
     rows = made.tensor
     assert rows.shape == (30, 8)
@@ -235,10 +237,10 @@ class TestWithoutMeasuring:
         monkeypatch.setattr(pipeline, "HELD", 0)
         made = generate(self.SPEC, Run(stats="certificate"))
         assert made.stats is None
-        assert made.facts["guaranteed_coherence"] == 0.25
+        assert made.facts.guaranteed_coherence == 0.25
         assert not isinstance(made.source, InMemory)
         assert torch.equal(made.rows(1000, 1056), DelsarteGoethals(5, 0).rows(1000, 1056))
-        assert EBV.rank({}, made.facts) == 0.25
+        assert EBV.rank(None, made.facts) == 0.25
 
     @pytest.mark.parametrize(("pairs", "measured"), [(1056 * 1055 // 2, True), (1056 * 1055 // 2 - 1, False)])
     def test_auto_measures_up_to_so_many_pairs(

@@ -187,7 +187,7 @@ def _artifact(path: Path, d: int, alpha: float, top: int) -> tuple[Rows, str]:
     from protogen.files.reading import read
 
     made = read(path)
-    coherence = EBV.rank(made.stats.to_dict() if made.stats else {}, made.facts)
+    coherence = EBV.rank(made.stats, made.facts)
     if made.d > d or coherence > alpha + TOLERANCE or len(made.source.shape) > 2:
         raise BadRequest(
             f"{path}: has d={made.d}, coherence {coherence:.6f}; allowed to start from are one vector a class, "

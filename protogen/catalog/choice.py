@@ -4,6 +4,7 @@ import re
 from contextlib import suppress
 
 from protogen.errors import BadRequest
+from protogen.files.facts import Facts
 from protogen.solution import Solution, Status
 
 from .derived import LINES
@@ -68,6 +69,8 @@ def _value(text: str) -> int | Blocks | ClosedForm:
 def build(text: str, n: int, d: int) -> Solution:
     """The first n rows of the closed form with this label, in R^d, with what it guarantees."""
     form = from_label(text)
-    guarantee = "guaranteed_coherence" if type(form) in LINES else "guaranteed_max_cos"
-    facts = {"closed_form": text, guarantee: form.cosine}
+    if type(form) in LINES:
+        facts = Facts(closed_form=text, guaranteed_coherence=form.cosine)
+    else:
+        facts = Facts(closed_form=text, guaranteed_max_cos=form.cosine)
     return Solution(Padded(form, n, d), Status.FORMULA, "exact" if form.exact else "statistical", facts=facts)

@@ -9,6 +9,7 @@ import typer
 
 from protogen import report
 from protogen.errors import BadRequest, DiskError, IntegrityError, NotFound, Unmet
+from protogen.files.facts import Facts
 from protogen.files.header import check_file
 from protogen.files.verify import differences
 from protogen.measuring.stats import AngleStats
@@ -51,14 +52,15 @@ def stats(
 
     check_tile(tile)
     rows = read_matrix(file, tensor)
-    measured = _measure(rows, device, tile).to_dict()
+    found = _measure(rows, device, tile)
+    measured = found.to_dict()
     n, d = rows.shape
     document = {
         "path": str(file),
         "d": d,
         "n": n,
         "stats": measured,
-        "bounds": report.compare(d, n, measured),
+        "bounds": report.compare(d, n, found),
     }
     print_result(
         document,
@@ -145,10 +147,9 @@ def _differences(file: Path, device: str, tile: int | None) -> tuple[list[str], 
     prototypes = read(file)
     measured = _measure(prototypes.source, device, tile)
     found = differences(prototypes.stats, measured, prototypes.facts)
-    if "within_class" in prototypes.facts:
-        recorded = AngleStats.from_dict(prototypes.facts["within_class"])
+    if prototypes.facts.within_class is not None:
         within = _measure(prototypes.source, device, tile, within=True)
-        found += [f"within a class {what}" for what in differences(recorded, within, {})]
+        found += [f"within a class {what}" for what in differences(prototypes.facts.within_class, within, Facts())]
     return found, measured
 
 

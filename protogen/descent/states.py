@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from protogen.files.disk import TRIES
-from protogen.files.header import layout
+from protogen.files.tensors import layout
 from protogen.spec import canonical_json
 
 if TYPE_CHECKING:

@@ -1,113 +1,73 @@
-"""An artifact's file name and the header of its safetensors file, without torch."""
+"""The header of an artifact's safetensors file, without torch: how it is written, read and checked."""
 
 import contextlib
 import hashlib
 import json
 import math
 import os
-import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
-from protogen.errors import DiskError, IntegrityError, NotFound, SchemaError
+from protogen.errors import Damaged, DiskError, IntegrityError, NotFound, SchemaError
 from protogen.measuring.stats import AngleStats
-from protogen.spec import Spec, canonical_json, is_number
+from protogen.spec import Spec, canonical_json
 
 from .digests import BLOCK, BlockHasher, content_digest
 from .disk import disk_error
+from .facts import Facts
 from .names import parse_name
 from .provenance import Provenance
-
-SCHEMA = 1
-
+from .schemas import SCHEMA, SCHEMAS
+from .tensors import TENSOR, TensorEntry, block_count, layout
 
 LONGEST = 4_000_000  # bytes of a header: the digests of 120 GB
-
-
 VALUES = 100_000  # of the JSON in a header, twice as many as 120 GB need; each can take a hundred bytes of memory
-
-
-ITEM_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "U8": 1, "BOOL": 1}
-
-
 KEYS = {"schema", "spec", "facts", "stats", "provenance", "blocks", "digest", "check"}
-
-
 REMEDY = "the command that made it, with --force, or `protogen sync`, sets it aside and brings it anew"
-
-
-# Facts that stand with others.
-BESIDE = {"outdone": ("guaranteed_coherence",), "phi": ("phi_deg", "own_d", "guaranteed_max_cos")}
-
-
-TENSOR = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")  # a tensor's name
-
 
 _MALFORMED = (ValueError, LookupError, TypeError, AttributeError, RecursionError)  # JSON of another form
 
-
-@dataclass(frozen=True)
-class TensorEntry:
-    """One tensor of the file: `start` and `end` are bytes from the begin of the data section."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-    end: int
+Place = str | PurePath  # a path, or an address
 
 
 @dataclass(frozen=True)
 class Header:
-    """The header of an artifact; `meta` is the object under the metadata key `protogen`."""
+    """What the header of an artifact says, parsed once.
 
+    `schema` is the one of the file; what that schema has not is None in the records. `entries` are the file's
+    tensors, `blocks` the sha256 of each block of the data section, `digest` names the content by these.
+    `data_start` and `data_bytes` say where in the file the data section begins and how long it is.
+    """
+
+    schema: int
+    spec: Spec
+    stats: AngleStats | None
+    facts: Facts
+    provenance: Provenance
     entries: tuple[TensorEntry, ...]
-    meta: dict[str, Any]
+    blocks: tuple[str, ...]
+    digest: str
     data_start: int
     data_bytes: int
 
     @property
-    def spec(self) -> Spec:
-        """What was asked for."""
-        return Spec.from_dict(self.meta["spec"])
-
-    @property
-    def digest(self) -> str:
-        """The sha256, in hex, that names the content of the data section."""
-        digest: str = self.meta["digest"]
-        return digest
+    def file_bytes(self) -> int:
+        """The size of the whole file."""
+        return self.data_start + self.data_bytes
 
 
-def layout(tensors: Mapping[str, tuple[str, Sequence[int]]]) -> tuple[TensorEntry, ...]:
-    """Lay tensors, name -> (dtype, shape), one after the other: widest items first, so all are aligned.
-
-    Raises KeyError on a dtype that is not in ITEM_BYTES.
-    """
-    entries, start = [], 0
-    for name, (dtype, shape) in sorted(tensors.items(), key=lambda item: (-ITEM_BYTES[item[1][0]], item[0])):
-        end = start + math.prod(shape) * ITEM_BYTES[dtype]
-        entries.append(TensorEntry(name, dtype, tuple(shape), start, end))
-        start = end
-    return tuple(entries)
-
-
-def block_count(entries: Sequence[TensorEntry]) -> int:
-    """Count the blocks of the data section."""
-    return -(-entries[-1].end // BLOCK)
-
-
-def encode(entries: Sequence[TensorEntry], content: Mapping[str, Any]) -> bytes:
+def encode(entries: Sequence[TensorEntry], content: Mapping[str, Any], schema: int = SCHEMA) -> bytes:
     """Build the header: 8 bytes of length, JSON, spaces up to a multiple of 8.
 
-    `content` holds spec, facts, stats, provenance and blocks; schema, digest and check are added.
+    `content` holds spec, facts, stats, provenance and blocks as JSON has them; schema, digest and check are added.
     The check covers the table of tensors too, so that no bit of the header is without cover.
     With blocks of PENDING the length is that of the final header. Raises ValueError on NaN.
     """
     table = {e.name: {"dtype": e.dtype, "shape": list(e.shape), "data_offsets": [e.start, e.end]} for e in entries}
-    meta = {"schema": SCHEMA, **content, "digest": content_digest(content["blocks"])}
+    meta = {"schema": schema, **content, "digest": content_digest(content["blocks"])}
     parts = {name: canonical_json(value) for name, value in meta.items()}  # each once: a listing encodes every header
     check = hashlib.sha256(f"[{canonical_json(table)},{_object(parts)}]".encode()).hexdigest()
     text = {"__metadata__": {"format": "pt", "protogen": _object({**parts, "check": f'"{check}"'})}, **table}
@@ -124,8 +84,8 @@ def _object(parts: Mapping[str, str]) -> str:
 def read_header(path: str | os.PathLike[str]) -> Header:
     """Read an artifact's header, and nothing else of the file, and check all that it says.
 
-    Raises NotFound, DiskError, and IntegrityError where the file is no artifact, is damaged, or
-    has not the length or the key that header and name promise.
+    Raises NotFound, DiskError, and IntegrityError: as Damaged where the file is cut short, or has bytes that do
+    not give the digest beside them; as SchemaError where a later protogen has written it.
     """
     with open_artifact(Path(path)) as (_, header):
         return header
@@ -153,7 +113,7 @@ def open_artifact(path: Path) -> Iterator[tuple[BinaryIO, Header]]:
             raise disk_error(path, error) from error
 
 
-def header_from(path: str | Path, file: BinaryIO, size: int) -> Header:
+def header_from(path: Place, file: BinaryIO, size: int) -> Header:
     """Read and check the header of an open file of `size` bytes; `path`, or an address, says what it is.
 
     Raises IntegrityError as `read_header`, and what reading the file raises.
@@ -162,7 +122,7 @@ def header_from(path: str | Path, file: BinaryIO, size: int) -> Header:
     length = int.from_bytes(first, "little")
     if len(first) < 8 or not 2 <= length <= min(LONGEST, size - 8):
         got = f"{size} bytes that begin with {first!r}"
-        raise _damaged(path, f"no safetensors file, or cut short: {got}, not with a header's length")
+        raise damaged(path, f"no safetensors file, or cut short: {got}, not with a header's length")
     return _parse(path, first + file.read(length), size)
 
 
@@ -179,17 +139,24 @@ def check_file(path: str | os.PathLike[str]) -> Header:
     return header
 
 
-def check_blocks(path: str | Path, header: Header, blocks: Sequence[str]) -> None:
-    """Raise IntegrityError unless these digests, of the bytes that there are, are those in the header."""
-    if blocks != header.meta["blocks"]:
-        raise _damaged(path, "the bytes of its tensors do not give the digests in the header")
+def check_blocks(path: Place, header: Header, blocks: Sequence[str]) -> None:
+    """Raise Damaged unless these digests, of the bytes that there are, are those in the header."""
+    if tuple(blocks) != header.blocks:
+        raise damaged(path, "the bytes of its tensors do not give the digests in the header")
 
 
-def _damaged(path: str | Path, what: str) -> IntegrityError:
-    return IntegrityError(f"{path}: {what}", REMEDY)
+def damaged(path: Place, what: str) -> Damaged:
+    """Say that a file is not what was once written."""
+    return Damaged(f"{path}: {what}", REMEDY)
 
 
-def _parse(path: str | Path, raw: bytes, size: int) -> Header:
+def wrong(path: Place, what: str) -> IntegrityError:
+    """Say that a file was written wrong: its digests are right, so that nothing sets the file aside."""
+    return IntegrityError(f"{path}: {what}, though its digests are right; delete it and make it again")
+
+
+def _parse(path: Place, raw: bytes, size: int) -> Header:
+    """Read a header of a file of `size` bytes. Raises as `read_header`."""
     try:
         table = _json(raw[8:].decode())
         metadata = table.pop("__metadata__", None) or {}
@@ -198,10 +165,10 @@ def _parse(path: str | Path, raw: bytes, size: int) -> Header:
         promised = len(raw) + data_bytes
         text = metadata.get("protogen")
     except _MALFORMED as error:
-        raise _damaged(path, "the header is damaged, or not that of a safetensors file") from error
+        raise damaged(path, "the header is damaged, or not that of a safetensors file") from error
     if size != promised:
         how = "truncated" if size < promised else "too long"
-        raise _damaged(path, f"the file is {how}: it has {size} bytes, its header promises {promised}")
+        raise damaged(path, f"the file is {how}: it has {size} bytes, its header promises {promised}")
     if text is None:
         raise IntegrityError(
             f"{path}: a safetensors file, but not a protogen artifact: its metadata has no key `protogen`",
@@ -211,11 +178,13 @@ def _parse(path: str | Path, raw: bytes, size: int) -> Header:
         meta = _json(text)
         schema = meta["schema"]
     except _MALFORMED as error:
-        raise _damaged(path, "the metadata under `protogen` is no JSON object with a schema") from error
+        raise damaged(path, "the metadata under `protogen` is no JSON object with a schema") from error
     if type(schema) is int and schema > SCHEMA:
         raise SchemaError(f"{path}: schema {schema}, this protogen reads {SCHEMA}", "upgrade protogen")
-    header = Header(entries, meta, len(raw), data_bytes)
-    _check(path, raw, header)
+    _check_bytes(path, raw, entries, meta)
+    header = _records(path, entries, meta, len(raw), data_bytes)
+    for fault in _faults(path, header):
+        raise wrong(path, fault)
     return header
 
 
@@ -239,71 +208,71 @@ def _entry(name: str, fields: Mapping[str, Any]) -> TensorEntry:
     return entry
 
 
-def _check(path: str | Path, raw: bytes, header: Header) -> None:
-    """Encode what was read once more: only the very bytes that `encode` writes are sound."""
-    meta, entries = header.meta, {e.name: e for e in header.entries}
+def _check_bytes(path: Place, raw: bytes, entries: Sequence[TensorEntry], meta: Mapping[str, Any]) -> None:
+    """Encode what was read once more, by the schema that it names: only the very bytes that `encode` writes are sound.
+
+    Raises Damaged.
+    """
     content = {name: meta[name] for name in meta.keys() - {"schema", "digest", "check"}}
     try:
-        laid = layout({e.name: (e.dtype, e.shape) for e in header.entries})
-        sound = encode(laid, content) == raw and meta.keys() == KEYS
-        sound = sound and len(meta["blocks"]) == block_count(laid) and isinstance(meta["facts"], dict)
-        spec, rows = header.spec, entries["prototypes"]
-        fits = rows.dtype == "F32" and len(rows.shape) in (2, 3) and spec.to_dict() == meta["spec"]
-        fits = fits and (rows.shape[0], rows.shape[-1]) == (spec.n, spec.d)
+        laid = layout({e.name: (e.dtype, e.shape) for e in entries})
+        again = encode(laid, content, meta["schema"])
+        blocks = len(meta["blocks"])
     except _MALFORMED as error:
-        raise _damaged(path, f"the header is damaged or incomplete ({error!r})") from error
-    if not sound:
-        raise _damaged(path, "the header is damaged: its bytes do not give the digest that it carries")
-    if strange := [name for name in entries if not TENSOR.fullmatch(name)]:
-        raise _damaged(path, f"has a tensor {strange[0]!r}, allowed are up to 64 letters, digits and _, a letter first")
-    if not fits or 0 in rows.shape:
-        got = f"{rows.dtype} {rows.shape}"
-        raise _damaged(path, f"prototypes are {got}, its Spec allows F32 ({spec.n}, {spec.d}) or (n, s, d)")
-    if spec.n < 2:
-        raise _damaged(path, f"has n={spec.n}, allowed are two prototypes or more")
+        raise damaged(path, f"the header is damaged or incomplete ({error!r})") from error
+    if again != raw or blocks != block_count(laid):
+        raise damaged(path, "the header is damaged: its bytes do not give the digest that it carries")
+
+
+def _records(
+    path: Place, entries: tuple[TensorEntry, ...], meta: Mapping[str, Any], start: int, data_bytes: int
+) -> Header:
+    """Parse the records of a header by its schema. Raises IntegrityError where they are not those of the schema."""
+    number = meta["schema"]
+    if type(number) is not int or number not in SCHEMAS:
+        raise wrong(path, f"schema is {number!r}, allowed are {', '.join(map(str, SCHEMAS))}")
+    schema = SCHEMAS[number]
     try:
-        Provenance.from_dict(meta["provenance"])
-        if meta["stats"] is not None:
-            _check_stats(meta["stats"])
-        _check_facts(meta["facts"], rows.shape)
+        if meta.keys() != KEYS:
+            raise ValueError(f"{sorted(meta.keys() ^ KEYS)[0]!r} is unknown, or missing")
+        spec = Spec.from_dict(meta["spec"])
+        if spec.to_dict() != meta["spec"]:
+            raise ValueError("the Spec has what no Spec has")
+        return Header(
+            schema=number,
+            spec=spec,
+            stats=None if meta["stats"] is None else schema.read_stats(meta["stats"]),
+            facts=schema.read_facts(meta["facts"]),
+            provenance=schema.read_provenance(meta["provenance"]),
+            entries=entries,
+            blocks=tuple(meta["blocks"]),
+            digest=meta["digest"],
+            data_start=start,
+            data_bytes=data_bytes,
+        )
     except _MALFORMED as error:
-        raise _damaged(path, f"stats, provenance or facts are not those of this schema ({error!r})") from error
-    name = parse_name(PurePath(path).name)
-    if name is not None and name[1] != spec.key:
-        raise _damaged(path, f"its name has the key {name[1]}, its Spec has {spec.key}")
+        said = f"spec, stats, facts or provenance are not those of schema {number} ({error})"
+        raise wrong(path, said) from error
 
 
-def _check_stats(values: Mapping[str, Any]) -> None:
-    """Raise ValueError, or what `AngleStats.from_dict` raises, unless these are statistics of pairs, each counted."""
-    stats = AngleStats.from_dict(values)
-    if stats.pairs < 1 or min(stats.histogram) < 0 or sum(stats.histogram) != stats.pairs:
-        raise ValueError(f"{stats.pairs} pairs, {sum(stats.histogram)} in the histogram")
-
-
-def _check_facts(facts: Mapping[str, Any], shape: Sequence[int]) -> None:
-    """Hold the facts that protogen knows to what it writes; others may be anything.
-
-    Raises ValueError, and what a value of another kind raises.
-    """
-    for name, value in facts.items():
-        match name:
-            case "closed_form" | "construction" | "outdone":
-                sound = type(value) is str
-            case "own_d":
-                sound = type(value) is int and 1 <= value <= shape[-1]
-            case "extended_n":
-                sound = type(value) is int and 1 <= value < shape[0]
-            case "phi":
-                sound = is_number(value) and 0 <= value <= math.pi
-            case "norms":
-                sound = value == "free"
-            case "center_norms" | "subcenter_norms":
-                sound = all(is_number(value[part]) for part in ("min", "mean", "max"))
-            case "within_class":
-                _check_stats(value)
-                sound = len(shape) == 3 and shape[1] > 1
-            case _:
-                sound = is_number(value) or not (name == "phi_deg" or name.startswith("guaranteed_"))
-        lacking = [other for other in BESIDE.get(name, ()) if other not in facts]
-        if not sound or lacking:
-            raise ValueError(f"{name} {value!r}" + (f" without {lacking[0]}" if sound else ""))
+def _faults(path: Place, header: Header) -> Iterator[str]:
+    """Say what no artifact's header has, whatever its digests."""
+    spec, rows = header.spec, next((e for e in header.entries if e.name == "prototypes"), None)
+    if rows is None:
+        yield "it has no tensor `prototypes`"
+        return
+    for entry in header.entries:
+        if not TENSOR.fullmatch(entry.name):
+            yield f"it has a tensor {entry.name!r}, allowed are up to 64 letters, digits and _, a letter first"
+    size = (spec.n, spec.d)
+    if rows.dtype != "F32" or len(rows.shape) not in (2, 3) or (rows.shape[0], rows.shape[-1]) != size:
+        yield f"prototypes are {rows.dtype} {rows.shape}, its Spec allows F32 {size} or (n, s, d)"
+        return
+    if 0 in rows.shape or spec.n < 2:
+        yield f"prototypes are {rows.shape}, allowed are two or more, with one vector or more each"
+    if header.stats is not None:
+        yield from header.stats.faults()
+    yield from header.facts.faults(rows.shape)
+    named = parse_name(PurePath(path).name)
+    if named is not None and named[1] != spec.key:
+        yield f"its name has the key {named[1]}, its Spec has {spec.key}"

@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from protogen.measuring.stats import AngleStats
 from protogen.rows import Rows
 from protogen.spec import Spec
 
+from .facts import Facts
 from .provenance import Provenance
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Prototypes:
     source: Rows
     stats: AngleStats | None
     provenance: Provenance
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Facts = field(default_factory=Facts)
     tensors: Mapping[str, "Tensor"] = field(default_factory=dict)
     path: Path | None = None
     version: int | None = None

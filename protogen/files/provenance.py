@@ -1,10 +1,7 @@
 """The record of where a set comes from."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
-
-from protogen.spec import is_number
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 Reproducible = Literal["exact", "statistical"]
 
@@ -30,14 +27,3 @@ class Provenance:
     def to_dict(self) -> dict[str, Any]:
         """The record as plain JSON values."""
         return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Provenance":
-        """Read what `to_dict` wrote. Raises KeyError or TypeError where it is something else."""
-        made = cls(**{f.name: values[f.name] for f in fields(cls)})
-        words = (made.protogen, made.torch, made.python, made.device, made.created, made.status)
-        numbers = (made.threads, made.steps, made.seconds)
-        sound = all(type(word) is str for word in words) and all(map(is_number, numbers))
-        if not sound or made.reproducible not in get_args(Reproducible):
-            raise TypeError("a value of another kind")
-        return made

@@ -8,19 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from protogen.errors import BadRequest, IntegrityError
-from protogen.measuring.stats import AngleStats
+from protogen.errors import BadRequest
 from protogen.rows import InMemory
 
 from .digests import BLOCK
-from .header import ITEM_BYTES, REMEDY, Header, open_artifact
+from .header import Header, damaged, open_artifact, wrong
 from .names import parse_name
-from .provenance import Provenance
+from .prototypes import Prototypes
+from .tensors import ITEM_BYTES, NAMES, memory_of, norm_fault
 
 if TYPE_CHECKING:
     from torch import Tensor
-from .prototypes import Prototypes
-from .tensors import NAMES, _bytes, _fault
 
 
 def read(
@@ -42,29 +40,19 @@ def read(
         tensors = _load(path, file.fileno(), header, part, check, full)
     if check:
         _check_values(path, header, tensors, part.start)
-    stats = header.meta["stats"]
     name = parse_name(path.name)
     return Prototypes(
         spec=header.spec,
         source=InMemory(tensors.pop("prototypes")),
-        stats=None if stats is None else AngleStats.from_dict(stats),
-        provenance=Provenance.from_dict(header.meta["provenance"]),
-        facts=dict(header.meta["facts"]),
+        stats=header.stats,
+        provenance=header.provenance,
+        facts=header.facts,
         tensors=tensors,
         path=path,
         version=name[0] if name else None,
         digest=header.digest,
         part=None if len(part) == header.spec.n else part,
     )
-
-
-def _damaged(path: Path, what: str) -> IntegrityError:
-    return IntegrityError(f"{path}: {what}", REMEDY)
-
-
-def _wrong(path: Path, what: str) -> IntegrityError:
-    """What no digest shows, so that nothing sets the file aside."""
-    return IntegrityError(f"{path}: {what}, though its digests are right; delete it and make it again")
 
 
 def _part(path: Path, rows: slice | None, n: int) -> range:
@@ -86,21 +74,21 @@ def _load(path: Path, file: int, header: Header, part: range, check: bool, full:
     """Read the blocks that hold these rows by plain reads: a mapped file that is cut would take the process with it."""
     import torch
 
-    tensors, wanted, digests = {}, [], header.meta["blocks"]
+    tensors, wanted, digests = {}, [], header.blocks
     for entry in header.entries:
         cut = entry.shape[:1] == (header.spec.n,)
         shape = (len(part), *entry.shape[1:]) if cut else entry.shape
         tensors[entry.name] = torch.empty(shape, dtype=getattr(torch, NAMES[entry.dtype]), device="cpu")
         before = part.start * math.prod(entry.shape[1:]) * ITEM_BYTES[entry.dtype] if cut else 0
-        wanted.append((entry.start + before, _bytes(tensors[entry.name])))
+        wanted.append((entry.start + before, memory_of(tensors[entry.name])))
 
     def take(index: int) -> None:
         start, size = index * BLOCK, min(BLOCK, header.data_bytes - index * BLOCK)
         data = memoryview(os.pread(file, size, header.data_start + start))
         if len(data) < size:
-            raise _damaged(path, f"block {index} of its tensors has {len(data)} bytes, the header says {size}")
+            raise damaged(path, f"block {index} of its tensors has {len(data)} bytes, the header says {size}")
         if check and (found := hashlib.sha256(data).hexdigest()) != digests[index]:
-            raise _damaged(path, f"block {index} of its tensors has sha256 {found}, the header says {digests[index]}")
+            raise damaged(path, f"block {index} of its tensors has sha256 {found}, the header says {digests[index]}")
         for first, memory in wanted:
             low, high = max(first, start), min(first + len(memory), start + size)
             if low < high:
@@ -114,9 +102,9 @@ def _load(path: Path, file: int, header: Header, part: range, check: bool, full:
 
 
 def _check_values(path: Path, header: Header, tensors: Mapping[str, "Tensor"], first: int) -> None:
-    fault = _fault(tensors["prototypes"], first, header.meta["facts"].get("norms") == "free")
+    fault = norm_fault(tensors["prototypes"], first, header.facts.norms == "free")
     if fault:
-        raise _wrong(path, fault)
+        raise wrong(path, fault)
     for name, tensor in tensors.items():
         if name != "prototypes" and tensor.is_floating_point() and not tensor.isfinite().all():
-            raise _wrong(path, f"tensor {name} holds values that are not finite, allowed are finite ones")
+            raise wrong(path, f"tensor {name} holds values that are not finite, allowed are finite ones")

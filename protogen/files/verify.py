@@ -1,10 +1,9 @@
 """Whether a set is what its file says: recorded against measured, measured against guaranteed."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from protogen.bounds import TOLERANCE
 from protogen.measuring.stats import AngleStats
+
+from .facts import Facts
 
 # How far a figure may lie from the recorded one: another device adds up in another order.
 TOLERANCES = {
@@ -29,7 +28,7 @@ _GUARANTEES = {
 }
 
 
-def differences(recorded: AngleStats | None, measured: AngleStats, facts: Mapping[str, Any]) -> list[str]:
+def differences(recorded: AngleStats | None, measured: AngleStats, facts: Facts) -> list[str]:
     """Say in what a set is not what its file says: recorded against measured, measured against guaranteed."""
     found = []
     if recorded is not None:
@@ -45,6 +44,7 @@ def differences(recorded: AngleStats | None, measured: AngleStats, facts: Mappin
                 found.append(f"{name} recorded {was:.9g}, measured {now:.9g}")
     for fact, (words, figure) in _GUARANTEES.items():
         now = getattr(measured, figure).value
-        if fact in facts and now > facts[fact] + TOLERANCE:
-            found.append(f"{words} guaranteed {facts[fact]:.9f}, measured {now:.9f}")
+        guaranteed = getattr(facts, fact)
+        if guaranteed is not None and now > guaranteed + TOLERANCE:
+            found.append(f"{words} guaranteed {guaranteed:.9f}, measured {now:.9f}")
     return found

@@ -10,20 +10,12 @@ from protogen.errors import BadRequest
 
 from .digests import PENDING, BlockHasher
 from .disk import disk_error
-from .header import (
-    LONGEST,
-    TENSOR,
-    TensorEntry,
-    block_count,
-    encode,
-    layout,
-    read_header,
-)
+from .header import LONGEST, encode, read_header
+from .prototypes import Prototypes
+from .tensors import DTYPES, TENSOR, TensorEntry, block_count, layout, memory_of, norm_fault
 
 if TYPE_CHECKING:
     from torch import Tensor
-from .prototypes import Prototypes
-from .tensors import DTYPES, _bytes, _fault
 
 CHUNK = 16 << 20  # bytes of rows that are built and written at a time
 
@@ -39,7 +31,7 @@ def write(path: str | os.PathLike[str], prototypes: Prototypes) -> str:
     entries = _entries(path, prototypes)
     content = {
         "spec": prototypes.spec.to_dict(),
-        "facts": dict(prototypes.facts),
+        "facts": prototypes.facts.to_dict(),
         "stats": prototypes.stats.to_dict() if prototypes.stats else None,
         "provenance": prototypes.provenance.to_dict(),
     }
@@ -55,7 +47,7 @@ def write(path: str | os.PathLike[str], prototypes: Prototypes) -> str:
         with os.fdopen(descriptor, "wb") as file:
             file.write(pending)
             for tensor in _chunks(path, prototypes, entries):
-                data = _bytes(tensor)
+                data = memory_of(tensor)
                 hasher.update(data)
                 file.write(data)
             file.seek(0)
@@ -94,7 +86,7 @@ def _entries(path: Path, prototypes: Prototypes) -> tuple[TensorEntry, ...]:
 
 def _chunks(path: Path, prototypes: Prototypes, entries: Sequence[TensorEntry]) -> Iterator["Tensor"]:
     """Give out the data section in order, as tensors that are contiguous and on the CPU."""
-    shape, free = tuple(prototypes.source.shape), prototypes.facts.get("norms") == "free"
+    shape, free = tuple(prototypes.source.shape), prototypes.facts.norms == "free"
     for entry in entries:
         if entry.name != "prototypes":
             yield prototypes.tensors[entry.name].detach().cpu().contiguous()
@@ -107,7 +99,7 @@ def _chunks(path: Path, prototypes: Prototypes, entries: Sequence[TensorEntry]) 
                 got = f"{rows.dtype} {tuple(rows.shape)}"
                 raise BadRequest(f"{path}: rows {start} to {stop - 1} are {got}, allowed is float32 {shape[1:]}")
             rows = rows.detach().cpu().contiguous()
-            fault = _fault(rows, start, free)
+            fault = norm_fault(rows, start, free)
             if fault:
                 raise BadRequest(f"{path}: {fault}; normalise the rows before writing them")
             yield rows

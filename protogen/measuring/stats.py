@@ -1,10 +1,8 @@
 """The record of what was measured on a set: its angle statistics."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from typing import Any
-
-from protogen.spec import is_number
 
 BINS = 1800  # of the histogram, 0.1 degrees each
 
@@ -54,17 +52,11 @@ class AngleStats:
         """The statistics as plain JSON values."""
         return {**asdict(self), "histogram": list(self.histogram)}
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "AngleStats":
-        """Read what `to_dict` wrote. Raises KeyError or TypeError where it is something else."""
-        extremes = {name: Extreme(**values[name]) for name in ("max_cos", "min_cos", "coherence")}
-        rest = {f.name: values[f.name] for f in fields(cls) if f.name not in extremes}
-        found = cls(**{**rest, **extremes, "histogram": tuple(values["histogram"])})
-        figures = [rest[name] for name in rest.keys() - {"histogram", "frame_potential", "frame_potential_min"}]
-        figures += [figure for each in extremes.values() for figure in (each.value, each.i, each.j)]
-        if (found.frame_potential, found.frame_potential_min) != (None, None):
-            figures += [found.frame_potential, found.frame_potential_min]
-        counts = found.histogram
-        if not all(map(is_number, figures)) or len(counts) != BINS or set(map(type, counts)) != {int}:
-            raise TypeError("a value of another kind")
-        return found
+    def faults(self) -> Iterator[str]:
+        """Say what cannot be true of any set: each pair is counted, once."""
+        if self.pairs < 1 or len(self.histogram) != BINS or min(self.histogram) < 0:
+            yield f"pairs is {self.pairs}, histogram has {len(self.histogram)} bins; needed are pairs in {BINS} bins"
+        elif sum(self.histogram) != self.pairs:
+            yield f"pairs is {self.pairs}, the histogram counts {sum(self.histogram)}"
+        if (self.frame_potential is None) != (self.frame_potential_min is None):
+            yield "frame_potential and frame_potential_min stand together"

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from protogen import catalog
 from protogen.bounds import TOLERANCE, coherence_bound
@@ -22,7 +22,9 @@ from protogen.descent.thresholds import (
     Threshold,
 )
 from protogen.errors import BadRequest
+from protogen.files.facts import Facts
 from protogen.files.header import Header, read_header
+from protogen.measuring.stats import AngleStats
 from protogen.rows import InMemory
 from protogen.solution import ENDED_EARLY, Solution, Status
 from protogen.spec import Spec, Value
@@ -101,15 +103,15 @@ class EBV(Method):
     def _extension(self, path: Path, d: int, n: int, seed: int) -> Spec:
         """Make the Spec of an artifact's vectors and new ones: the next rows of its closed form, or by descent."""
         header = read_header(path)
-        facts, stats = header.meta["facts"], header.meta["stats"]
+        facts = header.facts
         self._check_extends(path, header, d, n)
-        coherence = stats["coherence"]["value"] if stats else facts.get("guaranteed_coherence", 0.0)
+        coherence = self.cosine(header.stats, facts) or 0.0
         if self.alpha is not None and self.alpha < coherence - TOLERANCE:
             raise BadRequest(
                 f"alpha is {self.alpha!r}, the vectors of {path} have coherence {coherence:.6f} and stay; "
                 "raise alpha to that or more"
             )
-        form = _lines(facts.get("closed_form"))
+        form = _lines(facts.closed_form)
         if form and form.exact and form.own_n >= n and self.start == AUTO:
             return self._formula(form, d, n)
         return self._descent(d, n, seed, Start(RANDOM), extends=header.digest)
@@ -118,7 +120,7 @@ class EBV(Method):
         """Raise BadRequest where the artifact cannot be extended to n vectors in R^d."""
         before = header.spec
         (rows,) = (entry for entry in header.entries if entry.name == "prototypes")
-        if len(rows.shape) > 2 or header.meta["facts"].get("norms") == "free":
+        if len(rows.shape) > 2 or header.facts.norms == "free":
             raise BadRequest(
                 f"{path}: has {rows.shape[1] if len(rows.shape) > 2 else 'free'} "
                 f"{'vectors a class' if len(rows.shape) > 2 else 'norms'}; "
@@ -171,11 +173,11 @@ class EBV(Method):
 
     def _best(self, task: Task, built: Solution | None) -> Solution:
         """Return the best of a closed form, if there is one, and of a descent from each departure."""
-        run, best, steps, lowest, facts = task.run, built, 0, math.inf, {}
+        run, best, steps, lowest, facts = task.run, built, 0, math.inf, Facts()
         if built is not None:
-            guaranteed = float(built.facts["guaranteed_coherence"])
+            guaranteed = self.rank(None, built.facts)
             lowest = guaranteed - TOLERANCE  # what is no better than the closed form does not replace it
-            facts = {"outdone": built.facts["closed_form"], "guaranteed_coherence": guaranteed}
+            facts = Facts(outdone=built.facts.closed_form, guaranteed_coherence=guaranteed)
         began = run.clock()
         for rows, expected in self._departures(task, built):
             left = run.time_limit and max(0.0, run.time_limit - (run.clock() - began))
@@ -201,7 +203,7 @@ class EBV(Method):
 
         d, n, guaranteed = task.d, task.n, math.inf
         if built is not None:
-            guaranteed = float(built.facts["guaranteed_coherence"])
+            guaranteed = self.rank(None, built.facts)
             yield _shaken(built, task.seed), max(guaranteed, coherence_bound(d, n).value)
         promise = descent_promise(d, n)
         if promise < WORTH_TRYING * guaranteed:
@@ -217,7 +219,7 @@ class EBV(Method):
         rows = random_rows(self.restarts, task.n - len(first), task.d, task.seed)
         found = self._descend(rows, descent_promise(task.d, task.n), task, first)
         whole = InMemory(torch.cat((first, found.rows)))
-        return Solution(whole, found.status, "statistical", steps=found.steps, facts={"extended_n": len(first)})
+        return Solution(whole, found.status, "statistical", steps=found.steps, facts=Facts(extended_n=len(first)))
 
     def _descend(self, rows: "Tensor", expected: float, task: Task, fixed: "Tensor | None" = None) -> "Descent":
         """Descend from rows, beside fixed ones; `expected` is the coherence that the descent is thought to reach."""
@@ -258,14 +260,13 @@ class EBV(Method):
         return self.alpha
 
     @classmethod
-    def rank(cls, stats: Mapping[str, Any], facts: Mapping[str, Any]) -> float:
+    def rank(cls, stats: AngleStats | None, facts: Facts) -> float:
         """Coherence, as measured; as guaranteed where nothing was measured."""
-        return float(stats["coherence"]["value"] if stats else facts.get("guaranteed_coherence", math.inf))
+        cosine = cls.cosine(stats, facts)
+        return math.inf if cosine is None else cosine
 
     @classmethod
-    def admits(
-        cls, spec: Spec, stats: Mapping[str, Any], facts: Mapping[str, Any], wanted: Mapping[str, Value]
-    ) -> bool:
+    def admits(cls, spec: Spec, stats: AngleStats | None, facts: Facts, wanted: Mapping[str, Value]) -> bool:
         """As asked; `alpha` admits every set of that coherence or less, `start` also a closed form by kind.
 
         `extends` is a path and admits what continues the content of that file.

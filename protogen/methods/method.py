@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Self
 from protogen.bounds import LARGEST
 from protogen.checks import check_kind, check_whole
 from protogen.errors import BadRequest
+from protogen.files.facts import Facts
+from protogen.measuring.stats import AngleStats
 from protogen.rows import FILL, HELD
 from protogen.solution import Solution
 from protogen.spec import Spec, Value
@@ -100,19 +102,18 @@ class Method(ABC):
 
     @classmethod
     @abstractmethod
-    def rank(cls, stats: Mapping[str, Any], facts: Mapping[str, Any]) -> float:
+    def rank(cls, stats: AngleStats | None, facts: Facts) -> float:
         """The figure by which artifacts of one size compare; lower is better."""
 
     @classmethod
-    def cosine(cls, stats: Mapping[str, Any] | None, facts: Mapping[str, Any]) -> float | None:
+    def cosine(cls, stats: AngleStats | None, facts: Facts) -> float | None:
         """The cosine that counts, as measured; as guaranteed where nothing was measured; or None."""
-        value = stats[cls.figure]["value"] if stats else facts.get(f"guaranteed_{cls.figure}")
-        return None if value is None else float(value)
+        if cls.figure == "coherence":
+            return stats.coherence.value if stats else facts.guaranteed_coherence
+        return stats.max_cos.value if stats else facts.guaranteed_max_cos
 
     @classmethod
-    def admits(
-        cls, spec: Spec, stats: Mapping[str, Any], facts: Mapping[str, Any], wanted: Mapping[str, Value]
-    ) -> bool:
+    def admits(cls, spec: Spec, stats: AngleStats | None, facts: Facts, wanted: Mapping[str, Value]) -> bool:
         """Whether an artifact is one that was asked for; a parameter that its Spec leaves out did not apply."""
         return all(spec.options.get(name, value) == value for name, value in wanted.items())
 

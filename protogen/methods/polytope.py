@@ -5,14 +5,15 @@ Pernici, Bruni, Baecchi and Del Bimbo 2021, Regular Polytope Networks: Eq. 3 to 
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from protogen.catalog import Padded, label
 from protogen.catalog.family import ClosedForm
 from protogen.catalog.points.cube import CubeVertices
 from protogen.catalog.points.simplices import Simplices
+from protogen.files.facts import Facts
+from protogen.measuring.stats import AngleStats
 from protogen.solution import Solution, Status
 from protogen.spec import Spec
 
@@ -36,15 +37,14 @@ class Polytope(Method):
         d, n = task.d, task.n
         form = self.vertices(d, n)
         phi = self.phi(form.own_d)
-        facts = {
-            "closed_form": label(form),
-            "guaranteed_max_cos": form.cosine,
-            "own_d": form.own_d,
-            "phi": phi,
-            "phi_deg": math.degrees(phi),
-        }
-        if isinstance(form, CubeVertices):
-            facts["construction"] = form.construction
+        facts = Facts(
+            closed_form=label(form),
+            construction=form.construction if isinstance(form, CubeVertices) else None,
+            guaranteed_max_cos=form.cosine,
+            own_d=form.own_d,
+            phi=phi,
+            phi_deg=math.degrees(phi),
+        )
         return Solution(Padded(form, n, d), Status.FORMULA, "exact", facts=facts)
 
     @classmethod
@@ -61,9 +61,10 @@ class Polytope(Method):
         return formula_bytes(d, n)
 
     @classmethod
-    def rank(cls, stats: Mapping[str, Any], facts: Mapping[str, Any]) -> float:
+    def rank(cls, stats: AngleStats | None, facts: Facts) -> float:
         """The largest cosine, as measured; as guaranteed where nothing was measured."""
-        return float(stats["max_cos"]["value"] if stats else facts.get("guaranteed_max_cos", math.inf))
+        cosine = cls.cosine(stats, facts)
+        return math.inf if cosine is None else cosine
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,13 @@ Zhang and Gong, The Fixed Sub-Center: A Better Way to Capture Data Complexity: S
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from protogen.checks import check_between, check_flag, check_kind, check_whole
 from protogen.errors import BadRequest
+from protogen.files.facts import Facts, Norms
 from protogen.files.header import read_header
+from protogen.measuring.stats import AngleStats
 from protogen.rows import InMemory
 from protogen.solution import Solution, Status
 from protogen.spec import Spec, Value
@@ -79,11 +81,11 @@ class Subcenters(Method):
             centers = task.inputs["centers"]
         noise = torch.randn(task.n, self.per_class, task.d, generator=generator)
         rows = noise.mul_(math.sqrt(self.variance)).add_(centers[:, None])
-        facts: dict[str, Any] = {"center_norms": _norms(centers), "subcenter_norms": _norms(rows)}
+        facts = Facts(
+            norms=None if self.normalize else "free", center_norms=_norms(centers), subcenter_norms=_norms(rows)
+        )
         if self.normalize:
             centers, rows = normalize(centers, dim=-1), normalize(rows, dim=-1)
-        else:
-            facts["norms"] = "free"
         return Solution(InMemory(rows), Status.DRAWN, "statistical", facts=facts, tensors={"centers": centers})
 
     def peak_bytes(self, d: int, n: int) -> int:
@@ -94,22 +96,20 @@ class Subcenters(Method):
         return 4 * n * d * (1 + self.per_class)
 
     @classmethod
-    def rank(cls, stats: Mapping[str, Any], facts: Mapping[str, Any]) -> float:
+    def rank(cls, stats: AngleStats | None, facts: Facts) -> float:
         """The largest cosine of sub-centres of different classes."""
-        return float(stats["max_cos"]["value"]) if stats else math.inf
+        return stats.max_cos.value if stats else math.inf
 
     @classmethod
-    def admits(
-        cls, spec: Spec, stats: Mapping[str, Any], facts: Mapping[str, Any], wanted: Mapping[str, Value]
-    ) -> bool:
+    def admits(cls, spec: Spec, stats: AngleStats | None, facts: Facts, wanted: Mapping[str, Value]) -> bool:
         """As asked; `centers` is a path and admits what was drawn around the content of that file."""
         path = wanted.get("centers")
         named = {} if path is None else {"centers": read_header(str(path)).digest}
         return super().admits(spec, stats, facts, {**wanted, **named})
 
 
-def _norms(vectors: "Tensor") -> dict[str, float]:
+def _norms(vectors: "Tensor") -> Norms:
     import torch
 
     norms = torch.linalg.vector_norm(vectors, dim=-1, dtype=torch.float64)
-    return {"min": norms.min().item(), "mean": norms.mean().item(), "max": norms.max().item()}
+    return Norms(min=norms.min().item(), mean=norms.mean().item(), max=norms.max().item())

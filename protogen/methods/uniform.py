@@ -5,16 +5,17 @@ Label-to-Prototype Assignment: Section 3.2.1, Eq. 3 to 5, and Section 4.1.
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from protogen import catalog
 from protogen.bounds import TOLERANCE, max_cos_bound
 from protogen.checks import check_between, check_flag, check_whole, check_word
 from protogen.descent.potentials import LeastCosine, LeastLoss, PaperPotential, Potential, Subsets
 from protogen.errors import BadRequest
+from protogen.files.facts import Facts
+from protogen.measuring.stats import AngleStats
 from protogen.rows import InMemory
 from protogen.solution import Solution
 from protogen.spec import Spec, Value
@@ -149,6 +150,6 @@ class Uniform(Method):
         return form.held_bytes + formula_bytes(d, n) if form else descent_bytes(self.restarts * n * d)
 
     @classmethod
-    def rank(cls, stats: Mapping[str, Any], facts: Mapping[str, Any]) -> float:
+    def rank(cls, stats: AngleStats | None, facts: Facts) -> float:
         """The Gaussian potential at t = 2, as measured."""
-        return float(stats["uniformity_t2"]) if stats else math.inf
+        return stats.uniformity_t2 if stats else math.inf

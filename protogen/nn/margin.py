@@ -121,15 +121,15 @@ def max_margin(artifact: Prototypes) -> float:
     Source: Regular Polytope Networks, Section 3, Eq. 10 to 12.
     """
     spec, facts = artifact.spec, artifact.facts
-    if "phi" not in facts:
+    if facts.phi is None:
         raise BadRequest(
             f"margin is 'max', and {spec.method} with d {spec.d}, n {spec.n} has no phi; allowed is a simplex, an "
             "orthoplex or a cube, or a number of radians from 0 to pi"
         )
-    if spec.method == "cube" and spec.n < 1 << facts["own_d"]:
-        largest = artifact.stats.max_cos.value if artifact.stats else facts["guaranteed_max_cos"]
+    largest = artifact.stats.max_cos.value if artifact.stats else facts.guaranteed_max_cos
+    if spec.method == "cube" and largest is not None and spec.n < 1 << (facts.own_d or spec.d):
         return math.acos(max(-1.0, min(1.0, largest)))
-    return float(facts["phi"])
+    return facts.phi
 
 
 def _cosines(features: Tensor, prototypes: Tensor | FixedPrototypes, kappa: float) -> Tensor:

@@ -76,9 +76,9 @@ def _certified(source: Tensor | Prototypes | str | Path) -> tuple[catalog.Padded
         facts, spec, fingerprint = source.facts, source.spec, Fingerprint.of_record(source)
     elif isinstance(source, (str, Path)):
         header = read_header(source)
-        facts, spec, fingerprint = header.meta["facts"], header.spec, Fingerprint.of_file(source, header.digest)
+        facts, spec, fingerprint = header.facts, header.spec, Fingerprint.of_file(source, header.digest)
     else:
         return None, None
     with suppress(BadRequest):  # of a later version, or of a method's own family
-        return catalog.Padded(catalog.from_label(str(facts.get("closed_form"))), spec.n, spec.d), fingerprint
+        return catalog.Padded(catalog.from_label(str(facts.closed_form)), spec.n, spec.d), fingerprint
     return None, None

@@ -6,6 +6,7 @@ from typing import Any
 
 from protogen.files.header import check_file
 from protogen.files.verify import TOLERANCES
+from protogen.measuring.stats import AngleStats, Extreme
 from protogen.rows import pieces
 
 FIGURES = ("coherence", "max_cos", "min_cos", *TOLERANCES, "frame_potential", "duplicate_pairs", "antipodal_pairs")
@@ -18,8 +19,7 @@ def comparison(one: Path, other: Path) -> dict[str, Any]:
     of two numbers and the rows that are equal, or None where the shapes differ. Raises as `check_file`.
     """
     headers = [check_file(path) for path in (one, other)]
-    specs = [{**header.meta["spec"], **header.spec.options} for header in headers]
-    stats = [header.meta["stats"] or {} for header in headers]
+    specs = [{**header.spec.to_dict(), **header.spec.options} for header in headers]
     same = headers[0].digest == headers[1].digest
     return {
         "paths": [str(one), str(other)],
@@ -30,14 +30,15 @@ def comparison(one: Path, other: Path) -> dict[str, Any]:
             for name in dict.fromkeys([*specs[0], *specs[1]])
             if name != "params" and specs[0].get(name) != specs[1].get(name)
         },
-        "figures": {name: [_value(each.get(name)) for each in stats] for name in FIGURES},
+        "figures": {name: [_figure(header.stats, name) for header in headers] for name in FIGURES},
         "rows": {"equal": headers[0].spec.n, "largest": 0.0} if same else _rows_apart(one, other),
     }
 
 
-def _value(figure: Any) -> float | None:
-    """A figure of the statistics, of which some stand with the pair that attains them."""
-    value: float | None = figure["value"] if isinstance(figure, Mapping) else figure
+def _figure(stats: AngleStats | None, name: str) -> float | None:
+    """A figure of the statistics, of which some stand with the pair that attains them; None where there is none."""
+    found = getattr(stats, name, None)
+    value: float | None = found.value if isinstance(found, Extreme) else found
     return value
 
 

@@ -1,7 +1,6 @@
 """Records for machines: an artifact, a listing, a comparison with the bounds."""
 
 import math
-from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -10,6 +9,7 @@ from protogen.catalog import LINES, POINTS, label, reaching
 from protogen.errors import DiskError
 from protogen.files.header import Header, read_header
 from protogen.files.names import parse_name
+from protogen.measuring.stats import AngleStats
 from protogen.methods import METHODS
 from protogen.methods.ebv import EBV
 from protogen.methods.start import descent_promise
@@ -27,22 +27,22 @@ def record_of(file: str | Path) -> dict[str, Any]:
 
 def record(path: str | Path, header: Header) -> dict[str, Any]:
     """As `record_of`, from a header that was read already."""
-    named, spec, meta = parse_name(PurePath(path).name), header.spec, header.meta
+    named, spec, stats = parse_name(PurePath(path).name), header.spec, header.stats
     return {
         "path": str(path),
         "version": named[0] if named else None,
         "key": spec.key,
         "digest": header.digest,
-        "bytes": header.data_start + header.data_bytes,
-        "spec": meta["spec"],
-        "facts": meta["facts"],
-        "stats": meta["stats"],
-        "provenance": meta["provenance"],
-        "bounds": compare(spec.d, spec.n, meta["stats"]),
+        "bytes": header.file_bytes,
+        "spec": spec.to_dict(),
+        "facts": header.facts.to_dict(),
+        "stats": stats.to_dict() if stats else None,
+        "provenance": header.provenance.to_dict(),
+        "bounds": compare(spec.d, spec.n, stats),
     }
 
 
-def compare(d: int, n: int, stats: Mapping[str, Any] | None) -> dict[str, Any]:
+def compare(d: int, n: int, stats: AngleStats | None) -> dict[str, Any]:
     """The lower bounds that apply to (d, n), best first, and what was measured beside the best of each kind.
 
     Where each class has several rows the bounds are those of n: one row of each class makes a set of n.
@@ -51,16 +51,16 @@ def compare(d: int, n: int, stats: Mapping[str, Any] | None) -> dict[str, Any]:
     """
     lines, points = line_bounds(d, n), point_bounds(d, n)
     return {
-        "lines": _compared(lines, stats, "coherence", "min_angle_lines_deg"),
-        "points": _compared(points, stats, "max_cos", "min_angle_points_deg"),
+        "lines": _compared(lines, *((stats.coherence.value, stats.min_angle_lines_deg) if stats else (None, None))),
+        "points": _compared(points, *((stats.max_cos.value, stats.min_angle_points_deg) if stats else (None, None))),
     }
 
 
-def _compared(bounds: list[Bound], stats: Mapping[str, Any] | None, cosine: str, angle_deg: str) -> dict[str, Any]:
+def _compared(bounds: list[Bound], cosine: float | None, angle_deg: float | None) -> dict[str, Any]:
     best = bounds[0].value
     return {
-        "ratio": stats[cosine]["value"] / best if stats and best > 0 else None,
-        "gap_deg": math.degrees(math.acos(best)) - stats[angle_deg] if stats else None,
+        "ratio": cosine / best if cosine is not None and best > 0 else None,
+        "gap_deg": None if angle_deg is None else math.degrees(math.acos(best)) - angle_deg,
         "lower": [{"name": bound.name, "value": bound.value, "validity": bound.validity} for bound in bounds],
     }
 
@@ -100,7 +100,7 @@ def entry_of(entry: Entry) -> dict[str, Any]:
         "version": name.version,
         "key": name.key,
     }
-    if entry.error is not None:
+    if entry.error is not None or entry.provenance is None:
         fault = "unreadable" if isinstance(entry.error, DiskError) else "damaged"
         return {**row, "fault": fault, "error": str(entry.error)}
     method = METHODS.get(name.method, EBV)
@@ -111,6 +111,6 @@ def entry_of(entry: Entry) -> dict[str, Any]:
         "coherence": cosine,
         "ratio": cosine / bound if cosine is not None and bound > 0 else None,
         "bytes": entry.size,
-        "status": entry.provenance["status"],
-        "created": entry.provenance["created"],
+        "status": entry.provenance.status,
+        "created": entry.provenance.created,
     }

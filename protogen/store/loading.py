@@ -92,10 +92,10 @@ def _best(store: Store, method: str, where: Mapping[str, Any], params: Mapping[s
     check_names(method, params, sorted(known))
     for parameter in fields(rules):
         check_kind(parameter.name, params.get(parameter.name), parameter.type)
-    admitted = [e for e, spec in sound if rules.admits(spec, e.stats or {}, e.facts, params)]
+    admitted = [e for e, spec in sound if rules.admits(spec, e.stats, e.facts, params)]
     if not admitted:
         raise NotFound(_nothing(store, method, here, where, params))
-    return min(admitted, key=lambda e: (rules.rank(e.stats or {}, e.facts), e.version, e.name))
+    return min(admitted, key=lambda e: (rules.rank(e.stats, e.facts), e.version, e.name))
 
 
 def _nothing(

@@ -12,10 +12,10 @@ from typing import Any, get_args
 
 from protogen.errors import BadRequest, IntegrityError, NotFound, SchemaError
 from protogen.files.disk import disk_error, remove_stale, sync, temporary
-from protogen.files.header import SCHEMA as FILE_SCHEMA
 from protogen.files.header import Header
 from protogen.files.names import artifact_path, parse_name, parse_path
 from protogen.files.provenance import Reproducible
+from protogen.files.schemas import SCHEMA as FILE_SCHEMA
 from protogen.methods import METHODS
 from protogen.spec import Spec, canonical_json, is_number
 
@@ -51,7 +51,7 @@ class Pin:
         run that was ended early, which nothing makes again.
         """
         check_name(name)
-        spec, meta, named = header.spec, header.meta, parse_name(path.name)
+        spec, named = header.spec, parse_name(path.name)
         if spec.method not in METHODS:
             raise BadRequest(f"{path}: is of method {spec.method!r}, allowed are {', '.join(METHODS)}")
         if "ended" in spec.options:
@@ -60,8 +60,8 @@ class Pin:
             )
         if named is None:
             raise BadRequest(f"{path}: has no version in its name; lock it where a store has it, as v<k>-{spec.key}")
-        coherence = METHODS[spec.method].cosine(meta["stats"], meta["facts"])
-        return cls(name, spec, named[0], header.digest, meta["provenance"]["reproducible"], coherence)
+        coherence = METHODS[spec.method].cosine(header.stats, header.facts)
+        return cls(name, spec, named[0], header.digest, header.provenance.reproducible, coherence)
 
     @property
     def path(self) -> Path:

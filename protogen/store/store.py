@@ -4,15 +4,18 @@ import contextlib
 import itertools
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from protogen.errors import DiskError, IntegrityError, NotFound, ProtogenError
 from protogen.files.disk import disk_error, kept, link, names, remove_stale, settle, sync, temporary
+from protogen.files.facts import Facts
 from protogen.files.header import Header, check_file, read_header
 from protogen.files.names import ArtifactName, artifact_path, parse_path
+from protogen.files.provenance import Provenance
+from protogen.measuring.stats import AngleStats
 from protogen.spec import METHOD, Spec
 
 if TYPE_CHECKING:
@@ -28,7 +31,7 @@ def store_root(store: str | Path | None = None) -> Path:
 class Entry:
     """One file of the store by name and header; `error` says what is wrong with a damaged one.
 
-    `size` is in bytes; `spec` is None just where there is an error.
+    `size` is in bytes; `spec` and `provenance` are None just where there is an error.
     """
 
     path: Path
@@ -36,9 +39,9 @@ class Entry:
     spec: Spec | None = None
     digest: str | None = None
     size: int | None = None
-    stats: Mapping[str, Any] | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    stats: AngleStats | None = None
+    facts: Facts = field(default_factory=Facts)
+    provenance: Provenance | None = None
     error: ProtogenError | None = None
 
     @property
@@ -202,13 +205,12 @@ def _entry(path: Path, name: ArtifactName) -> Entry:
         header = read_header(path)
     except ProtogenError as error:
         return Entry(path, name, error=error)
-    spec, meta = header.spec, header.meta
+    spec = header.spec
     if (name.method, name.d, name.n) != (spec.method, spec.d, spec.n):
         belongs = artifact_path(spec, name.version)
         misplaced = IntegrityError(f"{path}: holds what belongs into {belongs}; move it there or delete it")
         return Entry(path, name, error=misplaced)
-    size = header.data_start + header.data_bytes
-    return Entry(path, name, spec, header.digest, size, meta["stats"], meta["facts"], meta["provenance"])
+    return Entry(path, name, spec, header.digest, header.file_bytes, header.stats, header.facts, header.provenance)
 
 
 def _same(path: Path, digest: str, exact: bool) -> bool:

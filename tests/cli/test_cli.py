@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 
 import protogen
 from protogen.bounds import coherence_bound
+from protogen.files.facts import Facts
 from protogen.files.header import read_header
 from protogen.files.reading import read
 from protogen.files.writing import write
@@ -477,7 +478,7 @@ class TestVerify:
         sound = read(make(run, *RANDOM))
         assert sound.stats
         path = tmp_path / "better.safetensors"
-        write(path, dataclasses.replace(sound, facts={"guaranteed_coherence": 0.125}))
+        write(path, dataclasses.replace(sound, facts=Facts(guaranteed_coherence=0.125)))
         one_error(run("verify", path), 1, "0.125000000", f"{sound.stats.coherence.value:.9f}")
 
 

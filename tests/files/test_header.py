@@ -18,8 +18,9 @@ from safetensors.torch import save_file
 from protogen.errors import DiskError, IntegrityError, NotFound, ProtogenError
 from protogen.files.digests import BLOCK, PENDING, BlockHasher, content_digest
 from protogen.files.disk import disk_error
-from protogen.files.header import TensorEntry, block_count, encode, layout, read_header
+from protogen.files.header import encode, read_header
 from protogen.files.names import ArtifactName, artifact_path, parse_name, parse_path
+from protogen.files.tensors import TensorEntry, block_count, layout
 from protogen.spec import Spec
 
 ROOT = Path(__file__).parents[2]
@@ -97,11 +98,12 @@ def test_what_is_encoded_is_read(tmp_path: Path) -> None:
     assert header.data_bytes == len(DATA)
     assert header.data_start % 8 == 0
     assert header.digest == content_digest([hashlib.sha256(DATA).hexdigest()])
-    assert header.meta["schema"] == 1
+    assert header.schema == 1
 
 
 def test_the_check_covers_table_and_metadata(tmp_path: Path) -> None:
-    meta = read_header(good(tmp_path / "a.safetensors")).meta
+    raw = good(tmp_path / "a.safetensors").read_bytes()
+    meta = json.loads(json.loads(raw[8 : -len(DATA)])["__metadata__"]["protogen"])
     check = meta.pop("check")
     table = {
         "centers": {"dtype": "F32", "shape": [1, 3], "data_offsets": [0, 12]},
@@ -235,14 +237,14 @@ def spec_dict(**changes: Any) -> dict[str, Any]:
         ({"prototypes": ("I32", (3, 3))}, {"spec": spec_dict(n=3)}, "prototypes are I32 (3, 3)"),
         ({"prototypes": ("F32", (3, 3))}, {}, "its Spec allows F32 (2, 3)"),
         ({"prototypes": ("F32", (9,))}, {"spec": spec_dict(n=9, d=9)}, "prototypes are F32 (9,)"),
-        ({"centers": ("F32", (3, 3))}, {}, "damaged or incomplete"),
+        ({"centers": ("F32", (3, 3))}, {}, "it has no tensor `prototypes`"),
         ({"prototypes": ("F32", (3.0, 3))}, {"spec": spec_dict(n=3)}, "not that of a safetensors"),
         (TENSORS, {"blocks": []}, "do not give the digest"),
         (TENSORS, {"blocks": [PENDING, PENDING]}, "do not give the digest"),
-        (TENSORS, {"facts": None}, "do not give the digest"),
-        (TENSORS, {"more": 1}, "do not give the digest"),
-        (TENSORS, {"spec": {}}, "damaged or incomplete"),
-        (TENSORS, {"spec": spec_dict(more=1)}, "its Spec allows"),
+        (TENSORS, {"facts": None}, "facts are None, needed is an object"),
+        (TENSORS, {"more": 1}, "'more' is unknown"),
+        (TENSORS, {"spec": {}}, "not those of schema 1 ('method')"),
+        (TENSORS, {"spec": spec_dict(more=1)}, "the Spec has what no Spec has"),
     ],
 )
 def test_a_sound_check_over_wrong_content_does_not_help(

@@ -17,6 +17,7 @@ import protogen
 from protogen.errors import BadRequest, IntegrityError, ProtogenError
 from protogen.files import reading
 from protogen.files.digests import BLOCK
+from protogen.files.facts import Facts
 from protogen.files.header import Header, read_header
 from protogen.files.reading import read
 from protogen.files.writing import write
@@ -83,7 +84,7 @@ def test_a_part_is_that_of_the_whole(large: Path, rows: slice, first: int, end: 
 
 
 def test_all_else_is_of_the_whole(tmp_path: Path) -> None:
-    whole = replace(record(unit_rows(9, 4)), facts={"width": 1.5}, stats=measure(InMemory(unit_rows(9, 4))))
+    whole = replace(record(unit_rows(9, 4)), facts=Facts(more={"width": 1.5}), stats=measure(InMemory(unit_rows(9, 4))))
     path = Store(tmp_path).publish(whole)
     kept, part = read(path), read(path, rows=slice(2, 5))
     assert part.stats == whole.stats
@@ -290,7 +291,7 @@ def test_ranks_that_are_not_are_refused(tmp_path: Path, rank: Any, world: Any) -
 def test_a_part_in_a_network_is_a_set_of_its_own(tmp_path: Path) -> None:
     path = protogen.ensure(protogen.resolve("ebv", d=17, n=100, start="closed-form"), store=tmp_path).path
     part = protogen.load(path, rows=slice(90, None))
-    assert part.facts["closed_form"] == "kerdock(k=2)"
+    assert part.facts.closed_form == "kerdock(k=2)"
     for frozen in (FrozenPrototypes(part), as_prototypes(part)):
         assert isinstance(frozen, FrozenPrototypes)
         assert torch.equal(frozen.prototypes, part.tensor)

@@ -18,8 +18,9 @@ from torch import Tensor
 from protogen.errors import BadRequest, DiskError, IntegrityError
 from protogen.files import writing
 from protogen.files.digests import BLOCK
-from protogen.files.prototypes import Provenance
+from protogen.files.facts import Facts
 from protogen.files.reading import read
+from protogen.files.schemas import SCHEMAS
 from protogen.files.writing import write
 from protogen.measuring.measure import measure
 from protogen.rows import InMemory
@@ -40,7 +41,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     rows = unit_rows(3, 5)
     written = record(
         rows,
-        facts={"width": 1.5, "family": "simplex"},
+        facts=Facts(more={"width": 1.5, "family": "simplex"}),
         tensors={"centers": torch.arange(4.0).view(2, 2), "parents": torch.tensor([2**40, -1])},
     )
     written = replace(written, stats=measure(InMemory(rows)))
@@ -120,17 +121,17 @@ def test_shapes_of_sub_centres_and_free_norms(tmp_path: Path) -> None:
     rows = 3 * unit_rows(4, 2, 5)
     with pytest.raises(BadRequest, match=r"row 0 has norm [23]\.\d+, allowed is 1 within 1e-05"):
         write(tmp_path / "a", record(rows))
-    write(tmp_path / "a", record(rows, facts={"norms": "free"}))
+    write(tmp_path / "a", record(rows, facts=Facts(norms="free")))
     assert torch.equal(read(tmp_path / "a").tensor, rows)
     assert "row 0 has norm" in refused(file_of(tmp_path / "b", rows))
 
 
-@pytest.mark.parametrize("free", [{}, {"norms": "free"}])
+@pytest.mark.parametrize("free", [Facts(), Facts(norms="free")], ids=["of one", "free"])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_values_that_are_not_finite_are_refused(tmp_path: Path, value: float, free: dict[str, str]) -> None:
+def test_values_that_are_not_finite_are_refused(tmp_path: Path, value: float, free: Facts) -> None:
     rows = unit_rows(4, 5)
     rows[2, 3] = value
-    assert f"row 2 has norm {value}" in refused(file_of(tmp_path / "a", rows, facts=free))
+    assert f"row 2 has norm {value}" in refused(file_of(tmp_path / "a", rows, facts=free.to_dict()))
     with pytest.raises(BadRequest, match="row 2"):
         write(tmp_path / "b", record(rows, facts=free))
     assert not (tmp_path / "b").exists()
@@ -155,7 +156,7 @@ def test_further_tensors_are_finite(tmp_path: Path) -> None:
     ids=str,
 )
 def test_a_record_of_another_form_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
-    assert "not those of this schema" in refused(file_of(tmp_path / "a", unit_rows(3, 5), **changes))
+    assert "not those of schema 1" in refused(file_of(tmp_path / "a", unit_rows(3, 5), **changes))
 
 
 @pytest.mark.parametrize(
@@ -189,7 +190,7 @@ def test_further_tensors_of_bad_name_or_type_are_refused(tmp_path: Path, tensors
 
 def test_facts_that_do_not_come_back_from_json_leave_no_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
-        write(tmp_path / "a", record(unit_rows(3, 5), facts={"phi": math.inf}))
+        write(tmp_path / "a", record(unit_rows(3, 5), facts=Facts(phi=math.inf)))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -229,4 +230,4 @@ def test_no_path_to_write_to(tmp_path: Path) -> None:
 
 
 def test_provenance_comes_back_from_json() -> None:
-    assert Provenance.from_dict(json.loads(json.dumps(MADE.to_dict()))) == MADE
+    assert SCHEMAS[1].read_provenance(json.loads(json.dumps(MADE.to_dict()))) == MADE

@@ -21,10 +21,13 @@ from protogen.descent.loop import descend
 from protogen.descent.steppers import GradientDescent
 from protogen.descent.thresholds import FixedAlpha, PaperThreshold
 from protogen.errors import BadRequest
+from protogen.files.facts import Facts
 from protogen.measuring.measure import measure
+from protogen.measuring.stats import AngleStats
 from protogen.methods import Task, method_of, resolve
 from protogen.methods.ebv import EBV
 from protogen.methods.start import AFFORDABLE, best_word, descent_promise
+from protogen.rows import InMemory
 from protogen.run import Progress, Run
 from protogen.solution import Solution, Status
 from protogen.spec import Spec, Value
@@ -283,7 +286,7 @@ def test_a_descent_from_a_closed_form_ends_below_it(d: int, n: int) -> None:
     assert spec.options["start"] == f"closed-form+descent:{label(form)}"
     found = solve(spec)
     assert coherence(found) < form.cosine - 1e-3
-    assert found.facts == {"outdone": label(form), "guaranteed_coherence": form.cosine}
+    assert found.facts == Facts(outdone=label(form), guaranteed_coherence=form.cosine)
     assert found.reproducible == "statistical"
     assert found.steps > 0
 
@@ -292,7 +295,7 @@ def test_what_a_descent_does_not_improve_stays_as_it_was_built() -> None:
     spec = resolve("ebv", d=64, n=2112, start="closed-form+descent", steps=3)
     found = solve(spec)
     assert torch.equal(found.source.rows(0, 2112), Kerdock(3).rows(0, 2112))
-    assert found.facts == {"closed_form": "kerdock(k=3)", "guaranteed_coherence": 0.125}
+    assert found.facts == Facts(closed_form="kerdock(k=3)", guaranteed_coherence=0.125)
     assert found.status == Status.FORMULA
     assert found.steps == 3
 
@@ -326,7 +329,7 @@ def test_no_more_vectors_than_dimensions_are_orthonormal(d: int, n: int, options
     found = solve(spec)
     assert found.status == Status.FORMULA
     assert found.reproducible == "exact"
-    assert found.facts["guaranteed_coherence"] == 0
+    assert found.facts.guaranteed_coherence == 0
     assert coherence(found) == 0
     rows = found.source.rows(0, n).double()
     assert rows.shape == (n, d)
@@ -417,15 +420,16 @@ RANDOM = resolve("ebv", d=10, n=60, start="random", alpha=0.4)
 FORMULA = resolve("ebv", d=10, n=60, start="closed-form")
 
 
-def stats_of(value: float) -> dict[str, Any]:
-    return {"coherence": {"value": value, "i": 0, "j": 1}}
+def stats_of(value: float) -> AngleStats:
+    """The statistics of two vectors of the plane with this cosine."""
+    return measure(InMemory(torch.tensor([[1.0, 0.0], [value, math.sqrt(1 - value**2)]])))
 
 
 def test_rank_is_coherence_as_measured_then_as_guaranteed() -> None:
-    facts = {"guaranteed_coherence": 0.4}
-    assert EBV.rank(stats_of(0.39), facts) == 0.39
-    assert EBV.rank({}, facts) == 0.4
-    assert EBV.rank({}, {}) == math.inf
+    facts = Facts(guaranteed_coherence=0.4)
+    assert EBV.rank(stats_of(0.39), facts) == pytest.approx(0.39, abs=1e-7)
+    assert EBV.rank(None, facts) == 0.4
+    assert EBV.rank(None, Facts()) == math.inf
 
 
 @pytest.mark.parametrize(
@@ -456,8 +460,8 @@ def test_rank_is_coherence_as_measured_then_as_guaranteed() -> None:
 def test_a_set_is_admitted_by_what_it_is(
     spec: Spec, value: float | None, wanted: dict[str, Value], admitted: bool
 ) -> None:
-    facts = {"guaranteed_coherence": 1 / math.sqrt(5)} if spec is FORMULA else {}
-    assert EBV.admits(spec, stats_of(value) if value else {}, facts, wanted) == admitted
+    facts = Facts(guaranteed_coherence=1 / math.sqrt(5)) if spec is FORMULA else Facts()
+    assert EBV.admits(spec, stats_of(value) if value else None, facts, wanted) == admitted
 
 
 # What it takes.

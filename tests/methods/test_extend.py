@@ -11,6 +11,7 @@ from protogen.descent.evaluate import Sliced, evaluate
 from protogen.descent.potentials import Potential
 from protogen.descent.thresholds import SquaredThreshold
 from protogen.errors import BadRequest
+from protogen.files.facts import Facts
 from protogen.files.prototypes import Prototypes
 from protogen.methods import resolve
 from protogen.run import Run
@@ -35,7 +36,7 @@ def test_old_vectors_stay_and_new_ones_keep_alpha() -> None:
     assert more.stats.coherence.value <= 0.36 + 1e-6
     assert more.provenance.status == Status.REACHED
     assert more.spec.options["extends"] == base.digest
-    assert more.facts == {"extended_n": 60}
+    assert more.facts == Facts(extended_n=60)
     # Once more, from what was extended.
     third = extended(more, 95, alpha=0.4)
     assert torch.equal(third.rows(0, 90), more.tensor)

@@ -50,7 +50,7 @@ def test_made_published_and_loaded_it_is_the_same(name: str, store: Path) -> Non
     made = generate(spec)
     assert made.spec == spec
     assert (made.tensor.shape[0], made.tensor.shape[-1], made.tensor.dtype) == (N, D, torch.float32)
-    assert made.facts.get("norms") == "free" or (made.tensor.norm(dim=-1) - 1).abs().max() < 1e-6
+    assert made.facts.norms == "free" or (made.tensor.norm(dim=-1) - 1).abs().max() < 1e-6
     path = Store(store).publish(made)
     for found in (load(path), load(name), load(name, d=D, n=N), protogen.ensure(spec)):
         assert (found.path, found.spec, found.stats) == (path, spec, made.stats)
@@ -76,7 +76,7 @@ def test_its_rank_is_finite_and_its_report_has_lines(name: str) -> None:
     kept = protogen.ensure(resolve(name, d=D, n=N))
     assert kept.stats is not None
     assert kept.path is not None
-    assert math.isfinite(METHODS[name].rank(kept.stats.to_dict(), kept.facts))
+    assert math.isfinite(METHODS[name].rank(kept.stats, kept.facts))
     lines = artifact_lines(record_of(kept.path))
     assert lines[0].startswith(f"{name}  d {D}  n {N}")
     assert all("\n" not in line for line in lines)

@@ -53,8 +53,8 @@ def test_smallest_dimensions_are_those_of_eq_7(n: int, dimensions: tuple[int, ..
 def test_phi_is_that_of_eq_10_to_12(kind: type[Polytope], phi_deg: float) -> None:
     # n = 10: acos(-1/9), pi/2, and acos((4 - 2) / 4) of the cube of R^4.
     facts = kind().solve(Task(kind.least_d(10) or 0, 10)).facts
-    assert facts["phi_deg"] == pytest.approx(phi_deg, abs=1e-5)
-    assert facts["phi"] == math.radians(facts["phi_deg"])
+    assert facts.phi_deg == pytest.approx(phi_deg, abs=1e-5)
+    assert facts.phi == math.radians(facts.phi_deg)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -62,9 +62,9 @@ def test_phi_is_that_of_eq_10_to_12(kind: type[Polytope], phi_deg: float) -> Non
 def test_the_whole_polytope_has_phi_as_its_smallest_angle(kind: type[Polytope], own_d: int) -> None:
     n = {"simplex": own_d + 1, "orthoplex": 2 * own_d, "cube": 2**own_d}[kind.name]
     made = generate(resolve(kind.name, n=n))
-    assert made.d == made.facts["own_d"] == own_d
+    assert made.d == made.facts.own_d == own_d
     assert made.stats is not None
-    assert made.stats.min_angle_points_deg == pytest.approx(made.facts["phi_deg"], abs=1e-5)
+    assert made.stats.min_angle_points_deg == pytest.approx(made.facts.phi_deg, abs=1e-5)
 
 
 def test_the_triangle() -> None:
@@ -102,7 +102,7 @@ def test_a_larger_d_pads_with_zeros(kind: type[Polytope], n: int) -> None:
     rows = vertices(kind, n, own + 3)
     assert torch.equal(rows[:, :own], vertices(kind, n))
     assert not rows[:, own:].any()
-    assert kind().solve(Task(own + 3, n)).facts["own_d"] == own
+    assert kind().solve(Task(own + 3, n)).facts.own_d == own
 
 
 @pytest.mark.slow
@@ -113,7 +113,7 @@ def test_never_the_same_vector_twice(kind: type[Polytope]) -> None:
         for d in sorted({least, least + 1, least + 2, 2 * least + 1, max(least, 40), max(least, 64)}):
             rows = vertices(kind, n, d)
             assert (rows.norm(dim=1) - 1).abs().max() < 1e-6
-            guaranteed = kind().solve(Task(d, n)).facts["guaranteed_max_cos"]
+            guaranteed = kind().solve(Task(d, n)).facts.guaranteed_max_cos
             # A code of which not all words are taken may be better than it is known to be.
             assert largest_cos(rows) <= guaranteed + 1e-6 < 1, (n, d)
             if kind is Cube:
@@ -225,9 +225,9 @@ def test_a_polytope_is_exact_and_has_no_seed(kind: type[Polytope]) -> None:
     assert torch.equal(made.tensor, again.tensor)
     assert made.provenance.reproducible == "exact"
     assert made.stats is not None
-    assert made.facts["guaranteed_max_cos"] == pytest.approx(made.stats.max_cos.value, abs=1e-6)
-    assert kind.rank(made.stats.to_dict(), made.facts) == made.stats.max_cos.value
-    assert kind.rank({}, made.facts) == made.facts["guaranteed_max_cos"]
+    assert made.facts.guaranteed_max_cos == pytest.approx(made.stats.max_cos.value, abs=1e-6)
+    assert kind.rank(made.stats, made.facts) == made.stats.max_cos.value
+    assert kind.rank(None, made.facts) == made.facts.guaranteed_max_cos
 
 
 @pytest.mark.parametrize(("kind", "least"), [("simplex", 9), ("orthoplex", 5), ("cube", 4)])

@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from protogen.files.reading import read
 from protogen.files.verify import differences
 from protogen.generating import generate
 from protogen.measuring.measure import measure
-from protogen.measuring.stats import AngleStats
 from protogen.methods import resolve
 from protogen.methods.subcenters import Subcenters
 from protogen.report.lines import artifact_lines
@@ -81,21 +81,22 @@ def test_the_draw_is_that_of_torch_with_this_seed() -> None:
 
 def test_norms_stay_as_drawn_and_are_recorded() -> None:
     found = made(16, 30)
-    assert found.facts["norms"] == "free"
+    assert found.facts.norms == "free"
     for name, vectors in (("center_norms", found.tensors["centers"]), ("subcenter_norms", found.tensor)):
         norms = vectors.double().norm(dim=-1)
         expected = {"min": norms.min().item(), "mean": norms.mean().item(), "max": norms.max().item()}
-        assert found.facts[name] == pytest.approx(expected)
+        assert asdict(getattr(found.facts, name)) == pytest.approx(expected)
+    assert found.facts.center_norms is not None
     # A centre's squared norm is 2 on average: d times the variance 6 / (3 d).
-    assert found.facts["center_norms"]["mean"] == pytest.approx(math.sqrt(2), abs=0.1)
+    assert found.facts.center_norms.mean == pytest.approx(math.sqrt(2), abs=0.1)
 
 
 def test_normalize_puts_the_same_draw_on_the_sphere() -> None:
     free, unit = made(16, 30), made(16, 30, normalize=True)
-    assert "norms" not in unit.facts
+    assert unit.facts.norms is None
     assert torch.equal(unit.tensor, normalize(free.tensor, dim=-1))
     assert torch.equal(unit.tensors["centers"], normalize(free.tensors["centers"], dim=-1))
-    assert unit.facts["center_norms"] == free.facts["center_norms"]
+    assert unit.facts.center_norms == free.facts.center_norms
     assert unit.stats is not None
     assert free.stats is not None
     assert unit.stats.max_cos.value == pytest.approx(free.stats.max_cos.value, abs=1e-6)
@@ -147,11 +148,11 @@ def test_a_file_holds_both_kinds_of_statistics(tmp_path: Path) -> None:
     assert kept.path is not None
     assert kept.stats is not None
     assert kept.stats.pairs == 15 * 9
-    within = AngleStats.from_dict(kept.facts["within_class"])
+    within = kept.facts.within_class
     assert within.pairs == 6 * 3
     assert within == measure(kept.source, within=True)
     assert differences(kept.stats, measure(kept.source), kept.facts) == []
-    assert Subcenters.rank(kept.stats.to_dict(), kept.facts) == kept.stats.max_cos.value
+    assert Subcenters.rank(kept.stats, kept.facts) == kept.stats.max_cos.value
     record = record_of(kept.path)
     # Of 6 points in R^8 none are farther apart than the simplex: -1/5; 18 of them would have 0.
     assert record["bounds"]["points"]["lower"][0]["value"] == pytest.approx(-1 / 5)
@@ -164,7 +165,7 @@ def test_a_file_holds_both_kinds_of_statistics(tmp_path: Path) -> None:
 
 def test_a_class_of_one_has_no_statistics_of_its_own() -> None:
     found = made(8, 6, per_class=1)
-    assert "within_class" not in found.facts
+    assert found.facts.within_class is None
     assert found.stats is not None
     assert found.stats.pairs == 15
 

@@ -307,7 +307,7 @@ def test_max_margin_of_a_cubes_subset_is_its_smallest_angle(stats: str) -> None:
     made = artifact("cube", 16, 10, stats=stats)
     assert (made.stats is None) is (stats == "certificate")
     assert max_margin(made) == pytest.approx(smallest_angle(made.tensor), abs=1e-6)
-    assert max_margin(made) > made.facts["phi"] + 0.5  # arccos(14/16) is 0.505; two of ten words differ in 8 or more
+    assert max_margin(made) > made.facts.phi + 0.5  # arccos(14/16) is 0.505; two of ten words differ in 8 or more
 
 
 def test_max_margin_comes_from_a_file_too(tmp_path: Path) -> None:

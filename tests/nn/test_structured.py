@@ -265,7 +265,7 @@ def test_the_certificate_of_a_file_chooses(tmp_path: Path, monkeypatch: pytest.M
         chosen = as_prototypes(source)
         assert isinstance(chosen, StructuredPrototypes)
         assert (chosen.n, chosen.d) == (100, 17)
-        assert catalog.label(chosen.laid.form) == fast.facts["closed_form"] == "kerdock(k=2)"
+        assert catalog.label(chosen.laid.form) == fast.facts.closed_form == "kerdock(k=2)"
         assert torch.equal(chosen.rows(0, 100), fast.tensor)
 
 

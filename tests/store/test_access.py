@@ -85,7 +85,7 @@ def test_values_that_are_wrong_under_right_digests(tmp_path: Path) -> None:
     sound = read(path)
     rows, made = 4 * sound.tensor, sound.provenance.to_dict()
     path.unlink()
-    file_of(path, rows, spec=spec.to_dict(), facts=dict(sound.facts), provenance=made)
+    file_of(path, rows, spec=spec.to_dict(), facts=sound.facts.to_dict(), provenance=made)
     for ask in (lambda: load(path), lambda: load("orthoplex"), lambda: ensure(spec)):
         with pytest.raises(IntegrityError, match=r"row 0 has norm 4\.0, .* digests are right; delete it") as caught:
             ask()

@@ -15,6 +15,7 @@ from failing_disk import ANY, ERRORS, Disk, Ended, Place
 
 from protogen.errors import DiskError
 from protogen.files import header
+from protogen.files.facts import Facts
 from protogen.files.header import Header, check_file
 from protogen.files.reading import read
 from protogen.files.writing import write
@@ -107,7 +108,9 @@ class TestGoneMeanwhile:
     ) -> None:
         path, real = here.entries()[0].path, header.header_from
         made, other = read(path), here.root / "other.safetensors"
-        write(other, replace(made, source=InMemory(made.tensor.flip(0)), facts={}))  # a header of another length, too
+        write(
+            other, replace(made, source=InMemory(made.tensor.flip(0)), facts=Facts())
+        )  # a header of another length, too
 
         def header_from(*given: Any) -> Header:
             found = real(*given)

@@ -20,11 +20,13 @@ from artifacts import MADE, names
 from protogen.errors import BadRequest, DiskError, IntegrityError, NotFound
 from protogen.files import disk
 from protogen.files.disk import kept
+from protogen.files.facts import Facts
 from protogen.files.header import Header, check_file, read_header
 from protogen.files.names import artifact_path
 from protogen.files.prototypes import Prototypes
 from protogen.files.reading import read
 from protogen.measuring.measure import measure
+from protogen.measuring.stats import AngleStats
 from protogen.rows import InMemory
 from protogen.run import Run
 from protogen.spec import Spec
@@ -81,15 +83,12 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> None:
         def least_d(self, n: int) -> int | None:
             return None
 
-        def rank(self, stats: Mapping[str, Any], facts: Mapping[str, Any]) -> float:
-            value: float = stats["coherence"]["value"]
-            return value
+        def rank(self, stats: AngleStats, facts: Facts) -> float:
+            return stats.coherence.value
 
-        def admits(
-            self, of: Spec, stats: Mapping[str, Any], facts: Mapping[str, Any], params: Mapping[str, Any]
-        ) -> bool:
+        def admits(self, of: Spec, stats: AngleStats, facts: Facts, params: Mapping[str, Any]) -> bool:
             alpha = params.get("alpha")
-            return alpha is None or stats["coherence"]["value"] <= alpha + 1e-6
+            return alpha is None or stats.coherence.value <= alpha + 1e-6
 
     class Equals(Rules):
         group = "polytope"
@@ -97,7 +96,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> None:
         def least_d(self, n: int) -> int | None:
             return n - 1
 
-        def rank(self, stats: Mapping[str, Any], facts: Mapping[str, Any]) -> float:
+        def rank(self, stats: AngleStats, facts: Facts) -> float:
             return 0.0
 
     monkeypatch.setattr(loading, "METHODS", {"ebv": Rules(), "simplex": Equals()})
@@ -420,8 +419,8 @@ def test_entries_are_headers_in_order_with_damage_reported(here: Store) -> None:
     assert "truncated" in str(entries[0].error)
     assert entries[0].spec is None
     assert entries[1].spec == spec(0.2)
-    assert entries[1].stats == pair(0.5).stats.to_dict()
-    assert entries[1].provenance == MADE.to_dict()
+    assert entries[1].stats == pair(0.5).stats
+    assert entries[1].provenance == MADE
     assert entries[1].digest == read_header(sound).digest
     assert [e.path for e in here.entries("simplex")] == [other]
     assert here.entries("ebv", d=3) == here.entries(n=3) == here.entries("*") == []
