@@ -194,7 +194,9 @@ def _fewest(points: int, r: int) -> tuple[int, Blocks]:
     g = -(-points // q)
     best: tuple[int, Blocks] = min((q * (r - 1) + g, ((q, r - 1, g), (1, 1, q))), (half * r, ((half, r, 2),)))
     least, size = _bound(points, r), 1 + (points - 1) // r  # lines have about this size
-    for g in range(max(2, 3 * size // 4), min(5 * size // 4 + 1, math.isqrt(points) + 1) + 1):
+    all_g = range(2, math.isqrt(points) + 2)
+    likely = range(max(2, 3 * size // 4), min(5 * size // 4 + 1, math.isqrt(points) + 1) + 1)
+    for g in (*likely, *(g for g in all_g if g not in likely)):  # of equals the first is taken: files rest on this order
         column = -(-points // g)
         for s in range(min(r, best[0] // column), 0, -1):
             q = max(column, s)
