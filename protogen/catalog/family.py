@@ -24,7 +24,11 @@ class ClosedForm(ABC):
     @classmethod
     @abstractmethod
     def reach(cls, d: int, n: int) -> Self | None:
-        """The member with the lowest cosine that has n vectors in R^d, of equals the one of least own_d; or None."""
+        """Return the member of lowest cosine among those with own_d <= d and own_n >= n, or None.
+
+        At least n vectors in at most d dimensions: the cosine never rises where n falls or d grows. Of
+        members of equal cosine it is the one of least own_d.
+        """
 
     @property
     @abstractmethod
@@ -71,6 +75,14 @@ class Tight(ClosedForm):
 
 class Bases(ClosedForm):
     """A family whose rows run in orthonormal bases: rows k own_d to (k + 1) own_d - 1 are one."""
+
+    @classmethod
+    @abstractmethod
+    def leading(cls, low: int, high: int) -> Iterator[Self]:
+        """Yield the members with low <= own_d <= high.
+
+        A member may be left out where one of larger own_d has more bases and a lower cosine.
+        """
 
     @property
     @abstractmethod

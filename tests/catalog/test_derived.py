@@ -78,8 +78,8 @@ def members(d: int) -> list[Bases]:
 def test_labels_reach_the_best_bases_and_no_more_of_them_than_needed() -> None:
     for d in range(3, 90, 4):
         bases = members(d)
-        for n in [*range(d + 1, 4 * d, 5), *range(4 * d, d * d // 4, 61)]:
-            counted = [(form, -(-n // form.own_d), cut) for form in bases for cut in (0, 1)]
+        for n in [2, d // 2, *range(d - 1, 4 * d, 5), *range(4 * d, d * d // 4, 61)]:
+            counted = [(form, max(2, -(-n // form.own_d)), cut) for form in bases for cut in (0, 1)]
             allowed = [
                 Labels(form, count, cut)
                 for form, count, cut in counted
@@ -143,19 +143,27 @@ def test_blow_up_as_known() -> None:
 
 def test_blow_up_reaches_the_best_frame() -> None:
     for d in range(3, 40, 3):
-        for n in range(d - 1, 2 * d + 3):
-            allowed = [
-                BlowUp(form, size, n)
-                for family in TIGHT
-                for form in family.sized(max(2, n - d), n // 2)
-                for size in ([form.own_n] if not hasattr(form, "flat") else range(2 * form.own_d, n + 1, form.own_d))
-                if size <= min(n, form.own_n)
-            ]
-            allowed = [form for form in allowed if form.cosine < 1 - 1e-9] if d < n <= 2 * d else []
+        frames = [
+            (form, size)
+            for family in TIGHT
+            for form in family.sized(2, d)
+            for size in ([form.own_n] if not hasattr(form, "flat") else range(2 * form.own_d, 2 * d + 1, form.own_d))
+            if size <= min(d + form.own_d, form.own_n)
+        ]
+        filled = [BlowUp(form, size, d + form.own_d) for form, size in frames]
+        for n in (2, *range(d - 1, 2 * d + 3)):
+            allowed = [form.cosine for form in filled if form.own_n >= n and form.cosine < 1 - 1e-9]
             reached = BlowUp.reach(d, n)
             assert (reached is None) == (not allowed), (d, n)
-            assert reached is None or reached.cosine == pytest.approx(min(form.cosine for form in allowed)), (d, n)
-            assert reached is None or reached.own_d <= d
+            assert reached is None or reached.cosine == pytest.approx(min(allowed)), (d, n)
+            assert reached is None or (reached.own_d <= d and reached.own_n >= n)
+
+
+def test_a_complement_has_more_lines_than_are_asked_for() -> None:
+    # The complement of 28 lines in R^7, which 27 lines in R^21 had not found.
+    form = BlowUp.reach(21, 27)
+    assert (form.own_d, form.own_n, form.cosine) == (21, 28, pytest.approx(1 / 9))
+    assert choose(LINES, 21, 27) == form == choose(LINES, 21, 28)
 
 
 def test_blow_up_is_built_by_ranges_where_it_is_large() -> None:
@@ -199,12 +207,11 @@ def test_projection_as_known() -> None:
     form = Projection.reach(50, 101)
     assert form == Projection(Paley(101))
     assert (form.own_d, form.own_n, round(form.cosine, 4)) == (50, 101, 0.1105)
+    others = [family for family in DIRECT if family not in (Orthonormal, SimplexLines)]
     for d in range(3, 40):
-        assert Projection.reach(d, d + 1) is None  # a simplex
-        for n in range(d + 2, 3 * d):
-            reached, base = Projection.reach(d, n), best(family.reach(d + 1, n + 1) for family in DIRECT)
-            # What fits R^d itself is no better projected.
-            assert (reached and reached.form) == (base if base and base.own_d > d and base.cosine < 1 / 2 else None)
+        for n in (2, d, *range(d + 1, 3 * d)):
+            reached, base = Projection.reach(d, n), best(family.reach(d + 1, n + 1) for family in others)
+            assert (reached and reached.form) == (base if base and base.cosine < 1 / 2 else None)
 
 
 @pytest.mark.parametrize(
@@ -249,14 +256,14 @@ def test_simplex_labels(form: SimplexLabels) -> None:
 def test_simplex_labels_reach_the_best_bases() -> None:
     for d in range(3, 90, 4):
         bases = members(d)
-        for n in [2 * d - 1, *range(2 * d + 1, 8 * d, 5), *range(8 * d, d * d // 2, 61)]:
-            counted = [(form, -(-n // (2 * form.own_d))) for form in bases]
+        for n in [2, d, *range(2 * d - 1, 8 * d, 5), *range(8 * d, d * d // 2, 61)]:
+            counted = [(form, max(2, -(-n // (2 * form.own_d)))) for form in bases]
             allowed = [
                 SimplexLabels(form, count)
                 for form, count in counted
                 if 2 <= count <= form.own_n // form.own_d and form.own_d + count - 1 <= d
             ]
-            assert SimplexLabels.reach(d, n) == (best(allowed) if n > 2 * d else None), (d, n)
+            assert SimplexLabels.reach(d, n) == best(allowed), (d, n)
 
 
 def test_simplices_are_the_choice_of_points_as_long_as_they_are_best() -> None:
@@ -269,6 +276,7 @@ def test_simplices_are_the_choice_of_points_as_long_as_they_are_best() -> None:
         lines = choose(LINES, d, d + 1)
         assert form is None or form.cosine <= lines.cosine
         assert Antipodes.reach(d, 2 * d + 1) == Antipodes(lines)
+        assert Antipodes.reach(d, 2 * d) == Antipodes(Orthonormal(d))
 
 
 def test_what_is_made_from_exact_forms_is_exact() -> None:

@@ -2,9 +2,9 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from ..family import Bases, Tight
 from .fields import field
@@ -18,6 +18,11 @@ class QuadraticBases(Tight, Bases):
     """A set of lines in R^(2^m): `flat` bases of signs, one for each quadratic form, then the standard basis."""
 
     family: ClassVar[str]
+
+    @classmethod
+    def leading(cls, low: int, high: int) -> Iterator[Self]:
+        """Yield the members with low <= own_d <= high."""
+        return cls.sized(low, high)
 
     @abstractmethod
     def exponents(self, bases: range) -> "Tensor":

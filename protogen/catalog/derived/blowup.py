@@ -47,14 +47,19 @@ class BlowUp(ClosedForm):
 
     @classmethod
     def reach(cls, d: int, n: int) -> Self | None:
-        """The best frame of N >= 2k vectors in R^k, k from n - d to half as much again and 32; where n <= 2d."""
-        k = n - d
-        if not 1 <= k <= d:
-            return None
-        forms = (form for family in TIGHT for form in family.sized(k, min(3 * k // 2 + 32, n // 2)))
-        frames = ((form, size) for form in forms for size in _sizes(form, n) if _in_bases(form) or size <= LARGEST)
-        frame = max(frames, key=lambda pair: (_copied(pair[0], pair[1], n), pair[0].own_d), default=None)
-        return cls(*frame, n) if frame and _copied(frame[0], frame[1], n) > 2 + 1e-9 else None
+        """Return the best copies of a frame of R^k, n - d <= k <= d, that fill R^d: the fewest that are as good."""
+        found, low, key = None, max(2, n - d), (-2 - 1e-9, 0)
+        while low <= d and -_most_copied(low, d) < key[0]:
+            high = min(d, 3 * low // 2 + 32)
+            for form in (form for family in TIGHT for form in family.sized(low, high)):
+                for size in _sizes(form, d + form.own_d):
+                    if _in_bases(form) or size <= LARGEST:
+                        enough = max(n, (d + form.own_d) // size * size)
+                        new = -_copied(form, size, enough), enough - form.own_d
+                        if new < key:
+                            found, key = (form, size, enough), new
+            low = high + 1
+        return cls(*found) if found else None
 
     @property
     def own_d(self) -> int:
@@ -112,6 +117,14 @@ def _ratio(form: Tight, size: int) -> float:
 def _copied(form: Tight, size: int, n: int) -> float:
     """One more than one over the coherence of the copies."""
     return n // size * (1 + _ratio(form, size))
+
+
+def _most_copied(k: int, d: int) -> float:
+    """Bound `_copied` for all frames of at least k and at most d dimensions, by Welch's bound on mu_0.
+
+    Copies of N vectors in R^k that fill R^d have (d + k)/N (1 + L) at most, L = (N/k - 1)/mu_0, N > k.
+    """
+    return (d + k) * (1 / (k + 1) + 1 / math.sqrt(k)) * (1 + 1e-9)
 
 
 def _complement_of_bases(form: Tight, size: int, start: int, stop: int) -> "Tensor":

@@ -16,14 +16,20 @@ if TYPE_CHECKING:
 BASES = tuple(family for family in DIRECT if issubclass(family, Bases))
 
 
-def bases_within(room: int, n: int) -> Iterator[Bases]:
-    """Yield of each family of bases the best form with D + ceil(n / D) <= room, D being its dimension."""
-    square = room * room - 4 * n
+def labelled(room: int, n: int) -> Iterator[tuple[Bases, int]]:
+    """Yield forms and the least count >= 2 of their bases that holds n vectors, where own_d + count <= room.
+
+    A form is left out where another has a lower cosine and needs no more bases.
+    """
+    square = room * room - 4 * n  # own_d (room - own_d) >= n between the roots of a quadratic
     if square >= 0:
+        root = math.isqrt(square)
+        low, high = max(1, (room - root + 1) // 2), min((room + root) // 2, room - 2)
         for family in BASES:
-            form = family.reach((room + math.isqrt(square)) // 2, n)
-            if form and form.own_d * (room - form.own_d) >= n:
-                yield form
+            for form in family.leading(low, high):
+                count = max(2, -(-n // form.own_d))
+                if count <= form.own_n // form.own_d:
+                    yield form, count
 
 
 @dataclass(frozen=True)
@@ -53,9 +59,9 @@ class Labels(ClosedForm):
 
     @classmethod
     def reach(cls, d: int, n: int) -> Self | None:
-        """The best bases that leave room for the labels of as many as n needs."""
-        counted = ((form, -(-n // form.own_d), cut) for cut in (0, 1) for form in bases_within(d + cut, n))
-        return best(cls(form, count, cut) for form, count, cut in counted if count > 1 and count * cut <= form.flat)
+        """Return the best bases that leave room for the labels of as many as n needs, two at least."""
+        fitting = ((form, count, cut) for cut in (0, 1) for form, count in labelled(d + cut, n))
+        return best(cls(form, count, cut) for form, count, cut in fitting if count * cut <= form.flat)
 
     @property
     def own_d(self) -> int:

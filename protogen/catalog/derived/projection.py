@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, ClassVar, Self
 from protogen.errors import BadRequest
 
 from ..direct import DIRECT
+from ..direct.orthonormal import Orthonormal
+from ..direct.simplexlines import SimplexLines
 from ..family import ClosedForm, best
 
 if TYPE_CHECKING:
@@ -30,9 +32,9 @@ class Projection(ClosedForm):
 
     @classmethod
     def reach(cls, d: int, n: int) -> Self | None:
-        """Off the best form of n + 1 vectors in R^(d+1), if it needs all dimensions; n > d + 1, where no simplex is."""
-        form = best(family.reach(d + 1, n + 1) for family in DIRECT) if n > d + 1 else None
-        return cls(form) if form and form.own_d == d + 1 and form.cosine < 1 / 2 else None
+        """Return the projection of the best form of n + 1 vectors in R^(d+1), neither a basis nor a simplex."""
+        form = best(family.reach(d + 1, n + 1) for family in DIRECT if family not in (Orthonormal, SimplexLines))
+        return cls(form) if form and form.cosine < 1 / 2 else None
 
     @property
     def own_d(self) -> int:

@@ -39,9 +39,10 @@ class Punctured(ClosedForm):
 
     @classmethod
     def reach(cls, d: int, n: int) -> Self | None:
-        """The best that drops as little as can be, or mu D, of at most half of the coordinates."""
-        forms = [form for family in FORMS for form in family.sized(d + 1, 2 * d) if n <= form.flat * form.own_d]
-        drops = [(form, drop) for form in forms for drop in (form.own_d - d, _whole(form)) if drop >= form.own_d - d]
+        """Return the best that drops as little as can be, or mu D, of at most half of the coordinates."""
+        forms = [form for family in FORMS for form in family.sized(1, 2 * d) if n <= form.flat * form.own_d]
+        least = [(form, max(1, form.own_d - d)) for form in forms]
+        drops = least + [(form, _whole(form)) for form, drop in least if drop < _whole(form)]
         return best(cls(form, drop) for form, drop in drops if _peak(form, drop) < form.own_d - drop)
 
     @property

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from protogen.errors import BadRequest
@@ -41,6 +42,11 @@ class ComplexMUB(Tight, Bases):
     @classmethod
     def sized(cls, low: int, high: int) -> Iterator[Self]:
         return (cls(p) for p in prime_powers((low + 1) // 2, high // 2) if p % 2)
+
+    @classmethod
+    def leading(cls, low: int, high: int) -> Iterator[Self]:
+        """Yield the largest member with low <= own_d <= high, which leads all others."""
+        return islice(cls.sized(low, high), 1)
 
     @property
     def flat(self) -> int:

@@ -46,8 +46,8 @@ class Net(Packing):
 
     @classmethod
     def reach(cls, d: int, n: int) -> Self | None:
-        """The largest r, and with it the fewest lines, that a search of levels finds for n > d."""
-        most = math.isqrt(d * (n - 1) // (n - d)) if n > d else 0  # by the Welch bound
+        """Return the member of the largest r, and with it the fewest lines, that a search of levels finds."""
+        most = math.isqrt(d * (n - 1) // (n - d)) if n > d else d  # by the Welch bound
         for r in range(min(most, d), 1, -1):
             if _bound(-(-n // (r + 1)), r) <= d and (order := next(iter(orders(r)), 0)):
                 lines, levels = _fewest(-(-n // order), r)
@@ -196,7 +196,10 @@ def _fewest(points: int, r: int) -> tuple[int, Blocks]:
     least, size = _bound(points, r), 1 + (points - 1) // r  # lines have about this size
     all_g = range(2, math.isqrt(points) + 2)
     likely = range(max(2, 3 * size // 4), min(5 * size // 4 + 1, math.isqrt(points) + 1) + 1)
-    for g in (*likely, *(g for g in all_g if g not in likely)):  # of equals the first is taken: files rest on this order
+    for g in (
+        *likely,
+        *(g for g in all_g if g not in likely),
+    ):  # of equals the first is taken: files rest on this order
         column = -(-points // g)
         for s in range(min(r, best[0] // column), 0, -1):
             q = max(column, s)

@@ -25,8 +25,8 @@ class Antipodes(ClosedForm):
 
     @classmethod
     def reach(cls, d: int, n: int) -> Self | None:
-        """The best lines, half as many; for n > 2d, as up to there simplices are best (Rankin 1955)."""
-        form = best(family.reach(d, (n + 1) // 2) for family in LINES) if n > 2 * d else None
+        """Return the best lines, half as many, with their negatives."""
+        form = best(family.reach(d, (n + 1) // 2) for family in LINES)
         return cls(form) if form else None
 
     @property

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 from protogen.errors import BadRequest
 
 from ..algebra.simplex import simplices
-from ..derived.labels import BASES, bases_within
+from ..derived.labels import BASES, labelled
 from ..family import Bases, ClosedForm, best
 
 if TYPE_CHECKING:
@@ -36,11 +36,8 @@ class SimplexLabels(ClosedForm):
 
     @classmethod
     def reach(cls, d: int, n: int) -> Self | None:
-        """The best bases that leave room for the labels they need; for n > 2d, as with Antipodes."""
-        if n <= 2 * d:
-            return None
-        half = (n + 1) // 2
-        return best(cls(form, -(-half // form.own_d)) for form in bases_within(d + 1, half))
+        """Return the best bases that leave room for the labels of as many as n needs, two at least."""
+        return best(cls(form, count) for form, count in labelled(d + 1, (n + 1) // 2))
 
     @property
     def own_d(self) -> int:

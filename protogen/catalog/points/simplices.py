@@ -38,7 +38,7 @@ class Simplices(ClosedForm):
 
     @property
     def cosine(self) -> float:
-        return -1 / (self.n - 1) if self.k == 1 else 0.0
+        return -1 / max(1, self.n - 1) if self.k == 1 else 0.0
 
     def rows(self, start: int, stop: int) -> "torch.Tensor":
         """Return rows start to stop - 1, (stop - start, n - k) float32, by formula."""
