@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from protogen.checks import check_whole
+from protogen.checks import check_whole, check_word
 from protogen.errors import BadRequest
 from protogen.report.plot import check_png, save_demo
 
@@ -40,6 +40,12 @@ def demo(
     imbalance: Annotated[
         float, typer.Option(help="The first class has so many times the images of the last.", parser=number)
     ] = 1.0,
+    hidden: Annotated[
+        int, typer.Option(help="Units of the network's hidden layer: more for equal budgets.", parser=whole)
+    ] = 512,
+    part: Annotated[
+        str, typer.Option(help="What is measured: test, or validation alone, for choices.")
+    ] = "test",
     classes: Annotated[int | None, typer.Option(help="Classes of glyphs; else 1000.", parser=whole)] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of the data, or of fonts; else the system's.")] = None,
     rows: Annotated[Path, typer.Option(help="File that keeps a row for each network.")] = Path("protogen-demo.jsonl"),
@@ -63,6 +69,8 @@ def demo(
         raise BadRequest(
             f"imbalance is {imbalance}; allowed is 1 to {MOST_IMBALANCE:,.0f}; 100 is usual for long tails"
         )
+    check_whole("hidden", hidden, 1)
+    check_word("part", part, ("validation", "test"))
     dimensions = values("d", usual_d if d is None else d, int)
     for dimension in dimensions:
         check_whole("d", dimension, 2)
@@ -75,7 +83,7 @@ def demo(
     file.rows()
     loaded = load_task(task, classes, data)
     wanted = None if heads is None else [head.strip() for head in heads.split(",")]
-    trials = plan(loaded, wanted, against, dimensions, seeds, epochs, imbalance)
+    trials = plan(loaded, wanted, against, dimensions, seeds, epochs, imbalance, hidden, part)
     try:
         there = _train(trials, loaded, file, store)
     except KeyboardInterrupt:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from protogen.errors import DiskError, IntegrityError, NotFound
 
-from .data import Task, data_folders
+from .data import Task, data_folders, held_back
 
 FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
@@ -39,7 +39,7 @@ def read(data: Path | None = None) -> Task:
             raise IntegrityError(
                 f"{folder}: images are {tuple(images.shape)}, labels {tuple(labels.shape)}; get it anew"
             )
-    return Task("fashion", 10, parts[0], parts[1].long(), parts[2], parts[3].long(), width=16)
+    return held_back("fashion", (parts[0], parts[1].long()), (parts[2], parts[3].long()), every=12, width=16)
 
 
 def _idx(path: Path) -> Tensor:

@@ -19,7 +19,7 @@ EM = 29  # pixels of the em square in it
 FEWEST_FACES = 12  # of the training set, for every class
 CLASSES = (2, 20_000)
 IDEOGRAPHS = range(0x4E00, 0x9FA6)  # the block of Unicode 1.1, which typefaces agree on
-TEST_FAMILY = "WenQuanYi Zen Hei"
+TEST_FAMILY, VALIDATION_FAMILY = "WenQuanYi Zen Hei", "WenQuanYi Micro Hei"
 NOWHERE = "\U0010ffff"  # no character: drawn as what a face shows for one that it lacks
 PACKAGES = "fonts-wqy-zenhei, fonts-wqy-microhei, fonts-noto-cjk, -extra, fonts-arphic-ukai, fonts-arphic-uming"
 SUFFIXES = (".ttf", ".ttc", ".otf", ".otc")
@@ -52,9 +52,9 @@ class Face:
 
 
 def render(classes: int, folder: Path | None = None) -> Task:
-    """Draw the training images in every typeface but WenQuanYi Zen Hei, and the test images in that.
+    """Draw the test images in WenQuanYi Zen Hei, the validation images in WenQuanYi Micro Hei, the others for training.
 
-    The classes are the first code points, in one shuffled order of all, that the test face and at least
+    The classes are the first code points, in one shuffled order of all, that these two faces and at least
     FEWEST_FACES others have; so a smaller number of classes are among those of a larger.
 
     Raises BadRequest, and NotFound where there are not enough typefaces or characters.
@@ -62,27 +62,39 @@ def render(classes: int, folder: Path | None = None) -> Task:
     low, high = CLASSES
     if not low <= classes <= high:
         raise BadRequest(f"classes is {classes}; allowed is {low} to {high}")
-    test, faces = _faces(folder)
+    test, validation, faces = _faces(folder)
     images: list[np.ndarray] = []
     labels: list[int] = []
+    held: list[np.ndarray] = []
     tests: list[np.ndarray] = []
     order = torch.randperm(len(IDEOGRAPHS), generator=torch.Generator().manual_seed(0)).tolist()
     for place in order:
         character = chr(IDEOGRAPHS[place])
-        shown = test.draw(character)
+        shown, kept = test.draw(character), validation.draw(character)
         drawn = _distinct(face.draw(character) for face in faces) if shown is not None else []
-        if shown is None or len(drawn) < FEWEST_FACES:
+        if shown is None or kept is None or len(drawn) < FEWEST_FACES:
             continue
         labels += [len(tests)] * len(drawn)
         images += drawn
         tests.append(shown)
+        held.append(kept)
         if len(tests) == classes:
-            train, held_out = (torch.from_numpy(np.stack(stack)) for stack in (images, tests))
+            train, *others = (torch.from_numpy(np.stack(stack)) for stack in (images, held, tests))
+            numbers = torch.arange(classes)
             return Task(
-                "glyphs", classes, train, torch.tensor(labels), held_out, torch.arange(classes), width=32, shake=True
+                "glyphs",
+                classes,
+                train,
+                torch.tensor(labels),
+                others[0],
+                numbers,
+                others[1],
+                numbers,
+                width=32,
+                shake=True,
             )
     raise NotFound(
-        f"{classes} classes need as many characters in {FEWEST_FACES} typefaces and the test face, {len(tests)} are "
+        f"{classes} classes need as many characters in {FEWEST_FACES} typefaces and the two held out, {len(tests)} are "
         f"there in {len(faces)}; ask for fewer --classes, or install more: {PACKAGES}"
     )
 
@@ -92,30 +104,32 @@ def _distinct(images: Iterator[np.ndarray | None]) -> list[np.ndarray]:
     return list({image.tobytes(): image for image in images if image is not None}.values())
 
 
-def _faces(folder: Path | None) -> tuple[Face, list[Face]]:
-    """The test face, and every other that has Chinese characters, in order of their files' names."""
+def _faces(folder: Path | None) -> tuple[Face, Face, list[Face]]:
+    """The test face, the validation face, and every other that has Chinese characters, in order of their files."""
     try:
         from PIL import ImageFont
     except ImportError as error:
-        raise NotFound("glyphs need Pillow; run `pip install 'protogen-codes[demo]'`") from error
-    test, faces = None, []
+        raise NotFound("glyphs need Pillow", "run `pip install 'protogen-codes[demo]'`") from error
+    held_out: dict[str, Face] = {}
+    faces = []
     for path in _files(folder):
         try:
             font = ImageFont.truetype(path, EM)
         except OSError:  # no font that FreeType reads
             continue
-        face = Face(font)
-        if font.getname()[0] == TEST_FAMILY:
-            test = face
+        face, family = Face(font), font.getname()[0]
+        if family in (TEST_FAMILY, VALIDATION_FAMILY):
+            held_out[family] = face
         elif face.draw(chr(IDEOGRAPHS[0])) is not None:
             faces.append(face)
-    if test is None or len(faces) < FEWEST_FACES:
+    lacking = [family for family in (TEST_FAMILY, VALIDATION_FAMILY) if family not in held_out]
+    if lacking or len(faces) < FEWEST_FACES:
         raise NotFound(
-            f"glyphs need the font {TEST_FAMILY} and {FEWEST_FACES} others with Chinese characters, there are "
-            f"{'it' if test else 'not it'} and {len(faces)} others; install the Debian packages {PACKAGES}, or "
-            "name a folder of fonts with --data"
+            f"glyphs need the fonts {TEST_FAMILY} and {VALIDATION_FAMILY} and {FEWEST_FACES} others with Chinese "
+            f"characters, there are {len(faces)} others and lacking are {', '.join(lacking) or 'none of the two'}",
+            f"install the Debian packages {PACKAGES}, or name a folder of fonts with --data",
         )
-    return test, faces
+    return held_out[TEST_FAMILY], held_out[VALIDATION_FAMILY], faces
 
 
 def _files(folder: Path | None) -> Iterator[Path]:

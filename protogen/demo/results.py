@@ -5,7 +5,7 @@ import math
 import os
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from protogen.errors import BadRequest, IntegrityError
 from protogen.files.disk import disk_error
 
 from .contestants import ABLATIONS, HEADS, LEARNED, spec_of
-from .data import Task
-from .training import Row, Trial
+from .data import TEST, Task
+from .training import HIDDEN, Row, Trial
 
 CUT = b" (cut off)\n"  # ends a line that a full disk or a lost machine left without its end
 
@@ -27,6 +27,8 @@ def plan(
     seeds: int,
     epochs: int,
     imbalance: float,
+    hidden: int = HIDDEN,
+    part: str = TEST,
 ) -> list[Trial]:
     """List the trials: every head with every seed, one d after the other; `against` is always among them.
 
@@ -46,7 +48,8 @@ def plan(
             keys[head] = None if spec is None else spec.key
         for seed in range(seeds):
             for head, key in keys.items():
-                found.append(Trial(task.name, task.classes, task.digest, imbalance, head, key, d, seed, epochs))
+                named = Trial(task.name, task.classes, task.digest, imbalance, head, key, d, seed, epochs)
+                found.append(replace(named, hidden=hidden, part=part))
     return found
 
 
@@ -115,6 +118,7 @@ class Comparison:
     d: int
     seeds: int
     accuracy: float
+    validation: float | None
     deviation: float | None
     difference: float | None
     interval: float | None
@@ -143,12 +147,14 @@ def _compared(mine: dict[int, Row], others: dict[int, Row], against: str) -> Com
     accuracy = [row.accuracy for row in rows]
     apart = [row.accuracy - others[seed].accuracy for seed, row in mine.items() if seed in others]
     other = rows[0].trial.head != against
+    validation = [row.validation for row in rows if row.validation is not None]
     return Comparison(
         head=rows[0].trial.head,
         against=against,
         d=rows[0].trial.d,
         seeds=len(rows),
         accuracy=statistics.mean(accuracy),
+        validation=statistics.mean(validation) if validation else None,
         deviation=statistics.stdev(accuracy) if len(rows) > 1 else None,
         difference=statistics.mean(apart) if apart and other else None,
         interval=half_interval(apart) if len(apart) > 1 and other else None,
@@ -169,7 +175,7 @@ def half_interval(values: Sequence[float]) -> float:
     return quantile * statistics.stdev(values) / math.sqrt(len(values))
 
 
-COLUMNS = ("head", "d", "accuracy", "dev", "to {}", "95%", "trained", "head MB", "s/epoch", "own deg", "means deg")
+COLUMNS = ("head", "d", "validation", "accuracy", "dev", "to {}", "95%", "trained", "head MB", "s/epoch", "own deg", "means deg")
 
 
 def table_lines(found: Sequence[Comparison]) -> list[str]:
@@ -182,6 +188,7 @@ def table_lines(found: Sequence[Comparison]) -> list[str]:
         (
             one.head,
             str(one.d),
+            number(one.validation, ".2f"),
             f"{one.accuracy:.2f}",
             number(one.deviation, ".2f"),
             number(one.difference, "+.2f"),

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
@@ -17,12 +17,12 @@ from protogen.rows import InMemory
 from protogen.spec import is_number
 
 from .contestants import Contestant, build
-from .data import Task
+from .data import TEST, VALIDATION, Task, inputs
 
 BATCH, RATE = 256, 3e-3  # of Adam, falling to zero along half a cosine
 EDGE = 4  # the network halves its images until they are at most so large
 HIDDEN = 512  # units before the features: without a layer that bends, fixed places are out of the network's reach
-VERSION = 1  # goes up when the same trial comes to train another network
+VERSION = 2  # goes up when the same trial comes to train another network
 TURN_DEG, STRETCH, MOVE = 5.0, 0.1, 0.06  # of shaken images: at most, the last in parts of the edge
 
 
@@ -30,7 +30,8 @@ TURN_DEG, STRETCH, MOVE = 5.0, 0.1, 0.06  # of shaken images: at most, the last 
 class Trial:
     """What one row of the results was asked for: nothing else enters its training but the machine.
 
-    `data` is the task's digest, `prototypes` the key of those that the head stands on.
+    `data` is the task's digest, `prototypes` the key of those that the head stands on, `part` the set that is
+    measured: for choices the validation set alone, at the end the test set too.
     """
 
     task: str
@@ -45,14 +46,16 @@ class Trial:
     batch: int = BATCH
     rate: float = RATE
     hidden: int = HIDDEN
+    part: str = TEST
     version: int = VERSION
 
 
 @dataclass(frozen=True)
 class Row:
-    """One trained network: `accuracy` in percent of the test set, angles in degrees, parameters in numbers.
+    """One trained network: accuracies in percent, angles in degrees, parameters in numbers.
 
-    `own_angle_deg` is the mean angle of a test feature to the vector of its own class, `means_angle_deg` the
+    `accuracy` and the angles are of the part of the data that the trial names, `validation` of the validation set.
+    `temperature` is that of the head at the end, None where it has none. `own_angle_deg` is the mean angle of a test feature to the vector of its own class, `means_angle_deg` the
     smallest between the mean directions of two classes. `head_bytes` is what the head holds in training:
     parameters with gradients and Adam's two moments, and buffers. `losses` are the means of the epochs.
     """
@@ -67,6 +70,8 @@ class Row:
     seconds_per_epoch: float
     threads: int
     losses: tuple[float, ...]
+    validation: float | None = None
+    temperature: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The row as plain JSON values."""
@@ -75,7 +80,9 @@ class Row:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Row":
         """Read what `to_dict` wrote. Raises TypeError, KeyError or ValueError where it is something else."""
-        trial = Trial(**{field.name: values["trial"][field.name] for field in fields(Trial)})
+        asked = values["trial"]
+        # A row of before there was a validation set says nothing of it: it stays one of its own version.
+        trial = Trial(**{field.name: asked[field.name] for field in fields(Trial) if field.name in asked})
         row = cls(**{**values, "trial": trial, "losses": tuple(values["losses"])})
         for part in (row.trial, row):
             for name, kind in get_type_hints(type(part)).items():
@@ -87,17 +94,23 @@ class Row:
 def _fits(value: Any, kind: Any) -> bool:
     if get_origin(kind) is tuple:
         return all(map(is_number, value))
+    if kind == float | None:
+        return value is None or is_number(value)
     return is_number(value) if kind is float else isinstance(value, kind) and not isinstance(value, bool)
 
 
-def network(size: int, width: int, hidden: int, d: int) -> nn.Sequential:
-    """Build a convolutional network from images (b, 1, size, size) to features (b, d)."""
+def network(task: Task, hidden: int, d: int) -> nn.Sequential:
+    """Build a network from what `inputs` gives of a task to features (b, d): convolutions for images, none for vectors."""
     layers: list[nn.Module] = []
-    channels = 1
-    while size > EDGE:
-        layers += [nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
-        channels, width, size = width, 2 * width, (size + 1) // 2
-    layers += [nn.Flatten(), nn.Linear(channels * size * size, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU()]
+    *_, height, width = (1, *task.images.shape[1:])
+    if task.images.dim() == 3:
+        channels, wider = 1, task.width
+        while max(height, width) > EDGE:
+            layers += [nn.Conv2d(channels, wider, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(wider), nn.ReLU()]
+            channels, wider, height, width = wider, 2 * wider, (height + 1) // 2, (width + 1) // 2
+        layers += [nn.Flatten()]
+        width *= channels * height
+    layers += [nn.Linear(width, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(hidden, d))
 
 
@@ -110,11 +123,12 @@ def train(trial: Trial, task: Task, store: Path | None, report: Callable[[int, i
     task = task.long_tailed(trial.imbalance)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(trial.seed)
-        body = network(task.images.shape[-1], task.width, trial.hidden, trial.d)
-        head = build(trial.head, trial.d, task.classes, store)
+        body = network(task, trial.hidden, trial.d)
+        head = build(trial.head, trial.d, task, store)
         losses, seconds = _optimise(trial, task, body, head, report)
     trained = [sum(p.numel() for p in module.parameters()) for module in (body, head.module)]
-    accuracy, own, means = _test(task, body, head)
+    accuracy, own, means = _measure(task, trial.part, body, head)
+    validation = accuracy if trial.part == VALIDATION else _measure(task, VALIDATION, body, head)[0]
     moments = 4 * sum(p.nbytes for p in head.module.parameters())
     return Row(
         trial,
@@ -127,6 +141,8 @@ def train(trial: Trial, task: Task, store: Path | None, report: Callable[[int, i
         seconds_per_epoch=seconds / trial.epochs,
         threads=torch.get_num_threads(),
         losses=tuple(losses),
+        validation=validation,
+        temperature=head.temperature(),
     )
 
 
@@ -142,11 +158,11 @@ def _optimise(
     for _ in range(trial.epochs):
         total = 0.0
         for index in torch.randperm(len(task.labels), generator=generator).split(trial.batch):
-            images = task.images[index].unsqueeze(1).float() / 255
+            images = inputs(task.images[index])
             if task.shake:
                 images = _shaken(images, generator)
             optimizer.zero_grad()
-            loss = head.loss(body(images), task.labels[index])
+            loss = head.loss(head.features(body(images)), task.labels[index])
             loss.backward()
             optimizer.step()
             schedule.step()
@@ -167,25 +183,22 @@ def _shaken(images: Tensor, generator: torch.Generator) -> Tensor:
     return F.grid_sample(images, grid, align_corners=False)
 
 
-def _test(task: Task, body: nn.Module, head: Contestant) -> tuple[float, float, float]:
-    """The accuracy, the mean angle to the own class's vector, and the smallest between class means."""
+def _measure(task: Task, part: str, body: nn.Module, head: Contestant) -> tuple[float, float, float]:
+    """The accuracy on a part, the mean angle to the own class's vector, and the smallest between class means."""
     body.eval()
     head.module.eval()
-    right, angles, sums = 0, 0.0, None
+    right, angles = 0, 0.0
+    samples, numbers = task.part(part)
+    sums = None
     with torch.no_grad():
-        for images, labels in _batches(task):
-            features = body(images)
+        for some, labels in zip(samples.split(BATCH), numbers.split(BATCH), strict=True):
+            features = head.features(body(inputs(some)))
             right += int((head.logits(features).argmax(1) == labels).sum())
             ahead = F.normalize(features)
             angles += float(angles_deg(features, head.vectors(features, labels)).sum())
             sums = ahead.new_zeros(task.classes, ahead.shape[1]) if sums is None else sums
             sums.index_add_(0, labels, ahead)
         assert sums is not None
-        means = measure(InMemory(F.normalize(sums)))
-    count = len(task.test_labels)
-    return 100 * right / count, angles / count, means.min_angle_points_deg
-
-
-def _batches(task: Task) -> Iterator[tuple[Tensor, Tensor]]:
-    for images, labels in zip(task.test_images.split(BATCH), task.test_labels.split(BATCH), strict=True):
-        yield images.unsqueeze(1).float() / 255, labels
+        there = torch.linalg.vector_norm(sums, dim=1) > 0
+        means = measure(InMemory(F.normalize(sums[there])))
+    return 100 * right / len(numbers), angles / len(numbers), means.min_angle_points_deg

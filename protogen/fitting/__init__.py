@@ -1,0 +1,1 @@
+"""Rows that fit the classes: statistics of their features, codes from these, and codes pushed apart."""

@@ -1,0 +1,195 @@
+"""Rows pushed apart as lines until their coherence is low enough, staying as near to where they were as they can."""
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from protogen.descent.checkpoint import State, Stateful
+from protogen.descent.evaluate import Evaluation, Sliced
+from protogen.descent.loop import Descent, descend
+from protogen.descent.steppers import LBFGS
+from protogen.descent.thresholds import COHERENCE, TOLERANCE, SquaredThreshold
+from protogen.measuring.tiles import blocks, gram_tile, tile_edge
+from protogen.run import Run
+
+STEPS = 5000  # evaluations that a push may take
+FIRST_PULL, LAST_PULL, WEAKER = 0.1, 5e-4, 0.25  # of the spring to the first place, in turns; at the end none
+PATIENCE, GAIN = 8, 0.01  # a turn ends when so many steps lowered the loss by less than this share
+MARGIN = 0.002  # of alpha: the threshold lies so far below it
+SLACK = 0.1  # of alpha: pairs within it below the threshold are watched too
+MOST_PAIRS = 2**26  # that are listed; where more are near, all pairs are worked through
+HISTORY = 6  # steps that L-BFGS remembers
+CHUNK = 2**22  # numbers of the rows that are gathered at a time
+
+
+class NearPairs(Stateful):
+    """The evaluator of a threshold, on the pairs near it alone, with a pull of each row (n, d) to its origin.
+
+        loss = sum over pairs of 1/2 max(|cos| - threshold, 0)^2 + pull / 2 * sum of |row - origin|^2
+
+    Pairs are listed by a pass over all, and worked through alone until they are mended or the pull changes; then
+    a new pass looks for others. So what is at most `target` has been seen on all pairs. `beside` (m, d) do not
+    move. Rows where `free` is True have no origin.
+    """
+
+    def __init__(
+        self,
+        objective: SquaredThreshold,
+        origin: Tensor,
+        target: float,
+        run: Run,
+        free: Tensor | None = None,
+        beside: Tensor | None = None,
+    ) -> None:
+        self.pull = FIRST_PULL
+        self._objective, self._origin, self._target = objective, origin, target
+        self._held = torch.ones(len(origin)) if free is None else (~free).float()
+        self._beside = origin[:0] if beside is None else beside
+        self._edge = tile_edge(torch.device(run.device), run.tile)
+        self._all = Sliced(objective, run, beside)
+        self._pairs: Tensor | None = None  # (2, pairs), the first of rows, the second of rows and those beside
+        self._listed_pull = -1.0
+
+    def __call__(self, rows: Tensor) -> Evaluation:
+        every = torch.cat((rows, self._beside.to(rows)))
+        fresh = self._pairs is None or self._listed_pull != self.pull
+        if fresh:
+            self._list(every, len(rows))
+        at = self._at(rows, every)
+        if not fresh and self._pairs is not None and float(at.coherence) <= self._target:
+            self._list(every, len(rows))
+            at = self._at(rows, every)
+        return at
+
+    def _at(self, rows: Tensor, every: Tensor) -> Evaluation:
+        at = self._all(rows) if self._pairs is None else self._near(rows, every)
+        apart = (rows - self._origin.to(rows)) * self._held.to(rows)[:, None]
+        loss = at.loss + self.pull / 2 * float(apart.square().sum())
+        return Evaluation(loss, at.losses, at.max_cos, at.coherence, at.gradient.add_(apart, alpha=self.pull))
+
+    def _near(self, rows: Tensor, every: Tensor) -> Evaluation:
+        """Evaluate the listed pairs."""
+        assert self._pairs is not None
+        gradient = torch.zeros_like(every)
+        loss = rows.new_zeros((), dtype=torch.float64)
+        low, high = rows.new_zeros(()), rows.new_zeros(())
+        for part in self._pairs.split(max(1, CHUNK // rows.shape[1]), dim=1):
+            i, j = part.long()
+            cosines = (every[i] * every[j]).sum(1)
+            low, high = torch.minimum(low, cosines.amin()), torch.maximum(high, cosines.amax())
+            share, weights = self._objective.weigh(cosines[None])
+            loss += share
+            wrong = weights[0].nonzero().flatten()
+            i, j, weight = i[wrong], j[wrong], weights[0, wrong, None]
+            gradient.index_add_(0, i, weight * every[j])
+            gradient.index_add_(0, j, weight * every[i])
+        return Evaluation(float(loss), loss, high, torch.maximum(high, -low), gradient[: len(rows)].clone())
+
+    def _list(self, every: Tensor, count: int) -> None:
+        """Pass over all pairs of the first `count` rows, and of these with the others, and list those that are near."""
+        floor = self._objective.threshold * (1 - SLACK)
+        found: list[Tensor] = []
+        total = 0
+        buffer = every.new_empty(self._edge**2)
+        self._pairs, self._listed_pull = None, self.pull
+        for i0, i1 in blocks(count, self._edge):
+            for j0, j1 in blocks(len(every), self._edge):
+                if j1 <= i0:
+                    continue
+                tile = gram_tile(every[i0:i1], every[j0:j1], buffer)
+                i, j = (tile.abs_() > floor).nonzero().int().unbind(1)
+                once = (j + j0 > i + i0).nonzero().flatten()
+                found.append(torch.stack((i[once] + i0, j[once] + j0)))
+                total += len(once)
+                if total > MOST_PAIRS:
+                    return
+        self._pairs = torch.cat(found, 1)
+
+    def state(self) -> State:
+        return {"pull": self.pull}
+
+    def restore(self, state: State) -> None:
+        self.pull, self._pairs = state["pull"], None
+
+
+class Patient(LBFGS):
+    """L-BFGS that stays where it is, instead of ending, as long as there is a pull that can become weaker."""
+
+    def __init__(self, pairs: NearPairs) -> None:
+        super().__init__(HISTORY, first=0.5)
+        self._pairs_pulled = pairs
+
+    def next(self, rows: Tensor, at: Evaluation) -> Tensor | None:
+        following = super().next(rows, at)
+        return rows if following is None and self._pairs_pulled.pull else following
+
+
+class LeastMoved(Stateful):
+    """Come down to alpha with the pull weaker and weaker, and without it at the end.
+
+    The figure is the coherence, but at least alpha and the pull: a set that is still held back does not count.
+    """
+
+    name = COHERENCE
+
+    def __init__(self, objective: SquaredThreshold, pairs: NearPairs, alpha: float) -> None:
+        objective.threshold = alpha * (1 - MARGIN)
+        self.target = alpha
+        self._pairs = pairs
+        self._losses: list[float] = []
+
+    def figure(self, at: Evaluation) -> Tensor:
+        return at.coherence.clamp(min=self.target + self._pairs.pull)
+
+    def reached(self, best: float) -> bool:
+        # Half the tolerance is left for what float32 adds to the float64 figure.
+        return best <= self.target + TOLERANCE / 2
+
+    def watched(self, at: Evaluation, best: float) -> float:
+        return at.loss + self._pairs.pull  # it falls with the pull too, whatever the loss was
+
+    def stands(self, before: float, now: float) -> bool:
+        return self._pairs.pull == 0 and now > 0.999 * before
+
+    def moved(self, at: Evaluation, best: float) -> bool:
+        self._losses.append(at.loss)
+        if self._pairs.pull == 0:
+            return False
+        if at.loss == 0:  # nothing is to be mended
+            self._pairs.pull = 0.0
+            return True
+        if len(self._losses) <= PATIENCE or self._losses[-1] < (1 - GAIN) * self._losses[-1 - PATIENCE]:
+            return False
+        self._losses.clear()
+        weaker = self._pairs.pull * WEAKER
+        self._pairs.pull = weaker if weaker >= LAST_PULL else 0.0
+        return True
+
+    def state(self) -> State:
+        return {"losses": list(self._losses)}
+
+    def restore(self, state: State) -> None:
+        self._losses = list(state["losses"])
+
+
+def push_apart(
+    codes: Tensor,
+    alpha: float,
+    *,
+    free: Tensor | None = None,
+    beside: Tensor | None = None,
+    steps: int = STEPS,
+    run: Run | None = None,
+) -> Descent:
+    """Move unit rows (n, d) until |cos| of every two is at most alpha, and each as little as can be.
+
+    A descent of the squared threshold with a pull of each row to where it was, which is made weaker in turns and
+    then taken away. `free` (n,) are rows that may go anywhere, `beside` (m, d) rows that stay and are kept away
+    from. The status says whether alpha was reached. A set that is within alpha comes back as it is.
+    """
+    run = run or Run()
+    objective = SquaredThreshold()
+    pairs = NearPairs(objective, codes, alpha + TOLERANCE / 2, run, free, beside)
+    goal = LeastMoved(objective, pairs, alpha)
+    return descend(codes, pairs, goal, partial(Patient, pairs), steps, run)

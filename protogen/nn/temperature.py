@@ -1,0 +1,35 @@
+"""A temperature that fits the number of classes and the dimension."""
+
+import math
+
+from protogen.checks import check_whole
+from protogen.errors import BadRequest
+
+LOW, HIGH, STEPS = 0.01, 1.0, 460  # temperatures that are tried, each 1% above the one before
+
+
+def fitting_temperature(n: int, d: int, coherence: float = 0.0) -> float:
+    """Return the temperature at which a cosine softmax on n fixed rows in R^d has both room and a fair start.
+
+    The one for which two figures have the smallest sum:
+
+    - the loss at random features, less ln n: their cosines have variance 1/d, which adds 1 / (2 d tau^2);
+    - the loss at perfect features: ln(1 + (n - 1) exp(1 / (2 d tau^2) - 1 / tau) + exp((coherence - 1) / tau)),
+      the other rows lying at random and one at the coherence.
+
+    A temperature that is too low starts at a loss far above ln n, which is spent on features that are merely
+    long in the wrong direction; one that is too high leaves a loss that no feature can bring down.
+
+    Raises BadRequest on sizes or a coherence that no set has.
+    """
+    check_whole("n", n, 2)
+    check_whole("d", d, 2)
+    if not 0 <= coherence <= 1:
+        raise BadRequest(f"coherence is {coherence}; allowed is 0 to 1")
+
+    def cost(tau: float) -> float:
+        start = 1 / (2 * d * tau * tau)
+        others = math.exp(min(700.0, math.log(n - 1) + start - 1 / tau))
+        return start + math.log1p(others + math.exp((coherence - 1) / tau))
+
+    return min((LOW * (HIGH / LOW) ** (step / STEPS) for step in range(STEPS + 1)), key=cost)
