@@ -19,11 +19,17 @@ if TYPE_CHECKING:
     from protogen.demo.training import Row, Trial
 
 MOST_IMBALANCE = 1e6
-USUAL = {"digits": ("16", 60), "fashion": ("16", 8), "glyphs": ("64", 8)}  # d and epochs
+USUAL = {
+    "digits": ("16", 60),
+    "fashion": ("16", 8),
+    "glyphs": ("64", 8),
+    "words": ("64", 8),
+    "clusters": ("64", 8),
+}  # d and epochs
 
 
 def demo(
-    task: Annotated[str, typer.Option(help="digits, fashion (Fashion-MNIST), or glyphs (Chinese characters).")],
+    task: Annotated[str, typer.Option(help="digits, fashion (Fashion-MNIST), glyphs (Chinese characters), words (spoken) or clusters.")],
     heads: Annotated[
         str | None, typer.Option(help="Heads, with commas; else all that exist for d and the classes.")
     ] = None,
@@ -46,8 +52,8 @@ def demo(
     part: Annotated[
         str, typer.Option(help="What is measured: test, or validation alone, for choices.")
     ] = "test",
-    classes: Annotated[int | None, typer.Option(help="Classes of glyphs; else 1000.", parser=whole)] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of the data, or of fonts; else the system's.")] = None,
+    classes: Annotated[int | None, typer.Option(help="Classes of glyphs, words or clusters; else 1000, 1000, 5000.", parser=whole)] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the data, fonts or list of words; else the system's.")] = None,
     rows: Annotated[Path, typer.Option(help="File that keeps a row for each network.")] = Path("protogen-demo.jsonl"),
     plot: Annotated[
         Path | None, typer.Option("--plot", help="Draw the accuracies as a picture; needs the extra `plot`.")

@@ -1,39 +1,52 @@
-"""The tasks of the demo by name: scikit-learn's digits, Fashion-MNIST, Chinese characters in many typefaces."""
+"""The tasks of the demo by name: digits, Fashion-MNIST, Chinese characters, spoken words, clusters at random."""
 
 from pathlib import Path
 
 import torch
 
-from protogen.demo import fashion, glyphs
+from protogen.checks import check_word
 from protogen.errors import BadRequest, NotFound
 
+from . import clusters, fashion, glyphs, words
 from .data import Task, held_back
 
-TASKS = ("digits", "fashion", "glyphs")
+TASKS = ("digits", "fashion", "glyphs", "words", "clusters")
+MADE_OF = {"digits": "which scikit-learn carries", "clusters": "which are drawn at random"}
+USUAL_CLASSES = {"glyphs": 1000, "words": 1000, "clusters": 5000}  # of the tasks that have as many as asked for
 
 
 def load_task(name: str, classes: int | None = None, data: Path | None = None) -> Task:
-    """Load the data of a task; `classes` is for glyphs, `data` a folder to look in instead of the system's.
+    """Load the data of a task; `classes` is for those of USUAL_CLASSES, `data` a folder instead of the system's.
 
     Raises BadRequest, and NotFound, in a line that says what to install, where the data is not there.
     """
-    if name not in TASKS:
-        raise BadRequest(f"task is {name!r}; allowed is {', '.join(TASKS)}")
-    if classes is not None and name != "glyphs":
-        raise BadRequest(f"classes is {classes} with {name}, which has its 10; leave it out, or ask for glyphs")
+    check_word("task", name, TASKS)
+    if classes is not None and name not in USUAL_CLASSES:
+        raise BadRequest(
+            f"classes is {classes} with {name}, which has its 10; leave it out, or ask for {', '.join(USUAL_CLASSES)}"
+        )
+    if data is not None and name in MADE_OF:
+        raise BadRequest(f"data is {data} with {name}, {MADE_OF[name]}; leave it out")
     if data is not None and not data.is_dir():
         raise NotFound(f"{data}: no such directory; name the one that holds the data of {name}")
-    if name == "digits":
-        if data is not None:
-            raise BadRequest(f"data is {data} with digits, which scikit-learn carries; leave it out")
-        return _digits()
-    if name == "fashion":
-        return fashion.read(data)
-    return glyphs.render(1000 if classes is None else classes, data)
+    count = USUAL_CLASSES.get(name, 10) if classes is None else classes
+    match name:
+        case "digits":
+            return _digits()
+        case "fashion":
+            return fashion.read(data)
+        case "glyphs":
+            return glyphs.render(count, data)
+        case "words":
+            return words.say(count, data)
+    return clusters.draw(count)
 
 
 def _digits() -> Task:
-    """Half of the images test, every other one, so that the order of writers does not matter; a fifth of the rest validates."""
+    """Half of the images test, every other one, so that the order of writers does not matter.
+
+    A fifth of the others validate.
+    """
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:

@@ -1,0 +1,36 @@
+"""Vectors around random means with random covariances: classes with no structure at all."""
+
+import torch
+from torch import Tensor
+
+from protogen.errors import BadRequest
+
+from .data import Task
+
+WIDTH = 512
+CLASSES = (2, 20_000)
+SAMPLES = {"train": 12, "validation": 2, "test": 2}  # of each class
+SPREAD = 0.5  # the deviation of each coordinate of the means; that of the noise is 1
+STRETCHED, STRETCH = 8, 3.0  # directions in which a class spreads more, each with this deviation
+
+
+def draw(classes: int) -> Task:
+    """Draw samples of each class around its mean: noise of its own covariance, I plus a random one of low rank.
+
+    Raises BadRequest.
+    """
+    low, high = CLASSES
+    if not low <= classes <= high:
+        raise BadRequest(f"classes is {classes}; allowed is {low} to {high}")
+    generator = torch.Generator().manual_seed(0)
+    parts: list[list[Tensor]] = [[] for _ in SAMPLES]
+    for _ in range(classes):
+        mean = SPREAD * torch.randn(WIDTH, generator=generator)
+        directions = STRETCH / WIDTH**0.5 * torch.randn(STRETCHED, WIDTH, generator=generator)
+        for part, count in zip(parts, SAMPLES.values(), strict=True):
+            wide = torch.randn(count, STRETCHED, generator=generator) @ directions
+            part.append(mean + wide + torch.randn(count, WIDTH, generator=generator))
+    flat = []
+    for part, count in zip(parts, SAMPLES.values(), strict=True):
+        flat += [torch.cat(part), torch.arange(classes).repeat_interleave(count)]
+    return Task("clusters", classes, *flat, width=0)
