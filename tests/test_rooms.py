@@ -17,6 +17,7 @@ ROOMS = [
     *("catalog.family", "catalog.algebra", "catalog.direct", "catalog.derived", "catalog.points", "catalog"),
     *(
         "descent",
+        "fitting",
         "methods",
         "generating",
         "store",

@@ -29,7 +29,10 @@ USUAL = {
 
 
 def demo(
-    task: Annotated[str, typer.Option(help="digits, fashion (Fashion-MNIST), glyphs (Chinese characters), words (spoken) or clusters.")],
+    task: Annotated[
+        str,
+        typer.Option(help="digits, fashion (Fashion-MNIST), glyphs (Chinese characters), words (spoken) or clusters."),
+    ],
     heads: Annotated[
         str | None, typer.Option(help="Heads, with commas; else all that exist for d and the classes.")
     ] = None,
@@ -49,11 +52,13 @@ def demo(
     hidden: Annotated[
         int, typer.Option(help="Units of the network's hidden layer: more for equal budgets.", parser=whole)
     ] = 512,
-    part: Annotated[
-        str, typer.Option(help="What is measured: test, or validation alone, for choices.")
-    ] = "test",
-    classes: Annotated[int | None, typer.Option(help="Classes of glyphs, words or clusters; else 1000, 1000, 5000.", parser=whole)] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of the data, fonts or list of words; else the system's.")] = None,
+    part: Annotated[str, typer.Option(help="What is measured: test, or validation alone, for choices.")] = "test",
+    classes: Annotated[
+        int | None, typer.Option(help="Classes of glyphs, words or clusters; else 1000, 1000, 5000.", parser=whole)
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the data, fonts or list of words; else the system's.")
+    ] = None,
     rows: Annotated[Path, typer.Option(help="File that keeps a row for each network.")] = Path("protogen-demo.jsonl"),
     plot: Annotated[
         Path | None, typer.Option("--plot", help="Draw the accuracies as a picture; needs the extra `plot`.")

@@ -30,7 +30,8 @@ def draw(classes: int) -> Task:
         for part, count in zip(parts, SAMPLES.values(), strict=True):
             wide = torch.randn(count, STRETCHED, generator=generator) @ directions
             part.append(mean + wide + torch.randn(count, WIDTH, generator=generator))
-    flat = []
-    for part, count in zip(parts, SAMPLES.values(), strict=True):
-        flat += [torch.cat(part), torch.arange(classes).repeat_interleave(count)]
-    return Task("clusters", classes, *flat, width=0)
+    made = [
+        (torch.cat(part), torch.arange(classes).repeat_interleave(count))
+        for part, count in zip(parts, SAMPLES.values(), strict=True)
+    ]
+    return Task("clusters", classes, *made[0], *made[1], *made[2], width=0)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Literal
@@ -15,8 +14,6 @@ from protogen.errors import BadRequest
 from protogen.files.header import read_header
 from protogen.files.reading import read
 from protogen.methods import resolve
-from protogen.fitting.apart import push_apart
-from protogen.fitting.codes import class_codes
 from protogen.nn import (
     AssignmentHead,
     EBVLoss,
@@ -26,38 +23,16 @@ from protogen.nn import (
     SubcenterHead,
     random_signs,
 )
-from protogen.nn.frozen import FixedPrototypes
-from protogen.nn.placement import place
-from protogen.nn.temperature import fitting_temperature
 from protogen.spec import Spec
 from protogen.store.access import ensure_path
 
+from .contestant import Contestant
 from .data import Task
+from .tuned import TUNED
 
 LEARNED = "learned"
 POLYTOPES = ("simplex", "orthoplex", "cube")
-APART = 0.65  # what codes are pushed apart to
-COUNTED = 4096  # rows that the coherence for a temperature is taken of
 LARGE, NEAREST = 5_000, 64  # classes from which an assignment is searched among so many prototypes of each
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """A head in training: `module` holds its parameters and buffers.
-
-    `loss(features, labels)` is a scalar, `logits(features)` are (..., n) for a prediction, `vectors(features,
-    labels)` the vector (..., d) of each label's class, the nearest one where it has several. `after_epoch` is
-    called when an epoch has ended. `features` is what becomes of a network's output before all these, and
-    `temperature()` that of the head now, None where it has none.
-    """
-
-    module: nn.Module
-    loss: Callable[[Tensor, Tensor], Tensor]
-    logits: Callable[[Tensor], Tensor]
-    vectors: Callable[[Tensor, Tensor], Tensor]
-    after_epoch: Callable[[], object] = lambda: None
-    features: Callable[[Tensor], Tensor] = lambda z: z
-    temperature: Callable[[], float | None] = lambda: None
 
 
 @cache
@@ -68,9 +43,8 @@ def spec_of(head: str, d: int, n: int) -> Spec | None:
     """
     if head not in HEADS:
         raise BadRequest(f"head is {head!r}; allowed is {', '.join(HEADS)}")
-    if head in TUNED and TUNED[head].method is not None:
-        return resolve(str(TUNED[head].method), d=d, n=n)
-    return resolve(FIXED[head][0], d=d, n=n) if head in FIXED else None
+    method = TUNED[head].method if head in TUNED else FIXED[head][0] if head in FIXED else None
+    return None if method is None else resolve(method, d=d, n=n)
 
 
 def build(head: str, d: int, task: Task, store: Path | None = None) -> Contestant:
@@ -187,67 +161,6 @@ def _subcenters(file: Path, trained: bool = False, beta: float = 1e-4) -> Contes
     return Contestant(head, head.loss, head, lambda z, y: likeliest(head.subcenters, z, y))
 
 
-class TunedRows(nn.Module):
-    """Cosine softmax on fixed rows of features that are normalised or not, at a temperature that learns or not."""
-
-    def __init__(self, prototypes: FixedPrototypes, temperature: float, learned: bool, normalised: bool) -> None:
-        super().__init__()
-        self.prototypes = prototypes
-        self.normalise = nn.BatchNorm1d(prototypes.d, affine=False) if normalised else nn.Identity()
-        self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)), requires_grad=learned)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return logits (..., n) for features (..., d)."""
-        return self.log_scale.exp() * self.prototypes.product(F.normalize(features, dim=-1))
-
-    def loss(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Return the cross entropy."""
-        return F.cross_entropy(self(features), labels)
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """Fixed rows, as they are or placed, of a method or codes of the data, and how they are trained on.
-
-    `temperature` None is `fitting_temperature`, where training begins or stays. `alpha` is what codes are pushed
-    apart to.
-    """
-
-    method: str | None = None
-    placed: bool = False
-    alpha: float | None = None
-    temperature: float | None = None
-    learned: bool = True
-    normalised: bool = True
-
-    def build(self, d: int, task: Task, file: Path | None) -> Contestant:
-        """The contestant on the prototypes of a file, or on codes of the task."""
-        head = TunedRows(*self._rows(d, task, file), self.learned, self.normalised)
-        return Contestant(
-            head,
-            head.loss,
-            head,
-            lambda z, y: head.prototypes.vectors(y),
-            features=head.normalise,
-            temperature=lambda: float((-head.log_scale).exp()),
-        )
-
-    def _rows(self, d: int, task: Task, file: Path | None) -> tuple[FixedPrototypes, float]:
-        codes = class_codes(task.statistics, d).rows if file is None or self.placed else None
-        if file is None:
-            assert codes is not None
-            rows = codes if self.alpha is None else push_apart(codes, self.alpha).rows
-        else:
-            rows = read(file).tensor
-            rows = random_signs(rows) if self.method == "ebv" else rows
-        found: FixedPrototypes = FrozenPrototypes(rows)
-        if file is not None and codes is not None:
-            found = FrozenPrototypes(rows[place(found, codes)])
-        apart = rows[:COUNTED] @ rows[:COUNTED].T
-        coherence = float(apart.fill_diagonal_(0).abs().max())
-        return found, self.temperature or fitting_temperature(task.classes, d, min(1.0, coherence))
-
-
 LEARNING: dict[str, Callable[[int, int], Contestant]] = {
     LEARNED: _learned,
     "learned-margin": _margin,
@@ -265,23 +178,13 @@ FIXED: dict[str, tuple[str, Callable[[Path], Contestant]]] = {
     "subcenters-trained": ("subcenters", partial(_subcenters, trained=True)),
     "subcenters-trained-loose": ("subcenters", partial(_subcenters, trained=True, beta=0.0)),
 }
-ROWS = {
-    "ebv": {"method": "ebv"},
-    "ebv-placed": {"method": "ebv", "placed": True},
-    "simplex": {"method": "simplex"},
-    "codes": {},
-    "codes-apart": {"alpha": APART},
-}
-SETTINGS = {
-    "": {},
-    "-held": {"learned": False},  # the fitting temperature, not learned
-    "-bare": {"normalised": False},
-    "-plain": {"learned": False, "normalised": False, "temperature": 0.07},  # as the paper trains
-}
-TUNED = {f"{rows}{setting}": Tuned(**ROWS[rows], **SETTINGS[setting]) for rows in ROWS for setting in SETTINGS}
-TUNED |= {f"{rows}-tuned": TUNED.pop(rows) for rows in ("ebv", "simplex")}  # their names are taken
-for alpha in (0.35, 0.5, 0.8):
-    TUNED[f"codes-apart-{alpha}"] = Tuned(alpha=alpha)
 HEADS = (*LEARNING, *FIXED, *TUNED)
 MAIN = ("ebv-tuned", "ebv-placed", "codes", "codes-apart")
-ABLATIONS = (*(head for head in TUNED if head not in MAIN),"learned-margin", "ebv-as-made", "subcenters-loose", "subcenters-trained", "subcenters-trained-loose")
+ABLATIONS = (
+    "learned-margin",
+    "ebv-as-made",
+    "subcenters-loose",
+    "subcenters-trained",
+    "subcenters-trained-loose",
+    *(head for head in TUNED if head not in MAIN),
+)

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from protogen.fitting.statistics import BATCH, ClassStatistics
 
-
 VALIDATION, TEST = PARTS = ("validation", "test")
 
 
@@ -78,9 +77,7 @@ class Task:
         return replace(self, images=self.images[order], labels=self.labels[order])
 
 
-def held_back(
-    name: str, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], *, every: int, width: int
-) -> Task:
+def held_back(name: str, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], *, every: int, width: int) -> Task:
     """A task of ten classes with one of `every` samples of the training set held back, to validate."""
     images, labels = train
     held = torch.arange(len(labels)) % every == every - 1

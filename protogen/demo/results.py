@@ -175,7 +175,20 @@ def half_interval(values: Sequence[float]) -> float:
     return quantile * statistics.stdev(values) / math.sqrt(len(values))
 
 
-COLUMNS = ("head", "d", "validation", "accuracy", "dev", "to {}", "95%", "trained", "head MB", "s/epoch", "own deg", "means deg")
+COLUMNS = (
+    "head",
+    "d",
+    "validation",
+    "accuracy",
+    "dev",
+    "to {}",
+    "95%",
+    "trained",
+    "head MB",
+    "s/epoch",
+    "own deg",
+    "means deg",
+)
 
 
 def table_lines(found: Sequence[Comparison]) -> list[str]:

@@ -16,7 +16,8 @@ from protogen.measuring.measure import measure
 from protogen.rows import InMemory
 from protogen.spec import is_number
 
-from .contestants import Contestant, build
+from .contestant import Contestant
+from .contestants import build
 from .data import TEST, VALIDATION, Task, inputs
 
 BATCH, RATE = 256, 3e-3  # of Adam, falling to zero along half a cosine
@@ -55,9 +56,10 @@ class Row:
     """One trained network: accuracies in percent, angles in degrees, parameters in numbers.
 
     `accuracy` and the angles are of the part of the data that the trial names, `validation` of the validation set.
-    `temperature` is that of the head at the end, None where it has none. `own_angle_deg` is the mean angle of a test feature to the vector of its own class, `means_angle_deg` the
-    smallest between the mean directions of two classes. `head_bytes` is what the head holds in training:
-    parameters with gradients and Adam's two moments, and buffers. `losses` are the means of the epochs.
+    `temperature` is that of the head at the end, None where it has none. `own_angle_deg` is the mean angle of a
+    feature to the vector of its own class, `means_angle_deg` the smallest between the mean directions of two
+    classes. `head_bytes` is what the head holds in training: parameters with gradients and Adam's two moments, and
+    buffers. `losses` are the means of the epochs.
     """
 
     trial: Trial
@@ -100,7 +102,10 @@ def _fits(value: Any, kind: Any) -> bool:
 
 
 def network(task: Task, hidden: int, d: int) -> nn.Sequential:
-    """Build a network from what `inputs` gives of a task to features (b, d): convolutions for images, none for vectors."""
+    """Build a network from what `inputs` gives of a task to features (b, d).
+
+    Convolutions for images, none for vectors; then a hidden layer.
+    """
     layers: list[nn.Module] = []
     *_, height, width = (1, *task.images.shape[1:])
     if task.images.dim() == 3:

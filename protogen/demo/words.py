@@ -2,7 +2,6 @@
 
 import math
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -18,7 +17,24 @@ PACKAGES = "espeak-ng and wamerican"
 LISTS = ("american-english", "words")
 LETTERS = (4, 10)  # of a word
 ACCENTS = ("en-us", "en", "en-gb-scotland", "en-gb-x-rp", "en-029", "en-us-nyc", "en-gb-x-gbclan", "en-gb-x-gbcwmd")
-TRAIN = ("m1", "m2", "m3", "m4", "m5", "m6", "f1", "f2", "f3", "Adam", "Andy", "anika", "edward", "linda", "steph", "max")
+TRAIN = (
+    "m1",
+    "m2",
+    "m3",
+    "m4",
+    "m5",
+    "m6",
+    "f1",
+    "f2",
+    "f3",
+    "Adam",
+    "Andy",
+    "anika",
+    "edward",
+    "linda",
+    "steph",
+    "max",
+)
 VALIDATION = ("m7", "f4")
 TEST = ("m8", "f5")
 SPEEDS, PITCHES = (130, 210), (25, 75)  # words a minute, and of espeak's 0 to 100
@@ -78,7 +94,9 @@ def _distinct(speech: Speech, classes: int, listed: list[str]) -> list[str]:
         words.append(word)
         if len(words) == classes:
             return words
-    raise NotFound(f"{classes} classes need as many words that sound different, {len(words)} are there", "ask for fewer")
+    raise NotFound(
+        f"{classes} classes need as many words that sound different, {len(words)} are there", "ask for fewer"
+    )
 
 
 def _part(speech: Speech, words: list[str], voices: tuple[str, ...], seed: int) -> tuple[Tensor, Tensor]:
@@ -100,7 +118,8 @@ def _frames(sound: Tensor, late: int, bands: Tensor) -> Tensor:
     padded[late * HOP : late * HOP + len(kept)] = kept
     power = torch.fft.rfft(padded.unfold(0, WINDOW, HOP) * torch.hann_window(WINDOW)).abs().square()
     level = 10 * (power @ bands + 1e-10).log10()
-    return ((level - QUIET_DB) / (LOUD_DB - QUIET_DB) * 255).clamp(0, 255).to(torch.uint8)
+    shown: Tensor = (level - QUIET_DB) / (LOUD_DB - QUIET_DB) * 255
+    return shown.clamp(0, 255).to(torch.uint8)
 
 
 def _bands() -> Tensor:

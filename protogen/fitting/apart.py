@@ -5,11 +5,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from protogen.descent.checkpoint import State, Stateful
+from protogen.bounds import TOLERANCE
+from protogen.descent.checkpoint import Checkpoint, State, Stateful
 from protogen.descent.evaluate import Evaluation, Sliced
 from protogen.descent.loop import Descent, descend
 from protogen.descent.steppers import LBFGS
-from protogen.descent.thresholds import COHERENCE, TOLERANCE, SquaredThreshold
+from protogen.descent.thresholds import COHERENCE, SquaredThreshold
 from protogen.measuring.tiles import blocks, gram_tile, tile_edge
 from protogen.run import Run
 
@@ -118,11 +119,11 @@ class Patient(LBFGS):
 
     def __init__(self, pairs: NearPairs) -> None:
         super().__init__(HISTORY, first=0.5)
-        self._pairs_pulled = pairs
+        self._held = pairs
 
     def next(self, rows: Tensor, at: Evaluation) -> Tensor | None:
         following = super().next(rows, at)
-        return rows if following is None and self._pairs_pulled.pull else following
+        return rows if following is None and self._held.pull else following
 
 
 class LeastMoved(Stateful):
@@ -181,6 +182,7 @@ def push_apart(
     beside: Tensor | None = None,
     steps: int = STEPS,
     run: Run | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Descent:
     """Move unit rows (n, d) until |cos| of every two is at most alpha, and each as little as can be.
 
@@ -192,4 +194,4 @@ def push_apart(
     objective = SquaredThreshold()
     pairs = NearPairs(objective, codes, alpha + TOLERANCE / 2, run, free, beside)
     goal = LeastMoved(objective, pairs, alpha)
-    return descend(codes, pairs, goal, partial(Patient, pairs), steps, run)
+    return descend(codes, pairs, goal, partial(Patient, pairs), steps, run, checkpoint)

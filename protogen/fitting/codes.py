@@ -135,9 +135,7 @@ def _directions(statistics: ClassStatistics, d: int, ridge: float) -> Tensor:
     within.diagonal().add_(ridge * variance)
     root, failed = torch.linalg.cholesky_ex(within)
     if failed:
-        raise BadRequest(
-            f"ridge is {ridge}, and the scatter within classes has no inverse; raise it: {RIDGE} is usual"
-        )
+        raise BadRequest(f"ridge is {ridge}, and the scatter within classes has no inverse; raise it: {RIDGE} is usual")
     half = torch.linalg.solve_triangular(root, between, upper=False)
     ratio = torch.linalg.solve_triangular(root, half.T, upper=False)
     values, vectors = torch.linalg.eigh((ratio + ratio.T) / 2)
@@ -149,13 +147,15 @@ def _directions(statistics: ClassStatistics, d: int, ridge: float) -> Tensor:
     # An eigenvector and its opposite are the same: the largest coordinate is made positive.
     largest = best.abs().argmax(0, keepdim=True)
     best = best * best.gather(0, largest).sign()
-    return torch.linalg.solve_triangular(root.T, best, upper=True)
+    directions: Tensor = torch.linalg.solve_triangular(root.T, best, upper=True)
+    return directions
 
 
 def _filling(n: int, d: int, seed: int) -> Tensor:
     """Rows (n, d), each coordinate of mean square 1, of low coherence: a closed form's, else drawn."""
     if d < 2:
-        return 2.0 * torch.randint(2, (n, d), generator=torch.Generator().manual_seed(seed)) - 1
+        signs = torch.randint(2, (n, d), generator=torch.Generator().manual_seed(seed))
+        return signs.float().mul_(2).sub_(1)
     form = catalog.seek(d, n) if n >= 2 else None
     rows = InMemory.of(catalog.Padded(form, n, d)).tensor if form else random_rows(1, n, d, seed)
-    return rows * d**0.5
+    return rows.mul(d**0.5)

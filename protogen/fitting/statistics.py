@@ -127,8 +127,8 @@ class ClassStatistics:
     def scatter(self) -> tuple[Tensor, Tensor]:
         """Return the scatter within classes and that between them, both (width, width) float64, over all samples.
 
-            Sw = sum over samples of (x - mean of its class) (x - mean of its class)^T / N
-            Sb = sum over classes of count (class mean - mean) (class mean - mean)^T / N
+        Sw = sum over samples of (x - mean of its class) (x - mean of its class)^T / N
+        Sb = sum over classes of count (class mean - mean) (class mean - mean)^T / N
         """
         samples = max(1, self.samples)
         explained = torch.zeros_like(self.second)

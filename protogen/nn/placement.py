@@ -10,7 +10,7 @@ from protogen.errors import BadRequest
 
 from .assignment import assign
 from .checks import check_prototypes
-from .frozen import Fingerprint, FixedPrototypes
+from .fixed import Fingerprint, FixedPrototypes
 
 LARGE, NEAREST = 5000, 64  # classes from which on so many prototypes nearest to each are looked at
 TURNS = 30
@@ -18,9 +18,7 @@ GAIN = 1e-5  # a turn that raises the mean cosine by less is the last
 
 
 @torch.no_grad()
-def place(
-    prototypes: FixedPrototypes, codes: Tensor, *, turns: int = TURNS, candidates: int | None = None
-) -> Tensor:
+def place(prototypes: FixedPrototypes, codes: Tensor, *, turns: int = TURNS, candidates: int | None = None) -> Tensor:
     """Return for each class the prototype that it takes, (classes,) int64: no two the same.
 
     `codes` (classes, d) are where the classes would lie by the data, as from `protogen.fitting.codes`; there may

@@ -32,4 +32,4 @@ def fitting_temperature(n: int, d: int, coherence: float = 0.0) -> float:
         others = math.exp(min(700.0, math.log(n - 1) + start - 1 / tau))
         return start + math.log1p(others + math.exp((coherence - 1) / tau))
 
-    return min((LOW * (HIGH / LOW) ** (step / STEPS) for step in range(STEPS + 1)), key=cost)
+    return min((LOW * math.exp(step * math.log(HIGH / LOW) / STEPS) for step in range(STEPS + 1)), key=cost)

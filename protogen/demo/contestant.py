@@ -1,0 +1,25 @@
+"""What the demo asks of a head."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A head in training: `module` holds its parameters and buffers.
+
+    `loss(features, labels)` is a scalar, `logits(features)` are (..., n) for a prediction, `vectors(features,
+    labels)` the vector (..., d) of each label's class, the nearest one where it has several. `after_epoch` is
+    called when an epoch has ended. `features` is what becomes of a network's output before all these, and
+    `temperature()` that of the head now, None where it has none.
+    """
+
+    module: nn.Module
+    loss: Callable[[Tensor, Tensor], Tensor]
+    logits: Callable[[Tensor], Tensor]
+    vectors: Callable[[Tensor, Tensor], Tensor]
+    after_epoch: Callable[[], object] = lambda: None
+    features: Callable[[Tensor], Tensor] = lambda z: z
+    temperature: Callable[[], float | None] = lambda: None
