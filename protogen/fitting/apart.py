@@ -78,7 +78,7 @@ class NearPairs(Stateful):
         for part in self._pairs.split(max(1, CHUNK // rows.shape[1]), dim=1):
             i, j = part.long()
             cosines = (every[i] * every[j]).sum(1)
-            low, high = torch.minimum(low, cosines.amin()), torch.maximum(high, cosines.amax())
+            low, high = torch.cat((low[None], cosines)).amin(), torch.cat((high[None], cosines)).amax()
             share, weights = self._objective.weigh(cosines[None])
             loss += share
             wrong = weights[0].nonzero().flatten()
