@@ -110,7 +110,8 @@ class Comparison:
     """One head at one d over its seeds: means, and the deviation of the accuracy.
 
     `difference` is the accuracy less that of `against`, paired by seed, and `interval` half the width of its 95%
-    confidence interval (Student's t); None where they cannot be known.
+    confidence interval (Student's t); None where they cannot be known. `validation`, `validation_difference` and
+    `validation_interval` are the same of the validation set, None where rows have none.
     """
 
     head: str
@@ -118,10 +119,12 @@ class Comparison:
     d: int
     seeds: int
     accuracy: float
-    validation: float | None
     deviation: float | None
     difference: float | None
     interval: float | None
+    validation: float | None
+    validation_difference: float | None
+    validation_interval: float | None
     trained: int
     head_trained: int
     head_bytes: int
@@ -144,20 +147,24 @@ def compare(rows: Sequence[Row], against: str = LEARNED) -> list[Comparison]:
 
 def _compared(mine: dict[int, Row], others: dict[int, Row], against: str) -> Comparison:
     rows = list(mine.values())
-    accuracy = [row.accuracy for row in rows]
-    apart = [row.accuracy - others[seed].accuracy for seed, row in mine.items() if seed in others]
-    other = rows[0].trial.head != against
-    validation = [row.validation for row in rows if row.validation is not None]
+    accuracy = {seed: row.accuracy for seed, row in mine.items()}
+    validation = {seed: row.validation for seed, row in mine.items() if row.validation is not None}
+    if rows[0].trial.head == against:
+        others = {}
+    difference, interval = _paired(accuracy, {seed: row.accuracy for seed, row in others.items()})
+    apart = _paired(validation, {seed: row.validation for seed, row in others.items() if row.validation is not None})
     return Comparison(
         head=rows[0].trial.head,
         against=against,
         d=rows[0].trial.d,
         seeds=len(rows),
-        accuracy=statistics.mean(accuracy),
-        validation=statistics.mean(validation) if validation else None,
-        deviation=statistics.stdev(accuracy) if len(rows) > 1 else None,
-        difference=statistics.mean(apart) if apart and other else None,
-        interval=half_interval(apart) if len(apart) > 1 and other else None,
+        accuracy=statistics.mean(accuracy.values()),
+        deviation=statistics.stdev(accuracy.values()) if len(rows) > 1 else None,
+        difference=difference,
+        interval=interval,
+        validation=statistics.mean(validation.values()) if validation else None,
+        validation_difference=apart[0],
+        validation_interval=apart[1],
         trained=rows[0].trained,
         head_trained=rows[0].head_trained,
         head_bytes=rows[0].head_bytes,
@@ -165,6 +172,12 @@ def _compared(mine: dict[int, Row], others: dict[int, Row], against: str) -> Com
         own_angle_deg=statistics.mean(row.own_angle_deg for row in rows),
         means_angle_deg=statistics.mean(row.means_angle_deg for row in rows),
     )
+
+
+def _paired(mine: dict[int, float], others: dict[int, float]) -> tuple[float | None, float | None]:
+    """The mean difference over the seeds that both have, and half of its interval; None where there is none."""
+    apart = [value - others[seed] for seed, value in mine.items() if seed in others]
+    return statistics.mean(apart) if apart else None, half_interval(apart) if len(apart) > 1 else None
 
 
 def half_interval(values: Sequence[float]) -> float:
@@ -176,18 +189,8 @@ def half_interval(values: Sequence[float]) -> float:
 
 
 COLUMNS = (
-    "head",
-    "d",
-    "validation",
-    "accuracy",
-    "dev",
-    "to {}",
-    "95%",
-    "trained",
-    "head MB",
-    "s/epoch",
-    "own deg",
-    "means deg",
+    *("head", "d", "validation", "to {}", "95%", "accuracy", "dev", "to {}", "95%"),
+    *("trained", "head MB", "s/epoch", "own deg", "means deg"),
 )
 
 
@@ -202,6 +205,8 @@ def table_lines(found: Sequence[Comparison]) -> list[str]:
             one.head,
             str(one.d),
             number(one.validation, ".2f"),
+            number(one.validation_difference, "+.2f"),
+            number(one.validation_interval, ".2f"),
             f"{one.accuracy:.2f}",
             number(one.deviation, ".2f"),
             number(one.difference, "+.2f"),

@@ -82,9 +82,9 @@ class Row:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Row":
         """Read what `to_dict` wrote. Raises TypeError, KeyError or ValueError where it is something else."""
-        asked = values["trial"]
-        # A row of before there was a validation set says nothing of it: it stays one of its own version.
-        trial = Trial(**{field.name: asked[field.name] for field in fields(Trial) if field.name in asked})
+        # A row of before there was a validation set was measured on the test set, and stays one of its own version.
+        asked = {"part": TEST, **values["trial"]}
+        trial = Trial(**{field.name: asked[field.name] for field in fields(Trial)})
         row = cls(**{**values, "trial": trial, "losses": tuple(values["losses"])})
         for part in (row.trial, row):
             for name, kind in get_type_hints(type(part)).items():

@@ -1,14 +1,16 @@
 """Rows pushed apart as lines until their coherence is low enough, staying as near to where they were as they can."""
 
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from protogen.bounds import TOLERANCE
-from protogen.descent.checkpoint import Checkpoint, State, Stateful
+from protogen.descent.checkpoint import Changing, Checkpoint
 from protogen.descent.evaluate import Evaluation, Sliced
 from protogen.descent.loop import Descent, descend
+from protogen.descent.states import State
 from protogen.descent.steppers import LBFGS
 from protogen.descent.thresholds import COHERENCE, SquaredThreshold
 from protogen.measuring.tiles import blocks, gram_tile, tile_edge
@@ -24,7 +26,7 @@ HISTORY = 6  # steps that L-BFGS remembers
 CHUNK = 2**22  # numbers of the rows that are gathered at a time
 
 
-class NearPairs(Stateful):
+class NearPairs(Changing):
     """The evaluator of a threshold, on the pairs near it alone, with a pull of each row (n, d) to its origin.
 
         loss = sum over pairs of 1/2 max(|cos| - threshold, 0)^2 + pull / 2 * sum of |row - origin|^2
@@ -33,6 +35,8 @@ class NearPairs(Stateful):
     a new pass looks for others. So what is at most `target` has been seen on all pairs. `beside` (m, d) do not
     move. Rows where `free` is True have no origin.
     """
+
+    changes: ClassVar[tuple[str, ...]] = ("pull",)
 
     def __init__(
         self,
@@ -107,11 +111,9 @@ class NearPairs(Stateful):
                     return
         self._pairs = torch.cat(found, 1)
 
-    def state(self) -> State:
-        return {"pull": self.pull}
-
     def restore(self, state: State) -> None:
-        self.pull, self._pairs = state["pull"], None
+        super().restore(state)
+        self._pairs = None
 
 
 class Patient(LBFGS):
@@ -126,13 +128,15 @@ class Patient(LBFGS):
         return rows if following is None and self._held.pull else following
 
 
-class LeastMoved(Stateful):
+class LeastMoved(Changing):
     """Come down to alpha with the pull weaker and weaker, and without it at the end.
 
     The figure is the coherence, but at least alpha and the pull: a set that is still held back does not count.
     """
 
+    changes: ClassVar[tuple[str, ...]] = ("_losses",)
     name = COHERENCE
+    keeps_last = False
 
     def __init__(self, objective: SquaredThreshold, pairs: NearPairs, alpha: float) -> None:
         objective.threshold = alpha * (1 - MARGIN)
@@ -150,10 +154,10 @@ class LeastMoved(Stateful):
     def watched(self, at: Evaluation, best: float) -> float:
         return at.loss + self._pairs.pull  # it falls with the pull too, whatever the loss was
 
-    def stands(self, before: float, now: float) -> bool:
+    def stalled(self, before: float, now: float) -> bool:
         return self._pairs.pull == 0 and now > 0.999 * before
 
-    def moved(self, at: Evaluation, best: float) -> bool:
+    def advance(self, at: Evaluation, best: float) -> bool:
         self._losses.append(at.loss)
         if self._pairs.pull == 0:
             return False
@@ -166,12 +170,6 @@ class LeastMoved(Stateful):
         weaker = self._pairs.pull * WEAKER
         self._pairs.pull = weaker if weaker >= LAST_PULL else 0.0
         return True
-
-    def state(self) -> State:
-        return {"losses": list(self._losses)}
-
-    def restore(self, state: State) -> None:
-        self._losses = list(state["losses"])
 
 
 def push_apart(

@@ -19,7 +19,8 @@ from torch.nn import functional as F
 
 import protogen
 from protogen.cli.demo import USUAL
-from protogen.demo import contestants, glyphs, tasks, training
+from protogen.demo import glyphs, tasks, training
+from protogen.demo.contestant import Contestant
 from protogen.demo.contestants import HEADS, TrainedMargin, TrainedSubcenters, build, likeliest, spec_of
 from protogen.demo.data import Task
 from protogen.demo.fashion import FILES
@@ -63,8 +64,11 @@ def folder(tmp_path: Path) -> Path:
 def test_fashion_reads_what_was_written(folder: Path) -> None:
     task = load_task("fashion", data=folder)
     pixels = np.random.default_rng(0).integers(0, 256, (40, 28, 28), np.uint8)
-    assert torch.equal(task.images, torch.from_numpy(pixels))
-    assert task.labels.tolist() == [*range(10)] * 4
+    held = torch.arange(40) % 12 == 11
+    assert torch.equal(task.images, torch.from_numpy(pixels)[~held])
+    assert torch.equal(task.validation_images, torch.from_numpy(pixels)[held])
+    assert task.labels.tolist() == (torch.arange(40) % 10)[~held].tolist()
+    assert task.validation_labels.tolist() == [1, 3, 5]
     assert (len(task.test_images), task.classes) == (20, 10)
 
 
@@ -96,7 +100,7 @@ def test_fashion_is_found_among_the_systems_data(folder: Path, monkeypatch: pyte
             (folder / name).rename(place / name)
     monkeypatch.setenv("XDG_DATA_HOME", str(folder / "nowhere"))
     monkeypatch.setenv("XDG_DATA_DIRS", f"{folder / 'none'}:{folder / 'share'}")
-    assert len(load_task("fashion").images) == 40
+    assert len(load_task("fashion").images) == 37
     (place / FILES["test"][1]).unlink()
     with pytest.raises(NotFound, match="install the Debian package dataset-fashion-mnist"):
         load_task("fashion")
@@ -105,7 +109,7 @@ def test_fashion_is_found_among_the_systems_data(folder: Path, monkeypatch: pyte
 def test_long_tail_falls_exponentially() -> None:
     labels = torch.arange(10).repeat_interleave(500)
     images = torch.arange(5000, dtype=torch.uint8).reshape(5000, 1, 1)
-    task = Task("digits", 10, images, labels, images, labels, 1)
+    task = Task("digits", 10, images, labels, images, labels, images, labels, 1)
     kept = task.long_tailed(100)
     # 500 * 100^(-i/9), cut: 500, 299.7, 179.6, 107.7, 64.6, 38.7, 23.2, 13.9, 8.3, 5
     assert kept.labels.bincount().tolist() == [500, 299, 179, 107, 64, 38, 23, 13, 8, 5]
@@ -142,26 +146,28 @@ CHARACTERS = "".join(map(chr, range(0x4E00, 0x4E05)))
 
 @pytest.fixture(scope="module")
 def fonts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """13 faces with five characters, one of them without the last; the test face; one that has no Chinese; no font."""
+    """13 faces with five characters, one of them without the last; two held out; one without Chinese; no font."""
     folder = tmp_path_factory.mktemp("fonts")
     for index in range(13):
         font(folder / f"face{index:02}.ttf", f"Face {index}", CHARACTERS[: 5 if index else 4], 200 + 40 * index)
     font(folder / "zenhei.ttf", glyphs.TEST_FAMILY, CHARACTERS, 500)
+    font(folder / "microhei.ttf", glyphs.VALIDATION_FAMILY, CHARACTERS, 600)
     font(folder / "latin.ttf", "Latin", "abc", 500)
     (folder / "broken.otf").write_bytes(b"no font")
     return folder
 
 
 @pytest.mark.slow
-def test_glyphs_train_on_every_face_but_the_test_face(fonts: Path) -> None:
+def test_glyphs_train_on_every_face_but_two(fonts: Path) -> None:
     task = load_task("glyphs", 5, fonts)
     assert task.labels.bincount().sort().values.tolist() == [12, 13, 13, 13, 13]
     assert task.images.shape == (64, glyphs.SIZE, glyphs.SIZE)
     assert task.test_labels.tolist() == [0, 1, 2, 3, 4]
+    assert task.validation_labels.tolist() == [0, 1, 2, 3, 4]
     assert len(task.test_images.unique(dim=0)) == 5
-    columns = (task.test_images.amax(1) > 0).sum(1)
-    # 500 of the em's 1000 units, so 14.5 of its 29 pixels, in the middle.
-    assert ((columns - 14.5).abs() <= 1).all()
+    # 500 and 600 of the em's 1000 units, so 14.5 and 17.4 of its 29 pixels, in the middle.
+    for images, width in ((task.test_images, 14.5), (task.validation_images, 17.4)):
+        assert (((images.amax(1) > 0).sum(1) - width).abs() <= 1).all()
     middle = (task.test_images.float().sum(1) * torch.arange(32.0)).sum(1) / task.test_images.float().sum((1, 2))
     assert (middle - 15.5).abs().max() <= 1
 
@@ -188,9 +194,9 @@ def test_fewer_classes_are_among_those_of_more(fonts: Path) -> None:
 
 @pytest.mark.slow
 def test_glyphs_say_what_is_missing(fonts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(NotFound, match="6 classes need as many characters in 12 typefaces and the test face, 5 are"):
+    with pytest.raises(NotFound, match="6 classes need as many characters in 12 typefaces and the two held out, 5 are"):
         load_task("glyphs", 6, fonts)
-    with pytest.raises(NotFound, match="there are not it and 0 others; install the Debian packages fonts-wqy-zenhei"):
+    with pytest.raises(NotFound, match="0 others and lacking are WenQuanYi Zen Hei, WenQuanYi Micro Hei; install the"):
         load_task("glyphs", 5, tmp_path)
     with pytest.raises(BadRequest, match="classes is 20001; allowed is 2 to 20000"):
         load_task("glyphs", 20_001, fonts)
@@ -267,25 +273,28 @@ def test_likeliest_is_the_own_class_subcenter_of_largest_product() -> None:
 def test_every_head_learns_and_says_its_classes_vectors(head: str, tmp_path: Path) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        one = build(head, 5, 4, tmp_path)
+        labels = torch.arange(40) % 4
+        samples = torch.randn(4, 6)[labels] + 0.1 * torch.randn(40, 6)
+        one = build(head, 5, Task("vectors", 4, *(samples, labels) * 3, width=1), tmp_path)
         features = torch.nn.Parameter(torch.randn(40, 5))
-    labels = torch.arange(40) % 4
     optimizer = torch.optim.Adam([features, *one.module.parameters()], lr=0.1)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         for step in range(80):
             optimizer.zero_grad()
-            one.loss(features, labels).backward()
+            one.loss(one.features(features), labels).backward()
             optimizer.step()
             if step % 20 == 19:
                 one.after_epoch()
     one.module.eval()
     with torch.no_grad():
-        assert (one.logits(features).argmax(1) == labels).float().mean() == 1
-        own, other = one.vectors(features, labels), one.vectors(features, (labels + 1) % 4)
-        near = F.cosine_similarity(features, own) - F.cosine_similarity(features, other)
+        seen = one.features(features)
+        assert (one.logits(seen).argmax(1) == labels).float().mean() == 1
+        own, other = one.vectors(seen, labels), one.vectors(seen, (labels + 1) % 4)
+        near = F.cosine_similarity(seen, own) - F.cosine_similarity(seen, other)
     assert near.mean() > 0.2
-    assert (spec_of(head, 5, 4) is None) == (head in ("learned", "learned-margin", "multicenter"))
+    without = ("learned", "learned-margin", "multicenter")
+    assert (spec_of(head, 5, 4) is None) == (head in without or head.startswith("codes"))
 
 
 def test_an_unknown_head_is_refused() -> None:
@@ -298,7 +307,7 @@ def test_only_the_dynamic_assignment_moves(tmp_path: Path) -> None:
     z, y = torch.randn(60, 3, generator=generator), torch.arange(60) % 6
     z = z[y]  # one direction a class, as the seed has it
     for head, moves in (("uniform", False), ("assignment", True)):
-        one = build(head, 3, 6, tmp_path)
+        one = build(head, 3, Task("vectors", 6, *(z, y) * 3, width=1), tmp_path)
         before = one.vectors(z, y).clone()
         one.loss(z, y)
         one.after_epoch()
@@ -312,7 +321,8 @@ def test_only_the_dynamic_assignment_moves(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("size", "convolutions"), [(8, 1), (28, 3), (32, 3), (4, 0)])
 def test_network_halves_its_images_down_to_four_pixels(size: int, convolutions: int) -> None:
-    body = network(size, 6, 5, 7)
+    images, labels = torch.zeros(2, size, size, dtype=torch.uint8), torch.tensor([0, 1])
+    body = network(Task("images", 2, *(images, labels) * 3, width=6), 5, 7)
     assert sum(isinstance(layer, torch.nn.Conv2d) for layer in body) == convolutions
     assert body(torch.zeros(2, 1, size, size)).shape == (2, 7)
 
@@ -361,11 +371,11 @@ def test_a_row_counts_what_is_trained_and_held(tmp_path: Path) -> None:
 def test_test_measures_are_those_of_a_known_network() -> None:
     """Features that are the images: two pixels, so that every angle is known."""
     images = torch.tensor([[[255, 0]], [[0, 255]], [[255, 255]]], dtype=torch.uint8)
-    task = Task("digits", 2, images, torch.tensor([0, 1, 1]), images, torch.tensor([0, 1, 1]), 1)
+    task = Task("digits", 2, *(images, torch.tensor([0, 1, 1])) * 3, width=1)
     linear = torch.nn.Linear(2, 2, bias=False)
     linear.weight = torch.nn.Parameter(torch.tensor([[1.0, 0], [0, 1]]))
-    head = contestants.Contestant(linear, lambda z, y: z.sum(), linear, lambda z, y: linear.weight[y])
-    accuracy, own, means = training._test(task, torch.nn.Flatten(), head)
+    head = Contestant(linear, lambda z, y: z.sum(), linear, lambda z, y: linear.weight[y])
+    accuracy, own, means = training._measure(task, "test", torch.nn.Flatten(), head)
     # (1, 1) is as near to both and goes to the first: two of three are right; its angle is 45 degrees.
     assert accuracy == pytest.approx(200 / 3)
     assert own == pytest.approx(15, abs=1e-4)
@@ -396,7 +406,19 @@ def test_differences_are_paired_by_seed() -> None:
     assert "to ebv" in table_lines(turned)[0]
     lines = table_lines(found)
     assert len({len(line) for line in lines}) == 1
-    assert lines[2].split() == ["ebv", "4", "87.00", "5.66", "+2.00", "12.71", "1,000", "0.00", "1.50", "30.0", "60.0"]
+    measured = ["87.00", "5.66", "+2.00", "12.71", "1,000", "0.00", "1.50", "30.0", "60.0"]
+    assert lines[2].split() == ["ebv", "4", "-", "-", "-", *measured]
+
+
+def test_validation_is_compared_apart() -> None:
+    rows = [
+        replace(row(head, seed, 90.0), validation=value)
+        for head, seed, value in (("learned", 0, 80.0), ("learned", 1, 82.0), ("ebv", 0, 81.0), ("ebv", 1, 85.0))
+    ]
+    _, ebv = compare(rows)
+    assert (ebv.validation, ebv.validation_difference) == (83, 2)
+    assert ebv.validation_interval == pytest.approx(12.7062, rel=1e-5)
+    assert (ebv.difference, ebv.interval) == (0, 0)
 
 
 def test_rows_come_back_and_a_torn_line_is_none(tmp_path: Path) -> None:
@@ -457,7 +479,8 @@ def test_a_place_that_refuses_rows_says_so_before_any_work(tmp_path: Path) -> No
 def test_plan_leaves_out_what_does_not_exist_unless_asked_for() -> None:
     task = load_task("digits")
     heads = {trial.head for trial in plan(task, None, "learned", [4], 1, 1, 1)}
-    assert heads == {"learned", "multicenter", "ebv", "uniform", "assignment", "cube", "cube-margin", "subcenters"}
+    papers = {"ebv", "uniform", "assignment", "cube", "cube-margin", "subcenters"}
+    assert heads == {"learned", "multicenter", *papers, "ebv-tuned", "ebv-placed", "codes", "codes-apart"}
     with pytest.raises(BadRequest, match="d for n=10 is 4"):
         plan(task, ["simplex"], "learned", [4], 1, 1, 1)
     with pytest.raises(BadRequest, match="d for n=10 is 4"):

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from protogen.demo import fashion
 from protogen.demo.contestants import build, spec_of
+from protogen.demo.data import Task
 from protogen.demo.results import RowFile
 from protogen.demo.training import Row, Trial
 from protogen.descent import evaluate as module
@@ -41,6 +43,8 @@ def test_two_add_rows_to_one_file_and_none_is_lost(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_descent_trains_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors, labels = torch.eye(12), torch.arange(12)
+    task = Task("vectors", 12, *(vectors, labels) * 3, width=1)
     evaluate, steps = module.evaluate, iter(range(5))
 
     def interrupted(*given: Any) -> Any:
@@ -51,9 +55,9 @@ def test_an_interrupted_descent_trains_no_network(tmp_path: Path, monkeypatch: p
     with monkeypatch.context() as patched:
         patched.setattr(module, "evaluate", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            build("uniform", 4, 12, tmp_path)
-    assert [entry.provenance["status"] for entry in Store(tmp_path).entries()] == ["interrupted"]
-    build("uniform", 4, 12, tmp_path)
+            build("uniform", 4, task, tmp_path)
+    assert [entry.provenance.status for entry in Store(tmp_path).entries()] == ["interrupted"]
+    build("uniform", 4, task, tmp_path)
     spec = spec_of("uniform", 4, 12)
     assert spec is not None
     assert Store(tmp_path).find(spec) is not None
