@@ -165,6 +165,7 @@ def test_the_same_spec_gives_the_same_bytes(spec: Spec) -> None:
     assert one.provenance.steps == other.provenance.steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", [EXACT, DESCENT], ids=["closed form", "alpha"])
 @pytest.mark.parametrize("tile", [1, 7, 29, 30, 31])
 def test_the_tile_changes_rounding_alone(spec: Spec, tile: int) -> None:

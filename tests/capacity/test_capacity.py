@@ -158,6 +158,7 @@ def test_n_rises_with_d_and_alpha_and_stays_below_the_bound() -> None:
     assert any(cell.probes for cell in cells)
 
 
+@pytest.mark.slow
 def test_a_smaller_set_serves_for_larger_d_and_alpha(searched: Capacity, monkeypatch: pytest.MonkeyPatch) -> None:
     small = searched
     monkeypatch.setattr(Search, "following", lambda _: None)
@@ -270,6 +271,7 @@ def interrupted_after(probes: int) -> Run:
     return Run(report=report)
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_keeps_its_probes(searched: Capacity, store: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         capacity(**SEARCHED, run=interrupted_after(2))
@@ -338,6 +340,7 @@ def replace_set(path: Path) -> None:
     save_file({"prototypes": torch.eye(11)}, rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [damage_text, cut_text, replace_text, remove_set, cut_set, replace_set])
 def test_a_damaged_journal_begins_anew_and_says_so(damage: Callable[[Path], None], store: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
@@ -373,6 +376,7 @@ def test_a_set_that_is_gone_or_damaged_is_searched_anew(store: Path, capfd: pyte
 
 
 class TestCommand:
+    @pytest.mark.slow
     def test_one_cell_has_its_probes(self, run: Command) -> None:
         ran = run(*WORDS)
         lines = ran.out.splitlines()
@@ -433,6 +437,7 @@ class TestCommand:
         monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
         one_error(run(*WORDS, "--plot", "figure.png"), 2, "pip install 'protogen-codes[plot]'")
 
+    @pytest.mark.slow
     def test_ctrl_c_says_how_to_go_on(self, run: Command, monkeypatch: pytest.MonkeyPatch, store: Path) -> None:
         from protogen.report.progress import Display
 

@@ -163,6 +163,7 @@ def test_kerdock_off_flat_keeps_what_it_guarantees() -> None:
         assert (rows @ rows.T).fill_diagonal_(0).abs().max() <= cosine + 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "drop", "peak"),
     [
@@ -191,6 +192,7 @@ def test_punctured_sets_attain_what_they_guarantee(form: QuadraticBases, drop: i
         assert abs(largest(punctured, heads(punctured, size)) - punctured.cosine) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [Kerdock(2), Kerdock(3), DelsarteGoethals(5, 0), Z4Kerdock(2)], ids=label)
 def test_no_punctured_set_exceeds_its_guarantee(form: QuadraticBases) -> None:
     kept = 0

@@ -156,6 +156,7 @@ def fewest(points: int, r: int, d: int) -> int:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("d", [*range(2, 17), 21])
 def test_nets_reach_by_the_best_levels(d: int) -> None:
     for n in (d + 1, d + 2, d + 1 + d // 4, d + 1 + d // 2, 2 * d, 3 * d, 4 * d, 5 * d, 6 * d, 8 * d, 20 * d):

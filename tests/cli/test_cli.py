@@ -193,6 +193,7 @@ class TestEbv:
         assert ran.document["provenance"]["status"] == "target reached"
         assert ran.document["stats"]["coherence"]["value"] <= 0.95 + 1e-6
 
+    @pytest.mark.slow
     def test_time_limit_saves_the_best_and_does_not_answer_the_full_request(self, run: Command, store: Path) -> None:
         # 300 steps at (100, 3000) are some 300 * 2 * 2 * 3000^2 / 2 * 100 = 1e12 operations: not in 0.05 s.
         words = ("ebv", "--d", 100, "--n", 3000, "--start", "random", "--alpha", 0.1, "--json")
@@ -445,6 +446,7 @@ class TestCatalog:
     def test_refuses_what_is_no_size(self, run: Command, words: tuple[object, ...], says: str) -> None:
         one_error(run("catalog", *words), 2, says)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("d", "n"), [(8192, 10**8), (8192, 9000), (8191, 30_000), (1024, 10**7), (2, 10**8)])
     def test_asks_the_families_without_torch(self, d: int, n: int) -> None:
         code = f"import sys; from protogen.report import listing; listing({d}, {n}, False); listing({d}, {n}, True)"
@@ -454,6 +456,7 @@ class TestCatalog:
 
 
 class TestVerify:
+    @pytest.mark.slow
     def test_of_a_sound_file(self, run: Command) -> None:
         made = run(*RANDOM, "--json").document
         ran = run("verify", made["path"])
@@ -714,6 +717,7 @@ class TestInterrupted:
         assert ran.document["stats"] is None
         assert run("verify", ran.document["path"]).code == 0
 
+    @pytest.mark.slow
     def test_before_any_work(self, start: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
         first = "import os, signal, protogen.generating as p\ndef stop(*_): os.kill(os.getpid(), signal.SIGINT)\n"
         ran = finish(start(*RANDOM, first=f"{first}p.generate = stop"))
@@ -772,6 +776,7 @@ class TestTwoAtOnce:
         assert len(artifacts(store)) == 1
         assert run("verify", artifacts(store)[0]).code == 0
 
+    @pytest.mark.slow
     def test_of_pins_lose_none(self, run: Command, store: Path) -> None:
         path = make(run, *RANDOM)
         names = [f"name{index}" for index in range(8)]
@@ -822,6 +827,7 @@ sys.argv[1:] = ["list"]
         ]
         assert ran.err.count("\n") == 2
 
+    @pytest.mark.slow
     def test_a_hit_as_a_process(self, run: Command, start: Callable[..., subprocess.Popen[str]]) -> None:
         first = run(*RANDOM, "--json")
         assert finish(start(*RANDOM, "--json")) == first
@@ -865,6 +871,7 @@ class TestOutOfMemory:
 
 
 class TestStdout:
+    @pytest.mark.slow
     def test_closed_by_its_reader(self, start: Callable[..., subprocess.Popen[str]]) -> None:
         reader, writer = os.pipe()
         os.close(reader)
@@ -873,6 +880,7 @@ class TestStdout:
         assert child.communicate(timeout=50)[1] == ""
         assert child.returncode == 1
 
+    @pytest.mark.slow
     def test_that_cannot_be_written(self, start: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
         file = tmp_path / "file"
         file.touch()
@@ -891,6 +899,7 @@ class TestStdout:
         child = start(*words.replace("FILE", str(path)).split(), stdout=None, preexec_fn=lambda: os.close(1))
         assert finish(child) == Ran(0, None, "")
 
+    @pytest.mark.slow
     def test_an_error_where_stderr_is_closed(self, start: Callable[..., subprocess.Popen[str]]) -> None:
         child = start("show", "nothing", stderr=None, preexec_fn=lambda: os.close(2))
         assert finish(child) == Ran(3, "", None)
@@ -908,6 +917,7 @@ class TestStdout:
             assert r"x\n\x1b[31my\x9b2J\u202e" in ran.out
             assert r"z\r\x07" in ran.out
 
+    @pytest.mark.slow
     def test_a_path_that_is_no_text(
         self,
         run: Command,

@@ -30,6 +30,8 @@ from protogen.demo.training import Row, Trial, network, train
 from protogen.errors import BadRequest, DiskError, IntegrityError, NotFound
 from protogen.nn import margin_logits, random_signs, subcenter_loss
 
+pytestmark = pytest.mark.slow
+
 TRIAL = Trial("digits", 10, "0" * 12, 1.0, "learned", None, 4, 0, 2)
 
 
@@ -157,7 +159,6 @@ def fonts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
 def test_glyphs_train_on_every_face_but_two(fonts: Path) -> None:
     task = load_task("glyphs", 5, fonts)
     assert task.labels.bincount().sort().values.tolist() == [12, 13, 13, 13, 13]
@@ -172,7 +173,6 @@ def test_glyphs_train_on_every_face_but_two(fonts: Path) -> None:
     assert (middle - 15.5).abs().max() <= 1
 
 
-@pytest.mark.slow
 def test_a_face_that_lies_there_twice_counts_once(fonts: Path, tmp_path: Path) -> None:
     shutil.copytree(fonts, tmp_path / "twice")
     shutil.copy(fonts / "face01.ttf", tmp_path / "twice" / "copy.ttf")
@@ -184,7 +184,6 @@ def test_a_face_that_lies_there_twice_counts_once(fonts: Path, tmp_path: Path) -
         load_task("glyphs", 5, tmp_path / "twice")
 
 
-@pytest.mark.slow
 def test_fewer_classes_are_among_those_of_more(fonts: Path) -> None:
     few, all_ = load_task("glyphs", 3, fonts), load_task("glyphs", 5, fonts)
     assert torch.equal(few.test_images, all_.test_images[:3])
@@ -192,7 +191,6 @@ def test_fewer_classes_are_among_those_of_more(fonts: Path) -> None:
     assert few.digest == load_task("glyphs", 3, fonts).digest
 
 
-@pytest.mark.slow
 def test_glyphs_say_what_is_missing(fonts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NotFound, match="6 classes need as many characters in 12 typefaces and the two held out, 5 are"):
         load_task("glyphs", 6, fonts)
@@ -341,7 +339,6 @@ def small(task: Task, count: int = 200) -> Task:
     return replace(task, images=task.images[:count], labels=task.labels[:count])
 
 
-@pytest.mark.slow
 def test_a_row_is_the_same_again_and_leaves_torchs_generator_alone(tmp_path: Path) -> None:
     task = small(load_task("digits"))
     trial = replace(TRIAL, data=task.digest, head="multicenter", epochs=3)

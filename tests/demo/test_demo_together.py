@@ -20,6 +20,8 @@ from protogen.descent import evaluate as module
 from protogen.errors import IntegrityError
 from protogen.store.store import Store
 
+pytestmark = pytest.mark.slow
+
 ROW = Row(Trial("digits", 10, "0" * 12, 1.0, "learned", None, 4, 0, 2), 90.0, 30.0, 60.0, 100, 50, 800, 1.5, 1, (2.0,))
 
 

@@ -499,6 +499,7 @@ def test_plain_steps_are_as_printed() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tile", [1, 7, 29, 30, 31])
 def test_the_tile_changes_rounding_alone(tile: int) -> None:
     one = lower(double_rows(30, 4), lbfgs, 15, threshold=0.3)

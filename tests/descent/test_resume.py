@@ -31,6 +31,8 @@ from protogen.run import Progress, Run
 from protogen.solution import Status
 from protogen.spec import Spec
 
+pytestmark = pytest.mark.slow
+
 SPECS = {
     "lbfgs": protogen.resolve("ebv", d=8, n=40, start="random", steps=60),
     "float32": protogen.resolve("ebv", d=140, n=500, start="random", steps=12),
@@ -107,7 +109,6 @@ def same(one: Prototypes, other: Prototypes) -> bool:
     return ends[0] == ends[1] and torch.equal(one.tensor, other.tensor)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", SPECS)
 def test_a_killed_run_ends_where_it_would_have_ended(name: str, tmp_path: Path, clock: Clock) -> None:
     spec = SPECS[name]
@@ -159,7 +160,6 @@ def test_what_has_ended_is_not_done_again(runner: Runner) -> None:
     assert runner.steps == runner.said == []
 
 
-@pytest.mark.slow
 def test_a_process_that_is_killed(tmp_path: Path) -> None:
     words = ["ebv", "--d", "30", "--n", "120", "--start", "random", "--steps", "200", "--json"]
     how = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
@@ -360,7 +360,6 @@ def test_a_damaged_state_counts_for_nothing(name: str, left: Path, runner: Runne
     assert runner.steps == list(range(1, 61))
 
 
-@pytest.mark.slow
 def test_no_bit_and_no_cut_goes_unseen(left: Path, runner: Runner) -> None:
     path = left / "state.safetensors"
     sound = path.read_bytes()

@@ -37,6 +37,8 @@ from protogen.rows import InMemory
 from protogen.spec import canonical_json
 from protogen.store.store import Store
 
+pytestmark = pytest.mark.slow
+
 Tree = dict[str, Any]
 Reader = Callable[[Path], object]
 
@@ -91,7 +93,6 @@ def test_every_cut_of_the_header_and_500_of_the_data(good: Path) -> None:
         refused_by_all(good)
 
 
-@pytest.mark.slow
 def test_every_bit_of_the_header(good: Path) -> None:
     raw = good.read_bytes()
     with good.open("r+b", buffering=0) as file:
@@ -105,7 +106,6 @@ def test_every_bit_of_the_header(good: Path) -> None:
     assert torch.equal(read(good).tensor, ROWS)
 
 
-@pytest.mark.slow
 def test_2000_bits_of_the_data(good: Path) -> None:
     raw, start = good.read_bytes(), read_header(good).data_start
     with good.open("r+b", buffering=0) as file:
@@ -215,7 +215,6 @@ def brief(value: object) -> str:
     return ascii(value)[:50]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("changes", TABLES, ids=brief)
 def test_a_table_that_is_wrong(good: Path, changes: Tree) -> None:
     table, meta, data = parts(good.read_bytes())
@@ -421,9 +420,6 @@ def test_bytes_that_are_no_text(good: Path, byte: bytes) -> None:
 
 
 # Headers that would fill the memory
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "most"),
     [*((name, VALUES) for name in HUGE), ("chains of lists", LONGEST), ("short strings", LONGEST), ("keys", LONGEST)],
@@ -701,7 +697,6 @@ def said_by(header: Header) -> Tree:
     }
 
 
-@pytest.mark.slow
 @STEADY
 @given(mutated())
 def test_a_tree_that_was_changed_is_refused_or_read_as_it_is(

@@ -168,6 +168,7 @@ def test_every_flipped_bit_of_the_header_is_found(tmp_path: Path) -> None:
     assert read_header(path).spec == SPEC
 
 
+@pytest.mark.slow
 def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
     path = good(tmp_path / "a.safetensors")
     raw = path.read_bytes()

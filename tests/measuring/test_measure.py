@@ -287,6 +287,7 @@ def test_the_tile_changes_rounding_alone(n: int) -> None:
         assert moved.abs().max() <= 2  # pairs on the edge of a bin
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "s", "d"), [(2, 2, 3), (7, 3, 4), (40, 5, 9)])
 @pytest.mark.parametrize("within", [False, True])
 @pytest.mark.parametrize("tile", [1, 4, 16, None])

@@ -54,6 +54,7 @@ def normal_rows(n: int, d: int) -> Tensor:
     return torch.randn(n, d, generator=torch.Generator().manual_seed(n * d))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [1e-4, 1e-3, 1e-2])
 @pytest.mark.parametrize(
     ("n", "d", "alpha", "slice", "tile"),
@@ -140,6 +141,7 @@ def test_small_optima_are_found_from_random(d: int, n: int, optimum: float) -> N
     assert coherence(solve(spec)) == pytest.approx(optimum, abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("d", "n", "alpha"), [(32, 100, 0.2), (8, 30, 0.36), (16, 40, 0.25), (20, 15, 0.05)])
 def test_a_target_is_reached(d: int, n: int, alpha: float) -> None:
     for seed in range(8):
@@ -176,6 +178,7 @@ def test_a_missed_target_keeps_the_best() -> None:
     assert {at.target for at in reports} == {0.409}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("update", ["lbfgs", "paper"])
 @pytest.mark.parametrize("alpha", [None, 0.42])
 @pytest.mark.parametrize("steps", [1, 2, 3, 7, 40])
@@ -199,6 +202,7 @@ def test_the_target_falls_and_then_rises_to_what_can_be_reached() -> None:
     assert reports[-1].target >= 0.95 * reports[-1].best
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("d", "n", "seed", "early"),
     [(8, 30, 2, 0.447), (8, 30, 3, 0.447), (10, 60, 4, 0.478), (16, 40, 2, 0.269)],

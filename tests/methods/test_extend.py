@@ -59,6 +59,7 @@ def test_beyond_a_closed_form_new_vectors_are_found() -> None:
     assert 0.25 < more.stats.coherence.value < 0.75
 
 
+@pytest.mark.slow
 def test_without_alpha_the_new_ones_go_as_low_as_they_can() -> None:
     base = ensure(resolve("ebv", d=20, n=30, start="random"))
     one, two = extended(base, 60, steps=1), extended(base, 60)
@@ -67,6 +68,7 @@ def test_without_alpha_the_new_ones_go_as_low_as_they_can() -> None:
     assert two.stats.coherence.value < one.stats.coherence.value - 0.1
 
 
+@pytest.mark.slow
 def test_restarts_keep_the_best() -> None:
     base = ensure(resolve("ebv", d=6, n=10, start="random"))
     one, four = extended(base, 20), extended(base, 20, restarts=4)

@@ -98,6 +98,7 @@ def test_its_key_is_for_ever(name: str) -> None:
     assert resolve(name, d=D, n=N, **({"start": "random"} if name == "ebv" else {})).key == KEYS[name]
 
 
+@pytest.mark.slow
 @names
 def test_its_command_makes_verifies_and_shows(name: str, run: Command) -> None:
     ran = run(*words_of(METHODS[name]), "--d", D, "--n", N, "--quiet")

@@ -111,6 +111,7 @@ def by_class(rows: Tensor, within: bool) -> tuple[Tensor, Tensor]:
     return unit @ unit.T, kind & torch.ones_like(kind).triu(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("within", [False, True])
 @pytest.mark.parametrize(
     ("n", "s", "d", "tile"),

@@ -387,6 +387,7 @@ def test_compiled_without_breaks_and_exported() -> None:
     torch.testing.assert_close(torch.export.export(head, (features,)).module()(features), head(features))
 
 
+@pytest.mark.slow
 def test_means_wait_for_no_device() -> None:
     # What needs a number from the device does not trace into one graph.
     eager, compiled = (torch.zeros(4, 8), torch.zeros(4).bool()), (torch.zeros(4, 8), torch.zeros(4).bool())

@@ -40,6 +40,7 @@ FORMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", FORMS)
 @pytest.mark.parametrize("chunk", [1, 1 << 18], ids=["block by block", "at once"])
 def test_product_and_its_gradient_are_those_of_the_rows(

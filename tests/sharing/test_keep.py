@@ -91,6 +91,7 @@ class TestSync:
         store.rename("remote")
         return paths
 
+    @pytest.mark.slow
     def test_says_how_each_came(self, run: Command, locked: dict[str, Path]) -> None:
         ran = run("sync", "--remote", "nowhere", "--remote", "remote")
         assert (ran.code, ran.err) == (0, "")
@@ -137,6 +138,7 @@ class TestSync:
         assert Path("protogen.lock").read_text() == json.dumps(lock, indent=2, sort_keys=True) + "\n"
         assert run("sync").code == 0
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("change", ["removed", "deleted"])
     def test_a_lock_that_changed_meanwhile_stays(
         self, run: Command, locked: dict[str, Path], monkeypatch: pytest.MonkeyPatch, change: str
@@ -162,6 +164,7 @@ class TestSync:
         assert re.fullmatch(note, ran.err.splitlines()[-1])
         assert "descent" not in lock.read_text() if change == "removed" else not lock.exists()
 
+    @pytest.mark.slow
     def test_goes_on_when_nobody_reads_what_it_says(self, run: Command, locked: dict[str, Path]) -> None:
         command = f"{sys.executable} -m protogen sync --remote remote | true"
         subprocess.run(["bash", "-c", command], check=True, timeout=60)

@@ -420,6 +420,7 @@ def test_a_full_disk_is_not_the_remotes_fault(home: Path, web: Server, tmp_path:
     assert names(tmp_path) == [f"home/{name}" for name in names(home)]
 
 
+@pytest.mark.slow
 def test_credentials_and_buckets_that_are_wrong_are_said(home: Path, tmp_path: Path, s3: Callable[..., Remote]) -> None:
     file = home / names(home)[-1]
     remote = s3("rclone", secret="other")
@@ -446,6 +447,7 @@ def test_a_name_that_is_taken_stays_as_it_is(kind: str, tmp_path: Path, s3: Call
     fetch(first.relative_to(tmp_path / "1"), read_header(first).digest, tmp_path / "got", [remote])
 
 
+@pytest.mark.slow
 def test_an_upload_into_a_name_taken_meanwhile_changes_nothing(tmp_path: Path, s3: Callable[..., Remote]) -> None:
     first, second = (artifact(tmp_path / str(seed), seed=seed) for seed in (1, 2))
     for remote in (Remote.of(str(tmp_path / "else")), s3("localbucket")):

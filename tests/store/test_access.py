@@ -29,6 +29,7 @@ def test_a_target_of_another_kind(made: Path, target: Any) -> None:
         load(target)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "where",
     [

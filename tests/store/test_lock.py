@@ -33,6 +33,8 @@ from protogen.store.access import ensure, ensure_path
 from protogen.store.store import Store
 from protogen.store.turns import alone, is_held
 
+pytestmark = pytest.mark.slow
+
 SPEC = Spec.of("ebv", 1, d=2, n=2, seed=0, params={"alpha": 0.1})
 FORK = multiprocessing.get_context("fork")
 forks = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 warns of the test's own way

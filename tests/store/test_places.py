@@ -25,6 +25,8 @@ from protogen.files.header import read_header
 from protogen.rows import InMemory
 from protogen.store.store import Store
 
+pytestmark = pytest.mark.slow
+
 SIMPLEX = ("polytope", "simplex", "--n", 5)
 DESCENT = ("ebv", "--d", 5, "--n", 12, "--start", "random", "--steps", 3)
 EARLY = ("ebv", "--d", 50, "--n", 500, "--start", "random", "--steps", 10**6, "--time-limit", 0.3)
@@ -73,7 +75,6 @@ def umask() -> Iterator[Callable[[int], None]]:
     os.umask(before)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("mask", [0o077, 0o002])
 def test_files_and_folders_get_the_modes_of_the_umask(
     tmp_path: Path, run: Command, umask: Callable[[int], None], mask: int, monkeypatch: pytest.MonkeyPatch
@@ -244,7 +245,6 @@ def test_a_file_system_without_hard_links(run: Command, monkeypatch: pytest.Monk
     everything(run)
 
 
-@pytest.mark.slow
 def test_a_clock_that_was_set_back_a_day(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
     paths = [make(run, *words) for words in (SIMPLEX, EARLY)]

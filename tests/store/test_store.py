@@ -193,6 +193,7 @@ def test_processes_that_publish_the_same_spec_end_with_one_file(
         assert names(here.root / f"ebv/d2-n{n}") == [".claims/1", f"v1-{key}.safetensors"]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("links", [True, False])
 def test_processes_that_publish_two_specs_end_with_two_versions(
