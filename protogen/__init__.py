@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from .run import Run
     from .spec import Spec
     from .store.access import ensure
+    from .store.fitting import fit
     from .store.loading import load
 
-__all__ = ["ProtogenError", "Prototypes", "Run", "Spec", "ensure", "generate", "load", "resolve"]
+__all__ = ["ProtogenError", "Prototypes", "Run", "Spec", "ensure", "fit", "generate", "load", "resolve"]
 
 _HOMES = {
     "ProtogenError": "errors",
@@ -21,6 +22,7 @@ _HOMES = {
     "Run": "run",
     "Spec": "spec",
     "ensure": "store.access",
+    "fit": "store.fitting",
     "generate": "generating",
     "load": "store.loading",
     "resolve": "methods",

@@ -3,10 +3,9 @@
 import dataclasses
 import math
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -52,7 +51,7 @@ def generate(spec: Spec, run: Run | None = None) -> Prototypes:
     check_memory(f"d={spec.d}, n={spec.n}", needed, device)
     began = run.clock()
     checkpoint = None
-    inputs = inputs_of(spec, run.files)
+    inputs = inputs_of(spec, run)
     if run.folder is not None:
         checkpoint = Checkpoint(run.folder, spec, device, run.say or (lambda line: None), run.clock)
     solution = method.solve(Task.of(spec, run, inputs, checkpoint))
@@ -60,16 +59,25 @@ def generate(spec: Spec, run: Run | None = None) -> Prototypes:
     return record(spec, solution, run, before + run.clock() - began)
 
 
-def inputs_of(spec: Spec, files: Iterable[Path]) -> "dict[str, torch.Tensor]":
+def inputs_of(spec: Spec, run: Run) -> "dict[str, torch.Tensor]":
     """Read the tensor of each artifact that a Spec names, by the parameter that names the artifact.
 
-    The files are searched for the digest in the Spec. Raises BadRequest where none of them has it, and what
+    The run's files, and what it holds, are searched for the digest in the Spec. Each tensor there stands beside as
+    `<parameter>.<tensor>`. Raises BadRequest where none of them has it, and what
     reading a file raises.
     """
-    found = {}
-    paths = {read_header(path).digest: path for path in files}
+    found: dict[str, torch.Tensor] = {}
+    paths = {read_header(path).digest: path for path in run.files}
     uses = method_of(spec).uses
     for name, digest in spec.inputs.items():
+        if digest in run.held:
+            found |= {f"{name}.{tensor}": value for tensor, value in run.held[digest].items()}
+            continue
+        if not uses[name]:
+            raise BadRequest(
+                f"{name} has digest {digest}, and nothing that was given has",
+                "give the same data once more, in Python by Run(held=statistics.held)",
+            )
         if digest not in paths:
             raise BadRequest(
                 f"{name} is the artifact with digest {digest}, which was not given; "
@@ -77,6 +85,7 @@ def inputs_of(spec: Spec, files: Iterable[Path]) -> "dict[str, torch.Tensor]":
             )
         artifact = read(paths[digest])
         held = {**artifact.tensors, "prototypes": artifact.tensor}
+        found |= {f"{name}.{tensor}": value for tensor, value in held.items()}
         found[name] = next(held[tensor] for tensor in uses[name] if tensor in held)
     return found
 

@@ -1,10 +1,13 @@
 """How to compute, which never changes what is asked for."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Stats = Literal["auto", "exact", "certificate"]
 
@@ -37,6 +40,7 @@ class Run:
     - `stats`: whether all pairs are measured. `exact`: they are. `certificate`: only where no formula
       guarantees a cosine. `auto`: as `exact` up to EXACT_PAIRS pairs, as `certificate` above.
     - `files`: artifacts that serve where a Spec names one by its digest.
+    - `held`: tensors by name that serve where a Spec names them by their digest, beside the files.
     - `folder`: where a descent keeps its state, so that the same call goes on after a kill; None: nowhere.
     - `say`: called with a line where there is something to tell.
     - `clock`: the seconds that have passed since some moment in the past.
@@ -49,6 +53,7 @@ class Run:
     measuring: Callable[[float], None] | None = None
     stats: Stats = "auto"
     files: tuple[Path, ...] = ()
+    held: Mapping[str, Mapping[str, "Tensor"]] = field(default_factory=dict)
     folder: Path | None = None
     say: Callable[[str], None] | None = None
     clock: Callable[[], float] = time.monotonic

@@ -24,6 +24,7 @@ class Status(StrEnum):
     INTERRUPTED = "interrupted"
     OUT_OF_MEMORY = "out of memory"
     DRAWN = "drawn at random"
+    FITTED = "fitted to the classes"
 
 
 ENDED_EARLY = (Status.TIME_LIMIT, Status.INTERRUPTED, Status.OUT_OF_MEMORY)

@@ -127,8 +127,9 @@ for name, family in catalog.FAMILIES.items():
     form and (form.own_d, form.own_n, form.cosine)
     loaded(name)
 from protogen.methods import METHODS, method_of, resolve
-for name in METHODS:
-    spec = resolve(name, d=60, n=40)
+for name, method in METHODS.items():
+    options = {{}} if method.from_options else {{"statistics": "0" * 64}}
+    spec = resolve(name, d=60, n=40, **options)
     method_of(spec).peak_bytes(60, 40)
     loaded(name)
 protogen.Spec, protogen.Run, protogen.resolve, protogen.load, protogen.ProtogenError

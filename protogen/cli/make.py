@@ -15,9 +15,11 @@ from protogen.errors import Interrupted, Unmet, printable
 from protogen.files.header import read_header
 from protogen.methods import METHODS, Method
 from protogen.methods.ebv import EBV
+from protogen.methods.fit import Fit
 from protogen.run import EXACT_PAIRS, Run
 from protogen.solution import Status
 from protogen.store.access import ensure_path
+from protogen.store.fitting import taken
 
 from .options import (
     INTERRUPTED,
@@ -117,6 +119,24 @@ def _extend(**given: Any) -> None:
     _answer(asked, d=read_header(file).spec.d, **given)
 
 
+def _fit(**given: Any) -> None:
+    """A row for each class that fits its features: one pass over the data, then frozen.
+
+    Each class has the direction of its mean, among the d that tell the classes apart best. With --alpha the rows are
+    pushed apart until the largest |cos| is at most that, each as little as can be. With --extends later classes find
+    places by their own features, and the rows of the file stay.
+    """
+    from protogen.report.progress import Display
+
+    features, labels, n, narrow = (given.pop(name) for name in DATA)
+    run = run_of(**{name: given.pop(name) for name in HOW})
+    with Display(given["quiet"]) as display:
+        statistics = taken(features, labels, n, narrow, run.device, display.passing)
+    ((digest, tensors),) = statistics.held.items()
+    asked = Fit(statistics=digest, **{name: given.pop(name) for name in FITTED})
+    _generate(asked, n=statistics.classes, run=replace(run, held={digest: tensors}), **given)
+
+
 def _signed(command: Callable[..., None], *parameters: inspect.Parameter) -> Callable[..., None]:
     vars(command)["__signature__"] = inspect.Signature(parameters)
     return command
@@ -158,6 +178,19 @@ COMMON = (
     _parameter("quiet", Quiet, False),
     _parameter("force", bool, False, "Generate again though the store has it."),
 )
+FITTED = ("alpha", "power", "ridge", "steps", "extends")  # what `fit` takes of the fields of Fit
+DATA = {
+    "features": _parameter(
+        "features", Annotated[Path, typer.Option(help="Features (samples, width): a .npy or safetensors file.")]
+    ),
+    "labels": _parameter(
+        "labels", Annotated[Path, typer.Option(help="Labels (samples,), whole numbers from 0: such a file too.")]
+    ),
+    "n": _parameter("n", int | None, None, "Number of classes; left out: one more than the largest label."),
+    "narrow": _parameter(
+        "narrow", int | None, None, "Project features to this width first, where memory is short for n times theirs."
+    ),
+}
 EXTENDED = ("alpha", "steps", "restarts")  # what `extend` takes of the fields of EBV
 
 
@@ -170,6 +203,8 @@ def add_commands(app: typer.Typer) -> None:
     """Give each method its command, in its group if it has one, and `extend` its own."""
     groups: dict[str, typer.Typer] = {}
     for method in METHODS.values():
+        if not method.from_options:
+            continue
         place = app
         if method.group is not None and method.group in groups:
             place = groups[method.group]
@@ -177,6 +212,16 @@ def add_commands(app: typer.Typer) -> None:
             place = groups[method.group] = typer.Typer(no_args_is_help=True)
             app.add_typer(place, name=method.group, help=_help(inspect.getmodule(method)))
         place.command(method.name, help=_help(method))(_command(method))
+    app.command("fit", help=_help(_fit))(
+        _signed(
+            _fit,
+            *DATA.values(),
+            _parameter("d", Dimension),
+            *_fields(Fit, FITTED),
+            *(SHARED[name] for name in Fit.takes),
+            *COMMON,
+        )
+    )
     app.command("extend", help=_help(_extend))(
         _signed(
             _extend,

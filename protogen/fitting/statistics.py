@@ -1,6 +1,7 @@
 """What one pass over the data keeps of its classes: sums, counts and one matrix of second moments."""
 
 import hashlib
+from collections.abc import Mapping
 from typing import Self
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, distributed
 from protogen.checks import check_whole
 from protogen.errors import BadRequest
 
+NAMES = ("counts", "sums", "second")
 BATCH = 4096  # samples that `of` takes at a time
 
 
@@ -43,6 +45,24 @@ class ClassStatistics:
         for some, those in zip(flat.split(BATCH), own.split(BATCH), strict=True):
             statistics.add(some, those)
         return statistics
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], prefix: str = "") -> Self:
+        """Take `counts`, `sums` and `second`, each under a prefix, as they are."""
+        held = cls.__new__(cls)
+        held.counts, held.sums, held.second = (tensors[f"{prefix}{name}"] for name in NAMES)
+        return held
+
+    @property
+    def held(self) -> dict[str, dict[str, Tensor]]:
+        """These statistics as a Run holds them for a Spec that names them by their digest."""
+        return {self.digest: {name: getattr(self, name) for name in NAMES}}
+
+    def part(self, start: int, stop: int) -> "ClassStatistics":
+        """The counts and sums of classes start to stop - 1, with the second moments of all."""
+        return self.from_tensors(
+            {"counts": self.counts[start:stop], "sums": self.sums[start:stop], "second": self.second}
+        )
 
     @property
     def classes(self) -> int:
@@ -79,7 +99,7 @@ class ClassStatistics:
         """The sha256, in hex, over the numbers held: it names what was seen, up to the rounding of the sums."""
         hasher = hashlib.sha256(f"{self.classes} {self.width}".encode())
         for part in (self.counts, self.sums, self.second):
-            hasher.update(part.cpu().contiguous().numpy().data.cast("B"))
+            hasher.update(part.cpu().contiguous().reshape(-1).numpy().data.cast("B"))
         return hasher.hexdigest()
 
     @torch.no_grad()

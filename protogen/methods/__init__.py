@@ -8,6 +8,7 @@ from protogen.errors import BadRequest
 from protogen.spec import Spec, Value
 
 from .ebv import EBV
+from .fit import Fit
 from .method import Method
 from .polytope import Cube, Orthoplex, Simplex
 from .subcenters import Subcenters
@@ -17,7 +18,7 @@ from .uniform import Uniform
 __all__ = ["METHODS", "Method", "Task", "method_of", "resolve"]
 
 METHODS: dict[str, type[Method]] = {
-    method.name: method for method in (EBV, Uniform, Simplex, Orthoplex, Cube, Subcenters)
+    method.name: method for method in (EBV, Uniform, Simplex, Orthoplex, Cube, Subcenters, Fit)
 }
 
 

@@ -45,6 +45,7 @@ class Method(ABC):
     group: ClassVar[str | None] = None  # the word before its own on the command line
     figure: ClassVar[str] = "max_cos"  # the cosine that counts: of points the largest, of lines "coherence"
     takes: ClassVar[tuple[str, ...]] = ("seed", "time_limit", "strict")  # options that it shares with others
+    from_options: ClassVar[bool] = True  # whether its command is made of its fields alone
     uses: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """The parameters that name an artifact, each with the tensors that serve: the first that the artifact has."""
 

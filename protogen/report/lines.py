@@ -26,6 +26,11 @@ def artifact_lines(record: Mapping[str, Any]) -> list[str]:
     if "phi" in facts:
         code = f"; code: {facts['construction']}" if "construction" in facts else ""
         lines.append(f"  polytope    own d {facts['own_d']}, phi {facts['phi_deg']:.4f} deg{code}")
+    if "kept_mean" in facts:
+        lines.append(
+            f"  kept        of the codes: mean cosine {facts['kept_mean']:.4f}, least {facts['kept_least']:.4f}, over "
+            f"{facts['classes_seen']:,} classes with samples"
+        )
     lines += stats_lines(record["stats"], record["bounds"])
     lines += _class_lines(facts)
     return [

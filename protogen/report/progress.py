@@ -47,6 +47,10 @@ class Display:
         """Show how much of the statistics is done."""
         self._show(f"statistics over all pairs  {share:.0%}")
 
+    def passing(self, share: float) -> None:
+        """Show how much of the pass over some data is done."""
+        self._show(f"pass over the features  {share:.0%}")
+
     def training(self, name: str, step: int, steps: int, loss: float) -> None:
         """Show one step of a network's training."""
         left = (time.monotonic() - self._began) / step * (steps - step)

@@ -30,7 +30,7 @@ KEYS = {
     "cube": "282101680557",
     "subcenters": "8444e8409525",
 }
-names = pytest.mark.parametrize("name", METHODS)
+names = pytest.mark.parametrize("name", KEYS)
 pytestmark = pytest.mark.usefixtures("store", "one_thread")
 
 
@@ -39,7 +39,8 @@ def words_of(method: type[Method]) -> list[str]:
 
 
 def test_the_contract_covers_every_method() -> None:
-    assert KEYS.keys() == METHODS.keys()
+    # Those that need data beside their options have tests of their own.
+    assert KEYS.keys() == {name for name, method in METHODS.items() if method.from_options}
     assert all(method.name == name for name, method in METHODS.items())
 
 

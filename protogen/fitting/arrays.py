@@ -1,0 +1,129 @@
+"""Features and labels that lie in files, read piece by piece: .npy, or one tensor of a safetensors file."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from protogen.errors import BadRequest, DiskError, IntegrityError, NotFound
+
+from .statistics import ClassStatistics
+
+PIECE = 2**24  # numbers that are read at a time
+LABELS = ("U8", "I8", "I16", "I32", "I64")
+
+
+@dataclass(frozen=True)
+class Array:
+    """An array in a file: its shape, and `rows(start, stop)` of it as a tensor of its own."""
+
+    path: Path
+    shape: tuple[int, ...]
+    rows: Callable[[int, int], Tensor]
+
+
+def open_array(path: Path, name: str) -> Array:
+    """Open a .npy file, or a safetensors file that has one tensor, or one called `name`; nothing is read yet.
+
+    Raises NotFound, DiskError, IntegrityError where the file is neither, and BadRequest where it has several tensors.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(6)
+        return _npy(path) if start == b"\x93NUMPY" else _safetensors(path, name)
+    except FileNotFoundError as error:
+        raise NotFound(f"{path}: no such file", f"name one with the {name}") from error
+    except OSError as error:
+        raise DiskError(f"{path}: {error.strerror or error}", "make it readable") from error
+
+
+def _npy(path: Path) -> Array:
+    import numpy as np
+
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise IntegrityError(f"{path}: is no sound .npy file of numbers ({error})", "write it anew") from error
+    if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
+        raise BadRequest(f"{path}: holds {array.dtype}; allowed are real numbers: convert it first")
+
+    def rows(start: int, stop: int) -> Tensor:
+        part = np.array(array[start:stop])
+        # torch has no arithmetic on unsigned numbers above 8 bits, nor on another byte order.
+        kind = part.dtype.kind
+        whole = kind in "iu" and part.dtype != np.uint8
+        return torch.from_numpy(part.astype(np.int64 if whole else part.dtype.newbyteorder("="), copy=False))
+
+    return Array(path, tuple(array.shape), rows)
+
+
+def _safetensors(path: Path, name: str) -> Array:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        file = safe_open(path, framework="pt")
+        names = list(file.keys())
+        if name not in names and len(names) != 1:
+            there = ", ".join(sorted(names)[:10])
+            raise BadRequest(f"{path}: has the tensors {there}; allowed is a single one, or one called {name!r}")
+        piece = file.get_slice(name if name in names else names[0])
+        shape = tuple(piece.get_shape())
+    except SafetensorError as error:
+        raise IntegrityError(
+            f"{path}: is neither a .npy nor a sound safetensors file ({error})", "write it anew"
+        ) from error
+    return Array(path, shape, lambda start, stop: piece[start:stop].clone())
+
+
+def statistics_of(
+    features: Path,
+    labels: Path,
+    classes: int | None = None,
+    *,
+    device: str = "cpu",
+    narrow: int | None = None,
+    report: Callable[[float], None] | None = None,
+) -> ClassStatistics:
+    """Take the statistics of features (samples, ...) and labels (samples,) that lie in files, in one pass.
+
+    Samples are flattened. Without `classes` they are as many as the largest label says. With `narrow` features are
+    projected at random to that width first, always by the same matrix (`narrowing`). `report` is told the share that
+    is done. Memory: the statistics, and a piece of PIECE numbers.
+
+    Raises BadRequest where the files do not fit each other, and what `open_array` and `ClassStatistics.add` raise.
+    """
+    x, y = open_array(features, "features"), open_array(labels, "labels")
+    if len(y.shape) != 1 or len(x.shape) < 2 or x.shape[0] != y.shape[0] or 0 in x.shape:
+        raise BadRequest(
+            f"{features}: has shape {x.shape}, {labels} {y.shape}; allowed are features (samples, width) and as many "
+            "labels (samples,)"
+        )
+    width = math.prod(x.shape[1:])
+    own = y.rows(0, y.shape[0])
+    if classes is None:
+        if own.is_floating_point():
+            raise BadRequest(f"{labels}: holds {own.dtype}; allowed are integers: convert them first")
+        classes = max(1, int(own.max()) + 1)
+    statistics = ClassStatistics(classes, narrow or width, device=device)
+    matrix = None if narrow is None else narrowing(width, narrow).to(device)
+    step = max(1, PIECE // width)
+    for start in range(0, x.shape[0], step):
+        piece = x.rows(start, min(start + step, x.shape[0])).flatten(1)
+        if matrix is not None:
+            piece = piece.to(device, torch.float32) @ matrix
+        statistics.add(piece, own[start : start + step])
+        if report is not None:
+            report(min(1.0, (start + step) / x.shape[0]))
+    return statistics
+
+
+def narrowing(width: int, narrow: int) -> Tensor:
+    """The random projection (width, narrow) for features too wide for their statistics, always the same.
+
+    Distances are kept within a few in the square root of `narrow` (Johnson and Lindenstrauss 1984).
+    """
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(width, narrow, generator=generator).div_(math.sqrt(narrow))
