@@ -6,17 +6,21 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from protogen.rows import InMemory, Rows
+from protogen.rows import FILL, Rows
 
+from .extremes import Extremes
 from .geometry import angles_deg
 from .stats import BINS, AngleStats, Extreme
-from .tiles import blocks, gram_tile, tile_edge
+from .sums import Sums
+from .tiles import blocks, gram_tile, pairless, tile_edge
+from .vectors import Block, Vectors
 
-CANDIDATES = 1024
-TWIN_COS = 1 - 1e-6
 WITHIN_TILE = 128  # pairs within a class lie near the diagonal: larger tiles would be empty for the most part
+# Angles of less than acos(1 - CLOSE) = 1.8 degrees, or of so little less than 180, are computed in float64: there
+# an error of 1e-7 in a cosine is one of 2e-4 degrees and more.
+CLOSE = 2**-11
+DENSE = 1 / 64  # of a tile's pairs: where more are close, a product in float64 is cheaper than pair by pair
 
 
 @contextmanager
@@ -46,151 +50,128 @@ def measure(
     """Measure unit rows (n, d), n >= 2, over all pairs; each pair is visited once.
 
     Of (n, s, d), s vectors of any length above 0 for each of n classes, the pairs of different classes
-    are measured, on a copy of length one, or with `within` (s >= 2) those of one class; i and j count
-    the n s rows.
+    are measured, or with `within` (s >= 2) those of one class; i and j count the n s vectors.
 
-    Cosines are float32, by tiles; the 1,024 most extreme segments (a row of a tile) of each kind
-    are computed again in float64. `report` gets the share done after each block of rows. Memory
-    beside the source: a few tiles and two blocks of rows, whatever n.
+    - Cosines are float32, by tiles. Those near 1 and -1 are computed again in float64, from the vectors as they
+      are, and so are the 1,024 most extreme segments (a row of a tile) of each kind.
+    - `report` gets the share done after each block of rows.
+    - Memory beside the source: a few tiles and two blocks of rows, whatever n.
     """
-    group = math.prod(source.shape[1:-1])
-    if len(source.shape) > 2:
-        source = InMemory(normalize(InMemory.of(source).tensor.flatten(0, -2), dim=1))
-    n = source.shape[0]
     where = torch.device(device)
-    if isinstance(source, InMemory):
-        source = InMemory(source.tensor.to(where))  # once, not tile by tile
-    edge = min(tile_edge(where, tile), WITHIN_TILE if within else n)
-    cuts = blocks(n, max(1, edge // group) * group)  # no class lies in two tiles
-    sums = _Sums(where, cuts[0][1])
-    nearest = torch.full((2, n), -math.inf, device=where)  # of each row: largest cos, largest -cos
-    extremes = [_Extremes(source, cuts, sign, where, group, within) for sign in (1, -1)]
-    buffer = torch.empty(cuts[0][1] ** 2, device=where)
-
-    for index, (i0, i1) in enumerate(cuts):
-        left = source.rows(i0, i1).to(where)
-        columns = cuts[index : index + 1] if within else cuts[index:]
-        peaks = torch.full((2, i1 - i0, len(columns)), -math.inf, device=where)
-        for column, (j0, j1) in enumerate(columns):
-            right = left if column == 0 else source.rows(j0, j1).to(where)
-            cosines = gram_tile(left, right, buffer)
-            if column == 0:
-                # The diagonal is masked, not zeroed: a simplex has no cosine of 0.
-                own = torch.arange(i0, i1, device=where)
-                masked = _masked(own[:, None], own, group, within)
-                sums.add(cosines[(~masked).triu_()])
-                peaks[0, :, 0] = cosines.masked_fill_(masked, -math.inf).amax(1)
-                peaks[1, :, 0] = -cosines.masked_fill_(masked, math.inf).amin(1)
-            else:
-                sums.add(cosines.view(-1))
-                peaks[0, :, column] = cosines.amax(1)
-                peaks[1, :, column] = -cosines.amin(1)
-                _raise_to(nearest[:, j0:j1], torch.stack((cosines.amax(0), -cosines.amin(0))))
-        _raise_to(nearest[:, i0:i1], peaks.amax(2))
-        for kind, extreme in enumerate(extremes):
-            extreme.offer(peaks[kind], index)
+    vectors = Vectors(source, where)
+    edge = min(tile_edge(where, tile), WITHIN_TILE if within else vectors.n)
+    cuts = blocks(vectors.n, max(1, edge // vectors.group) * vectors.group)  # no class lies in two tiles
+    gram = _Gram(vectors, cuts, where, within)
+    for index, (_, stop) in enumerate(cuts):
+        gram.add_row(index)
         if report:
-            report(1 - (n - i1) * (n - i1 - 1) / (n * (n - 1)))
+            left = vectors.n - stop
+            report(1 - left * (left - 1) / (vectors.n * (vectors.n - 1)))
+    return _assemble(gram)
 
-    pairs = n * (group - 1) // 2 if within else n * (n - group) // 2
-    return _assemble(source, pairs, sums, nearest.double().cpu(), *extremes)
+
+class _Gram:
+    """Take in the Gram matrix of vectors, tile by tile: what is known of the pairs so far.
+
+    `nearest` (2, n): the largest cos and the largest -cos of each vector.
+    """
+
+    def __init__(self, vectors: Vectors, cuts: list[tuple[int, int]], where: torch.device, within: bool) -> None:
+        edge = cuts[0][1]
+        self.vectors, self.within = vectors, within
+        self._cuts, self._where = cuts, where
+        self._buffer = torch.empty(edge * edge, device=where)
+        self._deviation = torch.zeros((), dtype=torch.float64, device=where)  # of the lengths in float32 from one
+        # A cosine above it may belong to a close pair. A float32 sum of d products of unit vectors errs by less than
+        # d 2^-24 (Higham 2002, Section 3.1), and the rounding of the vectors adds a little.
+        self._error = 1.01 * (vectors.d + 8) * 2**-24
+        self._close = max(0.5, 1 - CLOSE - self._error)
+        self.sums = Sums(where, edge)
+        self.nearest = torch.full((2, vectors.n), -math.inf, dtype=torch.float64, device=where)
+        self.high, self.low = (Extremes(vectors, cuts, sign, within) for sign in (1, -1))
+
+    def add_row(self, index: int) -> None:
+        """Take in the tiles of one block of rows, from the diagonal on; with `within` that on the diagonal alone."""
+        i0, i1 = self._cuts[index]
+        left = self.vectors.block(i0, i1)
+        lengths = torch.linalg.vector_norm(left.single, dim=1, dtype=torch.float64)
+        self._deviation = torch.maximum(self._deviation, (lengths - 1).abs().max())
+        columns = self._cuts[index : index + 1] if self.within else self._cuts[index:]
+        peaks = torch.full((2, i1 - i0, len(columns)), -math.inf, dtype=torch.float64, device=self._where)
+        for column, (j0, j1) in enumerate(columns):
+            if column == 0:
+                own = torch.arange(i0, i1, device=self._where)
+                masked = pairless(own[:, None], own, self.vectors.group, self.within)
+                peaks[:, :, 0], _ = self._add_tile(left, left, masked)
+            else:
+                peaks[:, :, column], others = self._add_tile(left, self.vectors.block(j0, j1))
+                _raise_to(self.nearest[:, j0:j1], others)
+        _raise_to(self.nearest[:, i0:i1], peaks.amax(2))
+        self.high.offer(peaks[0], index)
+        self.low.offer(peaks[1], index)
+
+    def _add_tile(self, left: Block, right: Block, masked: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Add up the pairs of a tile (b, c); return the peaks of its rows (2, b) and of its columns (2, c).
+
+        `masked` (b, b) is where a tile on the diagonal has no pair; of the others each pair counts once.
+        """
+        cosines = gram_tile(left.single, right.single, self._buffer)
+        above = None if masked is None else (~masked).triu_()
+        peaks = _peaks(cosines, 1, masked)
+        if not (peaks.amax() >= self._close):
+            # The diagonal is left out, not zeroed: a simplex has no cosine of 0.
+            self.sums.add(cosines.view(-1) if above is None else cosines[above])
+            return peaks, _peaks(cosines, 0, masked)
+        close = cosines.abs() >= self._close
+        if masked is not None:
+            close &= ~masked
+        i, j = close.nonzero().T
+        exact = _exact(left, right, i, j)
+        self.sums.add(cosines[~close if above is None else above & ~close])
+        self.sums.add(exact if above is None else exact[above[i, j]])
+        mixed = cosines.double()
+        mixed[i, j] = exact
+        return _peaks(mixed, 1, masked), _peaks(mixed, 0, masked)
+
+    def doubt(self) -> float:
+        """By how much a float32 cosine may be off: the sum's error, and twice the deviation of a length."""
+        deviation = self._deviation.item()
+        return self._error * (1 + deviation) ** 2 + deviation * (2 + deviation)
 
 
-def _masked(i: Tensor, j: Tensor, group: int, within: bool) -> Tensor:
-    """Where rows i and j make no pair: one row, one class, or with `within` two classes."""
-    return (i == j) | ((i // group == j // group) != within)
+def _exact(left: Block, right: Block, i: Tensor, j: Tensor) -> Tensor:
+    """Compute the cosines (pairs,) of vectors i of one block and j of another in float64."""
+    if len(i) > DENSE * len(left.double) * len(right.double):
+        return (left.double @ right.double.T)[i, j]
+    step = max(1, FILL // left.double.shape[1])
+    parts = zip(i.split(step), j.split(step), strict=True)
+    return torch.cat([(left.double[one] * right.double[other]).sum(1) for one, other in parts])
+
+
+def _peaks(tile: Tensor, dim: int, masked: Tensor | None) -> Tensor:
+    """Return the largest cos and the largest -cos of a tile (b, c) along a dimension, (2, ...), float64.
+
+    The tile is overwritten where it has no pair.
+    """
+    if masked is None:
+        return torch.stack((tile.amax(dim), -tile.amin(dim))).double()
+    high = tile.masked_fill_(masked, -math.inf).amax(dim)
+    return torch.stack((high, -tile.masked_fill_(masked, math.inf).amin(dim))).double()
 
 
 def _raise_to(maximum: Tensor, values: Tensor) -> None:
     torch.maximum(maximum, values, out=maximum)
 
 
-class _Sums:
-    """Everything that adds up over the pairs, kept on the device: no tile waits for the host."""
-
-    def __init__(self, where: torch.device, edge: int) -> None:
-        self._work = torch.empty(edge * edge, device=where)
-        self._double = torch.empty(edge * edge, dtype=torch.float64, device=where)
-        self._bins = torch.empty(edge * edge, dtype=torch.int64, device=where)
-        self._one = torch.ones((), dtype=torch.int64, device=where)
-        self.histogram = torch.zeros(BINS + 1, dtype=torch.int64, device=where)
-        self.twins = torch.zeros(2, dtype=torch.int64, device=where)
-        # Of the cosines, of their squares, of exp(-2 |u - v|^2) and of |angle - 90| in bins.
-        self.totals = torch.zeros(4, dtype=torch.float64, device=where)
-
-    def add(self, cosines: Tensor) -> None:
-        """Take in one tile's cosines (pairs,)."""
-        pairs = cosines.numel()
-        work, double, bins = self._work[:pairs], self._double[:pairs], self._bins[:pairs]
-        self.twins[0] += (cosines >= TWIN_COS).sum()
-        self.twins[1] += (cosines <= -TWIN_COS).sum()
-        # Squares rounded to float32 would give equal cosines a deviation.
-        double.copy_(cosines)
-        self.totals[0] += double.sum()
-        self.totals[1] += double.dot(double)
-        self.totals[2] += torch.sub(cosines, 1, out=work).mul_(4).exp_().sum(dtype=torch.float64)
-        # Rounding may carry a cosine past 1, where acos has no value.
-        torch.clamp(cosines, -1, 1, out=work).acos_().mul_(BINS / math.pi)
-        bins.copy_(work)
-        self.histogram.scatter_add_(0, bins, self._one.expand_as(bins))
-        self.totals[3] += work.sub_(BINS / 2).abs_().sum(dtype=torch.float64)
-
-
-class _Extremes:
-    """The segments with the largest cosines (sign 1) or the smallest (sign -1), on the device."""
-
-    def __init__(
-        self, source: Rows, cuts: list[tuple[int, int]], sign: int, where: torch.device, group: int, within: bool
-    ) -> None:
-        self._source, self._cuts, self._sign, self._where = source, cuts, sign, where
-        self._group, self._within = group, within
-        self._values = torch.empty(0, device=where)
-        self._ids = torch.empty(0, dtype=torch.int64, device=where)
-        self._dropped = False
-
-    def offer(self, peaks: Tensor, index: int) -> None:
-        """Take in the peaks (rows, tiles) of the block of rows `index`, its tiles from the diagonal on."""
-        rows = torch.arange(peaks.shape[0], device=self._where)[:, None] + self._cuts[index][0]
-        tiles = torch.arange(index, index + peaks.shape[1], device=self._where)
-        values = torch.cat((self._values, peaks.reshape(-1)))
-        ids = torch.cat((self._ids, (rows * len(self._cuts) + tiles).view(-1)))
-        self._dropped |= len(values) > CANDIDATES
-        self._values, order = values.topk(min(CANDIDATES, len(values)))
-        self._ids = ids[order]
-
-    def refine(self) -> tuple[Extreme, float]:
-        """The extreme in float64, and by how much float32 leaves room for a worse one."""
-        best, i, j = -math.inf, -1, -1
-        ids = self._ids.sort().values
-        for tile in (ids % len(self._cuts)).unique().tolist():
-            j0, j1 = self._cuts[tile]
-            rows = (ids[ids % len(self._cuts) == tile] // len(self._cuts)).tolist()
-            left = torch.cat([self._source.rows(row, row + 1) for row in rows])
-            cosines = self._sign * (_unit64(left, self._where) @ _unit64(self._source.rows(j0, j1), self._where).T)
-            left_ids = torch.tensor(rows, device=self._where)[:, None]
-            right_ids = torch.arange(j0, j1, device=self._where)
-            cosines[_masked(left_ids, right_ids, self._group, self._within)] = -math.inf
-            if (value := cosines.max().item()) > best:
-                row, column = (cosines == value).nonzero()[0].tolist()
-                # In a tile on the diagonal the peak of a row may lie before it.
-                best, (i, j) = value, sorted((rows[row], j0 + column))
-        d = self._source.shape[1]
-        # A float32 sum of d products of unit vectors errs by less than d 2^-24 (Higham 2002, Section 3.1),
-        # and the rows' own rounding adds a little.
-        room = self._values[-1].item() + 1.01 * (d + 8) * 2**-24 - best if self._dropped else 0.0
-        return Extreme(self._sign * best, i, j), max(0.0, room)
-
-
-def _unit64(rows: Tensor, where: torch.device) -> Tensor:
-    return normalize(rows.to(where, torch.float64), dim=1)
-
-
-def _assemble(source: Rows, pairs: int, sums: _Sums, nearest: Tensor, high: _Extremes, low: _Extremes) -> AngleStats:
-    n, d = source.shape
+def _assemble(gram: _Gram) -> AngleStats:
+    """Turn what was added up into the record."""
+    vectors, sums, nearest = gram.vectors, gram.sums, gram.nearest.cpu()
+    n, group = vectors.n, vectors.group
+    pairs = n * (group - 1) // 2 if gram.within else n * (n - group) // 2
     every = pairs == n * (n - 1) // 2
-    (max_cos, max_room), (min_cos, min_room) = high.refine(), low.refine()
+    (max_cos, max_room), (min_cos, min_room) = (each.refine(gram.doubt()) for each in (gram.high, gram.low))
     coherence = max_cos if max_cos.value >= -min_cos.value else Extreme(-min_cos.value, min_cos.i, min_cos.j)
-    closest, widest = (_pair_angle(source, pair) for pair in (max_cos, min_cos))
+    closest, widest = (_pair_angle(vectors, pair) for pair in (max_cos, min_cos))
     total, squares, potential, deviation = sums.totals.tolist()
     histogram = sums.histogram.tolist()
     mean = total / pairs
@@ -207,7 +188,7 @@ def _assemble(source: Rows, pairs: int, sums: _Sums, nearest: Tensor, high: _Ext
         mean_nearest_cos_points=nearest[0].mean().item(),
         mean_nearest_cos_lines=nearest.amax(0).mean().item(),
         frame_potential=n + 2 * squares if every else None,
-        frame_potential_min=max(n, n * n / d) if every else None,
+        frame_potential_min=max(n, n * n / vectors.d) if every else None,
         uniformity_t2=math.log(potential / pairs),
         duplicate_pairs=int(sums.twins[0]),
         antipodal_pairs=int(sums.twins[1]),
@@ -217,5 +198,6 @@ def _assemble(source: Rows, pairs: int, sums: _Sums, nearest: Tensor, high: _Ext
     )
 
 
-def _pair_angle(source: Rows, pair: Extreme) -> float:
-    return angles_deg(source.rows(pair.i, pair.i + 1), source.rows(pair.j, pair.j + 1)).item()
+def _pair_angle(vectors: Vectors, pair: Extreme) -> float:
+    u, v = (vectors.block(index, index + 1).double for index in (pair.i, pair.j))
+    return angles_deg(u, v).item()

@@ -6,10 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-CPU_TILE = 1024
-
-
-ACCELERATOR_TILE = 4096
+CPU_TILE, ACCELERATOR_TILE = 1024, 4096
 
 
 def tile_edge(device: torch.device, tile: int | None) -> int:
@@ -34,3 +31,11 @@ def gram_tile(left: Tensor, right: Tensor, buffer: Tensor) -> Tensor:
     """Compute left @ right.T, (..., b, d) and (..., c, d) to (..., b, c), into a flat buffer that is large enough."""
     shape = (*left.shape[:-1], right.shape[-2])
     return torch.matmul(left, right.mT, out=buffer[: math.prod(shape)].view(shape))
+
+
+def pairless(i: Tensor, j: Tensor, group: int, within: bool) -> Tensor:
+    """Whether vectors i and j make no pair: they are one, or of one class, or with `within` of two classes.
+
+    The vectors of a class, `group` of them, follow one another.
+    """
+    return (i == j) | ((i // group == j // group) != within)

@@ -89,8 +89,8 @@ class Subcenters(Method):
         return Solution(InMemory(rows), Status.DRAWN, "statistical", facts=facts, tensors={"centers": centers})
 
     def peak_bytes(self, d: int, n: int) -> int:
-        # Drawn, scaled and a copy of length one for the statistics.
-        return 3 * self.file_bytes(d, n) + 2**28
+        # As drawn and, on the way, scaled.
+        return 2 * self.file_bytes(d, n) + 2**28
 
     def file_bytes(self, d: int, n: int) -> int:
         return 4 * n * d * (1 + self.per_class)

@@ -13,8 +13,10 @@ from torch.nn.functional import normalize
 
 from protogen.files.schemas import SCHEMAS
 from protogen.measuring import measure as module
-from protogen.measuring.measure import BINS, CANDIDATES, TWIN_COS, measure
-from protogen.measuring.stats import AngleStats, Extreme
+from protogen.measuring.extremes import CANDIDATES
+from protogen.measuring.measure import measure
+from protogen.measuring.stats import BINS, AngleStats, Extreme
+from protogen.measuring.sums import TWIN_COS
 from protogen.rows import InMemory
 from protogen.spec import canonical_json
 

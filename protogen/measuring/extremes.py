@@ -1,0 +1,61 @@
+"""The largest and the smallest cosine of a set, in float64."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from .stats import Extreme
+from .tiles import pairless
+from .vectors import Vectors
+
+CANDIDATES = 1024  # segments that are computed again in float64
+
+
+class Extremes:
+    """Keep the segments with the largest cosines (sign 1) or the smallest (sign -1), on the device.
+
+    A segment is a row of a tile: a vector against a block of vectors. `cuts` are the blocks.
+    """
+
+    def __init__(self, vectors: Vectors, cuts: list[tuple[int, int]], sign: int, within: bool) -> None:
+        self._vectors, self._cuts, self._sign, self._within = vectors, cuts, sign, within
+        self._values = torch.empty(0, dtype=torch.float64)
+        self._ids = torch.empty(0, dtype=torch.int64)
+        self._dropped = False
+
+    def offer(self, peaks: Tensor, index: int) -> None:
+        """Take in the peaks (rows, tiles) of the block of rows `index`, its tiles from the diagonal on.
+
+        A peak is the largest of sign times cosine in a segment, -inf where that has no pair.
+        """
+        where = peaks.device
+        rows = torch.arange(peaks.shape[0], device=where)[:, None] + self._cuts[index][0]
+        tiles = torch.arange(index, index + peaks.shape[1], device=where)
+        values = torch.cat((self._values.to(where), peaks.reshape(-1)))
+        ids = torch.cat((self._ids.to(where), (rows * len(self._cuts) + tiles).view(-1)))
+        self._dropped |= len(values) > CANDIDATES
+        self._values, order = values.topk(min(CANDIDATES, len(values)))
+        self._ids = ids[order]
+
+    def refine(self, doubt: float) -> tuple[Extreme, float]:
+        """Compute the extreme in float64; return it, and by how much a segment that was dropped may exceed it.
+
+        `doubt` is by how much a peak may be off. No cosine exceeds 1, whatever the doubt.
+        """
+        best, i, j = -math.inf, -1, -1
+        ids = self._ids.sort().values
+        for tile in (ids % len(self._cuts)).unique().tolist():
+            j0, j1 = self._cuts[tile]
+            rows = (ids[ids % len(self._cuts) == tile] // len(self._cuts)).tolist()
+            left = torch.cat([self._vectors.block(row, row + 1).double for row in rows])
+            cosines = self._sign * (left @ self._vectors.block(j0, j1).double.T)
+            left_ids = torch.tensor(rows, device=left.device)[:, None]
+            right_ids = torch.arange(j0, j1, device=left.device)
+            cosines[pairless(left_ids, right_ids, self._vectors.group, self._within)] = -math.inf
+            if (value := cosines.max().item()) > best:
+                row, column = (cosines == value).nonzero()[0].tolist()
+                # In a tile on the diagonal the peak of a row may lie before it.
+                best, (i, j) = value, sorted((rows[row], j0 + column))
+        room = min(1.0, self._values[-1].item() + doubt) - best if self._dropped else 0.0
+        return Extreme(self._sign * best, i, j), max(0.0, room)
