@@ -129,9 +129,12 @@ class _Gram:
         exact = _exact(left, right, i, j)
         self.sums.add(cosines[~close if above is None else above & ~close])
         self.sums.add(exact if above is None else exact[above[i, j]])
-        mixed = cosines.double()
-        mixed[i, j] = exact
-        return _peaks(mixed, 1, masked), _peaks(mixed, 0, masked)
+        inexact = close if masked is None else masked | close
+        both = torch.stack((exact, -exact))
+        rows, columns = _peaks(cosines, 1, inexact), _peaks(cosines, 0, inexact)
+        rows.scatter_reduce_(1, i.expand(2, -1), both, "amax")
+        columns.scatter_reduce_(1, j.expand(2, -1), both, "amax")
+        return rows, columns
 
     def doubt(self) -> float:
         """By how much a float32 cosine may be off: the sum's error, and twice the deviation of a length."""

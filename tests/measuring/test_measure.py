@@ -394,3 +394,64 @@ def test_anything_else_is_no_statistics(broken: dict[str, Any]) -> None:
     sound = stats_of(unit_rows(4, 4, seed=5)).to_dict()
     with pytest.raises(ValueError, match=r"AngleStats|Extreme|histogram"):
         SCHEMAS[1].read_stats(broken if "pairs" in broken else {**sound, **broken})
+
+
+# Close pairs, of which float32 loses the angle.
+
+
+def near(n: int, s: int, d: int, noise: float) -> Tensor:
+    """n classes of s vectors each, of any length, that lie within about `noise` of one another (n, s, d)."""
+    generator = torch.Generator().manual_seed(n)
+    centers = torch.randn(n, 1, d, generator=generator)
+    return centers + noise * torch.randn(n, s, d, generator=generator)
+
+
+@pytest.mark.parametrize("noise", [1e-2, 1e-3, 1e-6, 0.0])
+@pytest.mark.parametrize("tile", [4, 12, None])
+def test_near_coincident_vectors_of_a_class_keep_their_angles(noise: float, tile: int | None) -> None:
+    rows = near(40, 4, 64, noise)
+    found = measure(InMemory(rows), tile=tile, within=True)
+    angles = torch.cat([angles64(of_class) for of_class in rows])
+    # A cosine in float64 leaves 1e-6 degrees to an angle near 0.
+    assert found.mean_deviation_deg == pytest.approx((90 - angles).mean().item(), abs=2e-6)
+    assert found.min_angle_points_deg == pytest.approx(angles.min().item(), abs=2e-6)
+    assert sum(found.histogram[:30]) == found.pairs == 40 * 6
+    assert found.histogram[0] == (angles < 0.1).sum()
+    assert found.duplicate_pairs == (torch.deg2rad(angles).cos() >= TWIN_COS).sum()
+    assert found.error_bound <= 1.1 * (64 + 8) * 2**-24
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("d", [3, 20_000])
+def test_twins_are_counted_though_their_lengths_are_off(d: int, sign: int) -> None:
+    # Lengths may be off by 1e-5: the float32 product of such twins is 1 - 1.6e-5.
+    rows = (1 - 8e-6) * unit_rows(6, d, seed=1)
+    assert ((rows @ rows.T).diagonal() < TWIN_COS).all()
+    found = stats_of(torch.cat((rows, sign * rows)), 5)
+    assert (found.duplicate_pairs, found.antipodal_pairs) == ((6, 0) if sign > 0 else (0, 6))
+    assert found.min_angle_lines_deg == pytest.approx(0, abs=1e-6)
+    assert found.coherence.value == pytest.approx(1, abs=1e-14)
+
+
+@pytest.mark.parametrize("tile", [7, 16, 64])
+def test_few_and_many_close_pairs_are_taken_alike(tile: int) -> None:
+    circle = torch.arange(60) * (2 * math.pi / 60 / 50)  # 60 directions within 7 degrees
+    rows = torch.stack((circle.cos(), circle.sin(), torch.zeros(60)), 1)
+    rows = torch.cat((rows, unit_rows(30, 3, seed=4)))
+    angles = angles64(rows)
+    found = stats_of(rows, tile)
+    assert found.mean_deviation_deg == pytest.approx((angles - 90).abs().mean().item(), abs=1e-5)
+    assert found.mean_nearest_cos_points == pytest.approx(
+        gram64(rows).fill_diagonal_(-math.inf).amax(1).mean().item(), abs=2e-8
+    )
+    expected = torch.histc(angles, BINS, 0, 180)
+    moved = torch.tensor(found.histogram).cumsum(0) - expected.cumsum(0)
+    assert moved.abs().max() <= 30  # angles of whole multiples of the step lie on the edges of bins
+
+
+def test_no_cosine_exceeds_1_whatever_is_left_open() -> None:
+    found = stats_of(unit_rows(1, 50, seed=0).repeat(2000, 1), 600)  # more segments than are computed again
+    assert found.max_cos.value == pytest.approx(1, abs=1e-15)
+    assert found.duplicate_pairs == found.pairs
+    # The smallest cosine is 1 as well, and may be less than that by what float32 leaves open.
+    assert found.error_bound <= 1.1 * (50 + 8) * 2**-24
