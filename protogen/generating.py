@@ -8,14 +8,13 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-import psutil
-
 from .descent.checkpoint import Checkpoint
 from .errors import BadRequest
 from .files.header import read_header
 from .files.prototypes import Prototypes
 from .files.provenance import Provenance
 from .files.reading import read
+from .measuring.memory import check_memory, tile_bytes
 from .methods import Task, method_of
 from .rows import HELD, InMemory, has_classes
 from .run import EXACT_PAIRS, Run
@@ -24,8 +23,6 @@ from .spec import Spec, Value
 
 if TYPE_CHECKING:
     import torch
-
-TILE_NUMBER_BYTES = 32  # of each cosine of a tile: itself, copies, its bin and its float64 in 8 bytes each
 
 
 def generate(spec: Spec, run: Run | None = None) -> Prototypes:
@@ -130,33 +127,6 @@ def record(spec: Spec, solution: Solution, run: Run, worked: float) -> Prototype
         facts=facts,
         tensors=solution.tensors,
     )
-
-
-def tile_bytes(n: int, device: "torch.device", tile: int | None) -> int:
-    """The memory that the Gram tiles of n rows need, of the statistics or a descent."""
-    from .measuring.tiles import tile_edge
-
-    return TILE_NUMBER_BYTES * min(tile_edge(device, tile), n) ** 2
-
-
-def check_memory(what: str, needed: int, device: "torch.device") -> None:
-    """Raise BadRequest where the memory that is free is less than `what` needs."""
-    free = psutil.virtual_memory().available
-    if device.type == "cuda":
-        import torch
-
-        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        free = min(free, torch.cuda.mem_get_info(device)[0] + cached)
-    if needed > free:
-        raise BadRequest(
-            f"{what} needs about {gigabytes(needed)} of memory, free are {gigabytes(free)}; "
-            "ask for fewer or shorter vectors or a smaller --tile, or use a larger machine"
-        )
-
-
-def gigabytes(size: int) -> str:
-    """Write a size in bytes as GB."""
-    return f"{size / 1e9:,.1f} GB"
 
 
 def _ended(spec: Spec, solution: Solution, status: Status) -> Spec:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -182,7 +183,7 @@ def test_what_does_not_fit_memory_is_refused_before_any_work(monkeypatch: pytest
         raise AssertionError("work was begun")
 
     monkeypatch.setattr(EBV, "solve", solve)
-    monkeypatch.setattr(pipeline.psutil, "virtual_memory", lambda: SimpleNamespace(available=1_200_000_000))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1_200_000_000))
 
     def formula(p: int) -> Spec:
         start = f"closed-form:mub(p={p})"

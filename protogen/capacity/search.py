@@ -168,8 +168,8 @@ class Search:
 
     def _probe(self, n: int) -> None:
         """Try n lines and note how that ended; a set with more lines than before becomes the best."""
-        from protogen.generating import check_memory, tile_bytes
         from protogen.measuring.geometry import pick_device
+        from protogen.measuring.memory import check_memory, tile_bytes
 
         began, d, least = self._run.clock(), self._spec.d, self.n + 1
         device = pick_device(self._run.device)

@@ -8,10 +8,9 @@ from typing import Annotated
 import typer
 
 from protogen import report
-from protogen.errors import BadRequest, DiskError, IntegrityError, NotFound, Unmet
-from protogen.files.facts import Facts
-from protogen.files.header import check_file
-from protogen.files.verify import differences
+from protogen.errors import BadRequest, DiskError, IntegrityError, NotFound, SchemaError, Unmet
+from protogen.files import verify as verifying
+from protogen.files.verify import Verified
 from protogen.measuring.stats import AngleStats
 from protogen.report.difference import comparison, comparison_lines
 from protogen.report.plot import save_png, terminal_lines
@@ -85,7 +84,9 @@ def verify(
     if file is None:
         _verify_store(Store(store_root(store)), full, device, tile, json)
         return
-    differences, measured = _differences(file, device, tile)
+    verified = _verified(file, device, tile)
+    differences, measured = list(verified.differences), verified.stats
+    assert measured is not None, "a full verification measures"
     document = {"path": str(file), "differences": differences, "stats": measured.to_dict()}
     print_result(
         document,
@@ -97,20 +98,26 @@ def verify(
 
 
 def _verify_store(store: Store, full: bool, device: str, tile: int | None, json: bool) -> None:
-    """Check all files; one line for each that is not sound. The worst makes the exit code: damaged, then unreadable."""
+    """Check all files; one line for each that is not sound.
+
+    The worst makes the exit code: damaged, of a newer schema, unreadable, then differing.
+    """
     if not store.root.exists():
         raise NotFound(f"{store.root}: no such store; name another with --store or PROTOGEN_STORE")
     entries = store.entries()
     damaged: dict[str, str] = {}
+    newer: dict[str, str] = {}
     unreadable: dict[str, str] = {}
     differing: dict[str, list[str]] = {}
     for entry in entries:
         try:
             if entry.error is not None:
                 raise entry.error
-            check_file(entry.path)
-            if full and (found := _differences(entry.path, device, tile)[0]):
-                differing[str(entry.path)] = found
+            verified = _verified(entry.path, device, tile) if full else verifying.verify(entry.path)
+            if verified.differences:
+                differing[str(entry.path)] = list(verified.differences)
+        except SchemaError as error:
+            newer[str(entry.path)] = str(error)
         except IntegrityError as error:
             damaged[str(entry.path)] = str(error)
         except DiskError as error:
@@ -121,36 +128,35 @@ def _verify_store(store: Store, full: bool, device: str, tile: int | None, json:
         "store": str(store.root),
         "files": len(entries),
         "damaged": damaged,
+        "newer": newer,
         "unreadable": unreadable,
         "differing": differing,
     }
     lines = [f"damaged: {error}" for error in damaged.values()]
+    lines += [f"newer: {error}" for error in newer.values()]
     lines += [f"unreadable: {error}" for error in unreadable.values()]
     lines += [f"differs: {path}: {'; '.join(found)}" for path, found in differing.items()]
     faulty = f"{len(damaged)} damaged, {len(unreadable)} unreadable, {len(differing)} with other figures"
-    said = f"{len(entries)} files, {faulty}"
+    said = f"{len(entries)} files, {faulty}" + (f", {len(newer)} of a newer schema" if newer else "")
     print_result(document, lambda _: [*lines, f"{store.root}: {said}"], json)
     if damaged:
         raise IntegrityError(
             f"{store.root}: {said}; `protogen sync`, or making them again with --force, sets them aside"
         )
+    if newer:
+        raise SchemaError(f"{store.root}: {said}", "upgrade protogen, and verify again")
     if unreadable:
         raise DiskError(f"{store.root}: {said}; give permission to read them, and verify again")
     if differing:
         raise Unmet(f"{store.root}: {said}; do not trust them, generate them again with --force")
 
 
-def _differences(file: Path, device: str, tile: int | None) -> tuple[list[str], AngleStats]:
-    """In what a set is not what its file says, and what was measured."""
-    from protogen.files.reading import read
+def _verified(file: Path, device: str, tile: int | None) -> Verified:
+    """Measure a file again and show how far it is. Raises as `protogen.files.verify.verify`."""
+    from protogen.report.progress import Display
 
-    prototypes = read(file)
-    measured = _measure(prototypes.source, device, tile)
-    found = differences(prototypes.stats, measured, prototypes.facts)
-    if prototypes.facts.within_class is not None:
-        within = _measure(prototypes.source, device, tile, within=True)
-        found += [f"within a class {what}" for what in differences(prototypes.facts.within_class, within, Facts())]
-    return found, measured
+    with Display(quiet=False) as display:
+        return verifying.verify(file, full=True, device=device, tile=tile, report=display.measuring)
 
 
 def diff(
@@ -165,14 +171,14 @@ def diff(
         sys.exit(Unmet.exit_code)
 
 
-def _measure(source: Rows, device: str, tile: int | None, within: bool = False) -> AngleStats:
+def _measure(source: Rows, device: str, tile: int | None) -> AngleStats:
     """Measure rows and show how far it is. Raises BadRequest where the device is unknown or too small."""
-    from protogen.generating import check_memory, tile_bytes
     from protogen.measuring.geometry import pick_device
     from protogen.measuring.measure import measure
+    from protogen.measuring.memory import check_memory, tile_bytes
     from protogen.report.progress import Display
 
     where, n = pick_device(device), source.shape[0]
     check_memory(f"n={n} with this --tile", tile_bytes(n, where, tile), where)
     with Display(quiet=False) as display:
-        return measure(source, device, tile, display.measuring, within=within)
+        return measure(source, device, tile, display.measuring)

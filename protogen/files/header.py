@@ -152,7 +152,7 @@ def damaged(path: Place, what: str) -> Damaged:
 
 def wrong(path: Place, what: str) -> IntegrityError:
     """Say that a file was written wrong: its digests are right, so that nothing sets the file aside."""
-    return IntegrityError(f"{path}: {what}, though its digests are right; delete it and make it again")
+    return IntegrityError(f"{path}: its digests are right, but {what}", "delete it and make it again")
 
 
 def _parse(path: Place, raw: bytes, size: int) -> Header:

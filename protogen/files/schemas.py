@@ -47,19 +47,17 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-SCHEMAS: Mapping[int, Schema] = {
-    1: Schema(
-        stats=_words(
-            "pairs max_cos min_cos coherence min_angle_points_deg min_angle_lines_deg mean_deviation_deg mean_cos "
-            "std_cos mean_nearest_cos_points mean_nearest_cos_lines frame_potential frame_potential_min uniformity_t2 "
-            "duplicate_pairs antipodal_pairs error_bound histogram"
-        ),
-        facts=_words(
-            "closed_form construction guaranteed_coherence guaranteed_max_cos outdone own_d phi phi_deg extended_n "
-            "norms center_norms subcenter_norms within_class"
-        ),
-        provenance=_words("protogen torch python device threads steps seconds created status reproducible"),
+_FIRST = Schema(
+    stats=_words(
+        "pairs max_cos min_cos coherence min_angle_points_deg min_angle_lines_deg mean_deviation_deg mean_cos "
+        "std_cos mean_nearest_cos_points mean_nearest_cos_lines frame_potential frame_potential_min uniformity_t2 "
+        "duplicate_pairs antipodal_pairs error_bound histogram"
     ),
-}
-
+    facts=_words(
+        "closed_form construction guaranteed_coherence guaranteed_max_cos outdone own_d phi phi_deg extended_n "
+        "norms center_norms subcenter_norms within_class"
+    ),
+    provenance=_words("protogen torch python device threads steps seconds created status reproducible"),
+)
+SCHEMAS: Mapping[int, Schema] = {1: _FIRST}
 SCHEMA = max(SCHEMAS)  # of the files that are written

@@ -1,9 +1,15 @@
-"""Whether a set is what its file says: recorded against measured, measured against guaranteed."""
+"""Whether a file is what it says: digests, recorded against measured, measured against guaranteed."""
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from protogen.bounds import TOLERANCE
 from protogen.measuring.stats import AngleStats
 
 from .facts import Facts
+from .header import check_file
 
 # How far a figure may lie from the recorded one: another device adds up in another order.
 TOLERANCES = {
@@ -16,16 +22,57 @@ TOLERANCES = {
     "mean_nearest_cos_lines": 1e-6,
     "uniformity_t2": 1e-5,
 }
-
-
-_EXTREME_TOLERANCE = 1e-7
-
-
+EXTREME_TOLERANCE = 1e-7  # of a cosine in float64
 # What a closed form promises, by its name among the facts: in words, and the figure that is held to it.
-_GUARANTEES = {
+GUARANTEES = {
     "guaranteed_coherence": ("coherence", "coherence"),
     "guaranteed_max_cos": ("largest cosine", "max_cos"),
 }
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was found of a file whose digests are right: `digest` of its content, statistics, and what differs.
+
+    `stats` are of today's measurement. They are None, and `differences` is empty, where nothing was measured.
+    """
+
+    digest: str
+    stats: AngleStats | None
+    differences: tuple[str, ...]
+
+
+def verify(
+    path: str | os.PathLike[str],
+    *,
+    full: bool = False,
+    device: str = "cpu",
+    tile: int | None = None,
+    report: Callable[[float], None] | None = None,
+) -> Verified:
+    """Check the digest of each block of an artifact; with `full` measure its rows and compare with what it says.
+
+    `device` and `tile` are those of the measurement; `report` is called with the share of it that is done.
+    Raises NotFound, DiskError and IntegrityError as `read`, also SchemaError and Damaged, and BadRequest where the
+    device is unknown or the memory too small.
+    """
+    if not full:
+        return Verified(check_file(path).digest, None, ())
+    from protogen.measuring.geometry import pick_device
+    from protogen.measuring.measure import measure
+    from protogen.measuring.memory import check_memory, tile_bytes
+
+    from .reading import read
+
+    kept, where = read(path), pick_device(device)
+    rows = math.prod(kept.source.shape[:-1])
+    check_memory(f"n={rows} with this --tile", tile_bytes(rows, where, tile), where)
+    measured = measure(kept.source, device, tile, report)
+    found = differences(kept.stats, measured, kept.facts)
+    if kept.facts.within_class is not None:
+        within = measure(kept.source, device, tile, report, within=True)
+        found += [f"within a class {what}" for what in differences(kept.facts.within_class, within, Facts())]
+    return Verified(str(kept.digest), measured, tuple(found))
 
 
 def differences(recorded: AngleStats | None, measured: AngleStats, facts: Facts) -> list[str]:
@@ -36,15 +83,14 @@ def differences(recorded: AngleStats | None, measured: AngleStats, facts: Facts)
             found.append(f"pairs recorded {recorded.pairs}, measured {measured.pairs}")
         for name in ("coherence", "max_cos", "min_cos"):
             was, now = getattr(recorded, name).value, getattr(measured, name).value
-            if abs(was - now) > _EXTREME_TOLERANCE + measured.error_bound:
+            if abs(was - now) > EXTREME_TOLERANCE + measured.error_bound:
                 found.append(f"{name} recorded {was:.9f}, measured {now:.9f}")
         for name, tolerance in TOLERANCES.items():
             was, now = getattr(recorded, name), getattr(measured, name)
             if abs(was - now) > tolerance:
                 found.append(f"{name} recorded {was:.9g}, measured {now:.9g}")
-    for fact, (words, figure) in _GUARANTEES.items():
-        now = getattr(measured, figure).value
-        guaranteed = getattr(facts, fact)
+    for fact, (words, figure) in GUARANTEES.items():
+        guaranteed, now = getattr(facts, fact), getattr(measured, figure).value
         if guaranteed is not None and now > guaranteed + TOLERANCE:
             found.append(f"{words} guaranteed {guaranteed:.9f}, measured {now:.9f}")
     return found

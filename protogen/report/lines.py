@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from protogen.files.verify import _GUARANTEES
+from protogen.files.verify import GUARANTEES
 
 
 def artifact_lines(record: Mapping[str, Any]) -> list[str]:
@@ -18,7 +18,7 @@ def artifact_lines(record: Mapping[str, Any]) -> list[str]:
     ]
     lines += [
         f"  guaranteed  {words} {facts[name]:.6f} by {facts['closed_form']}"
-        for name, (words, _) in _GUARANTEES.items()
+        for name, (words, _) in GUARANTEES.items()
         if name in facts and "closed_form" in facts
     ]
     if "outdone" in facts:

@@ -6,7 +6,7 @@ from typing import Any
 
 from protogen.bounds import Bound, coherence_bound, line_bounds, max_cos_bound, point_bounds
 from protogen.catalog import LINES, POINTS, label, reaching
-from protogen.errors import DiskError
+from protogen.errors import DiskError, SchemaError
 from protogen.files.header import Header, read_header
 from protogen.files.names import parse_name
 from protogen.measuring.stats import AngleStats
@@ -101,8 +101,7 @@ def entry_of(entry: Entry) -> dict[str, Any]:
         "key": name.key,
     }
     if entry.error is not None or entry.provenance is None:
-        fault = "unreadable" if isinstance(entry.error, DiskError) else "damaged"
-        return {**row, "fault": fault, "error": str(entry.error)}
+        return {**row, "fault": _fault(entry.error), "error": str(entry.error)}
     method = METHODS.get(name.method, EBV)
     cosine = method.cosine(entry.stats, entry.facts)
     bound = (coherence_bound if method.figure == "coherence" else max_cos_bound)(name.d, name.n).value
@@ -114,3 +113,10 @@ def entry_of(entry: Entry) -> dict[str, Any]:
         "status": entry.provenance.status,
         "created": entry.provenance.created,
     }
+
+
+def _fault(error: Exception | None) -> str:
+    """What is wrong with a file of a store, in a word."""
+    if isinstance(error, SchemaError):
+        return "newer"
+    return "unreadable" if isinstance(error, DiskError) else "damaged"

@@ -52,6 +52,9 @@ def ensure_path(spec: Spec, run: Run | None = None, *, store: str | Path | None 
             if not force and (path := place.find(spec)):
                 return path
         repair(place, spec)
+        # What was damaged is gone; a file that is unsound in another way is an error, and not made again.
+        if not force and (path := place.find(spec)):
+            return path
         return _make(place, spec, run or Run(), force)
 
 

@@ -5,7 +5,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from protogen.errors import IntegrityError, NotFound, SchemaError
+from protogen.errors import Damaged, IntegrityError, NotFound
 from protogen.files.disk import link
 from protogen.files.header import check_file
 from protogen.spec import Spec
@@ -16,16 +16,12 @@ from .store import Store
 def set_aside(store: Store, path: Path) -> None:
     """Move a damaged file into `.quarantine` and say so on stderr; one that is sound after all stays.
 
-    The versions that its key has claimed remain its own. Raises the IntegrityError where the store can
-    not be written, and SchemaError where the file is a later protogen's.
+    A file of a later protogen stays too, and one that was written wrong: its digests are right. The versions that
+    its key has claimed remain its own. Raises the Damaged where the store cannot be written.
     """
     try:
         check_file(path)
-    except SchemaError:
-        raise
-    except NotFound:  # another process was first
-        return
-    except IntegrityError as damage:
+    except Damaged as damage:
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{'-'.join(path.relative_to(store.root).parts)}"
         target = store.root / ".quarantine" / name
         try:
@@ -41,13 +37,17 @@ def set_aside(store: Store, path: Path) -> None:
             return
         with contextlib.suppress(OSError):
             print(f"set aside as {target}: {damage.problem}", file=sys.stderr)
+    except (NotFound, IntegrityError):  # another process was first; or no damage
+        return
 
 
 def _is_sound(path: Path) -> bool:
     try:
         check_file(path)
-    except IntegrityError:
+    except Damaged:
         return False
+    except IntegrityError:  # of a later protogen, or written wrong
+        return True
     return True
 
 

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from protogen.files.facts import Facts
 from protogen.generating import generate
 from protogen.measuring.measure import measure
 from protogen.methods import METHODS, Task, method_of, resolve
@@ -55,13 +56,14 @@ def test_it_gives_the_rows_and_facts_that_it_promises(name: str, options: dict[s
     rows = found.source.rows(0, N)
     assert (rows.shape, rows.dtype, rows.device.type) == (found.source.shape, torch.float32, "cpu")
     assert (rows.shape[0], rows.shape[-1]) == (N, D)
-    assert found.facts.get("norms") == "free" or (rows.double().norm(dim=-1) - 1).abs().max() < 1e-6
+    assert found.facts.norms == "free" or (rows.double().norm(dim=-1) - 1).abs().max() < 1e-6
     assert found.guaranteed == (found.status == Status.FORMULA)
-    assert found.guaranteed == any(fact in found.facts for fact in GUARANTEES)
+    assert found.guaranteed == any(getattr(found.facts, fact) is not None for fact in GUARANTEES)
     assert method.peak_bytes(D, N) > method.file_bytes(D, N) >= 4 * rows.numel()
     stats = measure(found.source)
     for fact, figure in GUARANTEES.items():
-        assert fact not in found.facts or getattr(stats, figure).value <= found.facts[fact] + 1e-6
+        guaranteed = getattr(found.facts, fact)
+        assert guaranteed is None or getattr(stats, figure).value <= guaranteed + 1e-6
 
 
 @starts
@@ -82,11 +84,10 @@ def test_the_same_spec_gives_the_same_rows(name: str, options: dict[str, Any]) -
 def test_its_rank_and_cosine_are_those_of_its_rows(name: str, options: dict[str, Any]) -> None:
     made = generate(resolve(name, d=D, n=N, seed=SEED, **options))
     assert made.stats is not None
-    values = made.stats.to_dict()
-    assert math.isfinite(METHODS[name].rank(values, made.facts))
-    cosine = METHODS[name].cosine(values, made.facts)
-    assert cosine == values[METHODS[name].figure]["value"]
-    assert has_classes(made.source) == ("within_class" in made.facts)
+    assert math.isfinite(METHODS[name].rank(made.stats, made.facts))
+    cosine = METHODS[name].cosine(made.stats, made.facts)
+    assert cosine == getattr(made.stats, METHODS[name].figure).value
+    assert has_classes(made.source) == (made.facts.within_class is not None)
 
 
 @pytest.mark.parametrize("name", DESCENDING)
@@ -109,4 +110,4 @@ def test_what_ends_it_early_leaves_the_best(name: str, how: str) -> None:
     whole = method_of(spec).solve(Task.of(spec))
     assert whole.steps > found.steps
     rank = METHODS[name].rank
-    assert rank(measure(whole.source).to_dict(), {}) < rank(measure(found.source).to_dict(), {})
+    assert rank(measure(whole.source), Facts()) < rank(measure(found.source), Facts())

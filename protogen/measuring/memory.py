@@ -1,0 +1,39 @@
+"""Whether there is the memory for what is to be done, before it is begun."""
+
+from typing import TYPE_CHECKING
+
+from protogen.errors import BadRequest
+
+if TYPE_CHECKING:
+    import torch
+
+TILE_NUMBER_BYTES = 32  # of each cosine of a tile: itself, copies, its bin and its float64 in 8 bytes each
+
+
+def tile_bytes(n: int, device: "torch.device", tile: int | None) -> int:
+    """The memory that the Gram tiles of n rows need, of the statistics or a descent."""
+    from .tiles import tile_edge
+
+    return TILE_NUMBER_BYTES * min(tile_edge(device, tile), n) ** 2
+
+
+def check_memory(what: str, needed: int, device: "torch.device") -> None:
+    """Raise BadRequest where the memory that is free is less than `what` needs, in bytes."""
+    import psutil
+
+    free = psutil.virtual_memory().available
+    if device.type == "cuda":
+        import torch
+
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        free = min(free, torch.cuda.mem_get_info(device)[0] + cached)
+    if needed > free:
+        raise BadRequest(
+            f"{what} needs about {gigabytes(needed)} of memory, free are {gigabytes(free)}; "
+            "ask for fewer or shorter vectors or a smaller --tile, or use a larger machine"
+        )
+
+
+def gigabytes(size: int) -> str:
+    """Write a size in bytes as GB."""
+    return f"{size / 1e9:,.1f} GB"
