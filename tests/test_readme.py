@@ -1,17 +1,28 @@
-"""What the README shows runs as it stands."""
+"""What the README shows runs as it stands, and what it and the guide name is there."""
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import typer
+
+from protogen import cli
 
 ROOT = Path(__file__).parents[1]
+COMMANDS: dict[str, Any] = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
 
 
 def blocks(language: str) -> list[str]:
     """Return the README's code blocks in one language."""
     return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+
+
+def options(command: Any) -> set[str]:
+    """Return the options of a command and of those below it."""
+    own = {option for parameter in command.params for option in parameter.opts}
+    return own.union(*(options(below) for below in getattr(command, "commands", {}).values()))
 
 
 def run(code: str) -> None:
@@ -56,3 +67,29 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
 def test_every_setup_is_pinned_by_the_constraints() -> None:
     assert all("pip install -q -c constraints.txt -e " in command for command in blocks("sh"))
     assert "torch==2.13.0\n" in (ROOT / "constraints.txt").read_text()
+
+
+def test_a_newcomer_reads_it_through() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 190
+
+
+@pytest.mark.parametrize("page", ["README.md", ".github/GUIDE.md", ".github/CONTRIBUTING.md"])
+def test_links_lead_to_files_and_headings(page: str) -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", (ROOT / page).read_text()):
+        name, _, heading = link.partition("#")
+        text = ((ROOT / page).parent / name).read_text()
+        titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+        assert not heading or heading in {title.lower().replace(" ", "-") for title in titles}, link
+
+
+@pytest.mark.parametrize("page", ["README.md", ".github/GUIDE.md"])
+def test_commands_and_options_of_a_page_exist(page: str) -> None:
+    text = (ROOT / page).read_text()
+    code = "\n".join(re.findall(r"`[^`\n]+`|^\$ .*$", text, re.MULTILINE))
+    named = re.findall(r"protogen ([a-z][a-z-]*)(?= |`|$)(.*)", code)
+    assert len(named) > 5
+    for command, rest in named:
+        assert command in COMMANDS, command
+        assert set(re.findall(r"--[a-z-]+", rest)) <= options(COMMANDS[command]), command
+    known = set[str]().union(*map(options, COMMANDS.values()))
+    assert set(re.findall(r"(?<=`)--[a-z][a-z-]*", text)) <= known

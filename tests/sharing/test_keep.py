@@ -1,4 +1,4 @@
-"""The commands that keep a store, and the README's CI job, as their users meet them."""
+"""The commands that keep a store, and the guide's CI job, as their users meet them."""
 
 import json
 import os
@@ -338,12 +338,14 @@ class TestDiff:
 
 
 class TestCI:
-    """The README's job for GitHub, its steps done in order by what they say."""
+    """The guide's job for GitHub, its steps done in order by what they say."""
 
     def job(self, folder: Path, caches: Path) -> list[str]:
         """Do the job in a clean folder; `caches` has a folder for each key. Give what the steps print."""
         (block,) = (
-            b for b in re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL) if "actions/" in b
+            b
+            for b in re.findall(r"```yaml\n(.*?)```", (ROOT / ".github/GUIDE.md").read_text(), re.DOTALL)
+            if "actions/" in b
         )
         steps = [
             dict(re.findall(r"([\w-]+): *(?:\|\n)?((?: {10}.+\n?)+|.+)", step))
