@@ -1,8 +1,9 @@
 """Closed forms, one family a file, and the choice among them."""
 
-from .choice import FAMILIES, build, choose, from_label, reaching, seek
+from .choice import build, choose, reaching, seek
 from .derived import LINES
-from .family import ClosedForm, Padded, label
+from .family import ClosedForm, Padded
+from .naming import FAMILIES, from_label, label
 from .points import POINTS
 
 __all__ = [

@@ -1,9 +1,5 @@
 """Closed forms, one family a file, and the choice among them."""
 
-import re
-from contextlib import suppress
-
-from protogen.errors import BadRequest
 from protogen.files.facts import Facts
 from protogen.solution import Solution, Status
 
@@ -11,13 +7,12 @@ from .derived import LINES
 from .direct.cyclic import search
 from .direct.orthonormal import Orthonormal
 from .direct.simplexlines import SimplexLines
-from .family import Blocks, ClosedForm, Padded, label, merit
-from .points import POINTS
+from .family import ClosedForm, Padded, merit
+from .naming import from_label
 from .points.simplices import Simplices
 
 EVERYWHERE = (Orthonormal, SimplexLines, Simplices)
 ASKED, SEARCHED = 2**14, 2**12
-FAMILIES = {family.family: family for family in LINES + POINTS}
 
 
 def reaching(families: tuple[type[ClosedForm], ...], d: int, n: int) -> list[ClosedForm]:
@@ -39,31 +34,6 @@ def seek(d: int, n: int) -> ClosedForm | None:
     form = choose(LINES, d, n)
     found = search(d, n, form.cosine if form else 1) if d < n and d <= SEARCHED else None
     return found or form
-
-
-def from_label(text: str) -> ClosedForm:
-    """Read what `label` wrote. Raises BadRequest on anything else."""
-    with suppress(KeyError, TypeError, ValueError):  # another family, other parameters, no numbers
-        form = _read(text)
-        if label(form) == text:
-            return form
-    raise BadRequest(f"unknown closed form {text!r}; the families are {', '.join(FAMILIES)}")
-
-
-def _read(text: str) -> ClosedForm:
-    match = re.fullmatch(r"([\w-]+)\((.*)\)", text)
-    if match is None:
-        raise ValueError(text)
-    parts = re.findall(r"(\w+)=((?:[^,()]|\(.*\))*)(?:,|$)", match[2])
-    return FAMILIES[match[1]](**{name: _value(part) for name, part in parts})
-
-
-def _value(text: str) -> int | Blocks | ClosedForm:
-    if text.endswith(")"):
-        return _read(text)
-    if text.startswith("["):
-        return tuple(tuple(map(int, block.split("."))) for block in text[1:-1].split(";") if block)
-    return int(text)
 
 
 def build(text: str, n: int, d: int) -> Solution:

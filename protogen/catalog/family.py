@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
 
+from protogen.errors import BadRequest
+
 if TYPE_CHECKING:
     import torch
 
@@ -103,26 +105,23 @@ def best(forms: Iterable[Form | None]) -> Form | None:
     return min((form for form in forms if form), key=lambda form: (*merit(form), form.own_d), default=None)
 
 
-def label(form: ClosedForm) -> str:
-    """Write a form as family(parameter=value, ...), the way a Spec names it."""
-    return f"{form.family}({','.join(f'{name}={_written(value)}' for name, value in vars(form).items())})"
-
-
-def _written(value: "int | Blocks | ClosedForm") -> str:
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, tuple):
-        return f"[{';'.join('.'.join(map(str, block)) for block in value)}]"
-    return label(value)
-
-
 @dataclass(frozen=True)
 class Padded:
-    """The first n rows of a closed form in R^d: its own coordinates, then zeros."""
+    """The first n rows of a closed form in R^d: its own coordinates, then zeros.
+
+    Raises BadRequest where the form has fewer than n vectors or more than d dimensions.
+    """
 
     form: ClosedForm
     n: int
     d: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.n <= self.form.own_n or self.d < self.form.own_d:
+            raise BadRequest(
+                f"n is {self.n} and d is {self.d}; the closed form {self.form} has {self.form.own_n} vectors "
+                f"in {self.form.own_d} dimensions; allowed are n up to the one and d from the other"
+            )
 
     @property
     def shape(self) -> tuple[int, ...]:

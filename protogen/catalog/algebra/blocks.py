@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Block = tuple[int, ...]
 
+MOST = 512  # numbers in all blocks
 ATTEMPT = 2000  # elements placed after which a search starts afresh
 WIDTH = 2  # elements that are tried at one place
 MULTIPLIERS = (1, 3, 5, 7, 11, 13)  # their orders
@@ -36,7 +37,9 @@ def lines_on_a_point(v: int, blocks: Blocks) -> int:
 
 def check(v: int, blocks: Blocks) -> None:
     """Raise BadRequest unless the differences modulo v are distinct, and so are a block's numbers, all below v."""
-    if blocks and all(blocks) and all(0 <= x < v for block in blocks for x in block):
+    if not 0 < sum(map(len, blocks)) <= MOST:
+        raise BadRequest(f"blocks have {sum(map(len, blocks))} numbers; allowed are 1 to {MOST}")
+    if all(blocks) and all(0 <= x < v for block in blocks for x in block):
         steps = [step for block in blocks for step in _differences(v, block)]
         if 0 not in steps and len(steps) == len(set(steps)):
             return

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+EXPONENTS = 40  # 2^m, m below this, is a dimension that can be asked for
+
+
 class QuadraticBases(Tight, Bases):
     """A set of lines in R^(2^m): `flat` bases of signs, one for each quadratic form, then the standard basis."""
 

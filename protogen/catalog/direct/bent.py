@@ -30,8 +30,8 @@ class Bent(Tight):
     def __post_init__(self) -> None:
         if self.value not in (0, 1):
             raise BadRequest(f"value is {self.value}; allowed is 0 or 1")
-        if self.m <= self.value:
-            raise BadRequest(f"m is {self.m}; allowed is {self.value + 1} or more; value is {self.value}")
+        if not self.value < self.m <= 20:
+            raise BadRequest(f"m is {self.m}; allowed is {self.value + 1} to 20; value is {self.value}")
 
     @classmethod
     def sized(cls, low: int, high: int) -> Iterator[Self]:

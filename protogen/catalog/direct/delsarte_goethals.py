@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from protogen.errors import BadRequest
 
-from ..algebra.quadratic import QuadraticBases, gold_exponents, kerdock_exponents
+from ..algebra.quadratic import EXPONENTS, QuadraticBases, gold_exponents, kerdock_exponents
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,9 +28,10 @@ class DelsarteGoethals(QuadraticBases):
     t: int
 
     def __post_init__(self) -> None:
-        if self.m < 3 or self.t not in _orders(self.m):
+        if not 3 <= self.m < EXPONENTS or self.t not in _orders(self.m):
             raise BadRequest(
-                f"m, t is {self.m}, {self.t}; allowed is 0 <= t <= (m - 3)/2 for m odd, 1 <= t <= (m - 2)/2 for m even"
+                f"m, t is {self.m}, {self.t}; allowed is m from 3 to {EXPONENTS - 1} with 0 <= t <= (m - 3)/2 for m "
+                "odd, 1 <= t <= (m - 2)/2 for m even"
             )
 
     @classmethod

@@ -15,6 +15,7 @@ from .packing import Packing, orders
 if TYPE_CHECKING:
     from torch import Tensor
 
+MOST_POINTS = 2**20
 SIZES = range(2, 11)  # of blocks, in known designs
 # By v and k difference families, as Abel and Buratti 2007, Difference families, list many. The last block of 91 has
 # 13 shifts.
@@ -51,7 +52,7 @@ class Design(Packing):
     order: int
 
     def __post_init__(self) -> None:
-        if not _exists(self.v, self.k):
+        if self.v > MOST_POINTS or not _exists(self.v, self.k):
             raise BadRequest(f"v is {self.v}; allowed is v of a known design with blocks of k; k is {self.k}")
         super().__post_init__()
 

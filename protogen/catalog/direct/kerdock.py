@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from protogen.errors import BadRequest
 
-from ..algebra.quadratic import QuadraticBases, kerdock_exponents
+from ..algebra.quadratic import EXPONENTS, QuadraticBases, kerdock_exponents
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,8 +25,8 @@ class Kerdock(QuadraticBases):
     k: int
 
     def __post_init__(self) -> None:
-        if self.k < 1:
-            raise BadRequest(f"k is {self.k}; allowed is 1 or more; the lines are in R^(4^k)")
+        if not 1 <= self.k < EXPONENTS // 2:
+            raise BadRequest(f"k is {self.k}; allowed is 1 to {EXPONENTS // 2 - 1}; the lines are in R^(4^k)")
 
     @classmethod
     def sized(cls, low: int, high: int) -> Iterator[Self]:

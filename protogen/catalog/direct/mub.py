@@ -92,8 +92,8 @@ class TernaryMUB(ClosedForm):
     m: int
 
     def __post_init__(self) -> None:
-        if self.m < 1 or self.m % 2 == 0:
-            raise BadRequest(f"m is {self.m}; allowed is an odd number")
+        if not 1 <= self.m <= 23 or self.m % 2 == 0:
+            raise BadRequest(f"m is {self.m}; allowed is an odd number from 1 to 23")
 
     @classmethod
     def reach(cls, d: int, n: int) -> Self | None:

@@ -11,7 +11,7 @@ from protogen.errors import BadRequest
 
 from ..algebra.fields import field
 from ..family import Blocks
-from .packing import Packing, orders
+from .packing import MOST_LINES, Packing, orders
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,8 +39,9 @@ class Net(Packing):
     def __post_init__(self) -> None:
         if not _are_levels(self.levels):
             raise BadRequest(
-                f"levels is {self.levels}; allowed is blocks (q, s, g), s <= q if g > 1, g <= the prime powers that q "
-                "is a product of, one more if s = q, each q <= q g of the next; for the last also g = 2, s < 2q"
+                f"levels is {self.levels}; allowed is blocks (q, s, g) of numbers up to {MOST_LINES}, s <= q if g > 1, "
+                "g <= the prime powers that q is a product of, one more if s = q, each q <= q g of the next; "
+                "for the last also g = 2, s < 2q"
             )
         super().__post_init__()
 
@@ -116,7 +117,7 @@ def _size(levels: Blocks) -> int:
 def _are_levels(levels: Blocks) -> bool:
     within = 1
     for index, level in enumerate(levels):
-        if len(level) != 3 or min(level) < 1 or level[0] * level[2] < within:
+        if len(level) != 3 or min(level) < 1 or max(level) > MOST_LINES or level[0] * level[2] < within:
             return False
         q, s, g = level
         rounds = g == 2 and s < 2 * q and index == len(levels) - 1

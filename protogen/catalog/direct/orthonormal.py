@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
+from protogen.errors import BadRequest
+
 from ..family import ClosedForm
 
 if TYPE_CHECKING:
@@ -15,6 +17,10 @@ class Orthonormal(ClosedForm):
 
     family: ClassVar[str] = "orthonormal"
     k: int
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise BadRequest(f"k is {self.k}; allowed is 1 or more")
 
     @classmethod
     def reach(cls, d: int, n: int) -> Self | None:

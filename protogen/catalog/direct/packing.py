@@ -13,6 +13,8 @@ from ..family import Tight
 if TYPE_CHECKING:
     from torch import Tensor
 
+MOST_LINES = 2**20  # on a point, of any packing that is asked for
+
 
 @lru_cache(maxsize=4096)
 def orders(r: int) -> tuple[int, ...]:
@@ -35,8 +37,11 @@ class Packing(Tight):
     order: int
 
     def __post_init__(self) -> None:
-        if self.order not in orders(self.r):
-            raise BadRequest(f"order is {self.order}; allowed is a Hadamard order from r - 1 to r + 1; r is {self.r}")
+        if self.r > MOST_LINES or self.order not in orders(self.r):
+            raise BadRequest(
+                f"order is {self.order}; allowed is a Hadamard order from r - 1 to r + 1, r at most {MOST_LINES}; "
+                f"r is {self.r}"
+            )
 
     @property
     @abstractmethod

@@ -14,6 +14,8 @@ from ..family import ClosedForm
 if TYPE_CHECKING:
     import torch
 
+DEGREES = 40  # more give more vectors than can be asked for
+
 
 @dataclass(frozen=True)
 class HigherPhases(ClosedForm):
@@ -30,8 +32,8 @@ class HigherPhases(ClosedForm):
     degree: int
 
     def __post_init__(self) -> None:
-        if self.degree < 3:
-            raise BadRequest(f"degree is {self.degree}; allowed is 3 and above")
+        if not 3 <= self.degree <= DEGREES:
+            raise BadRequest(f"degree is {self.degree}; allowed is 3 to {DEGREES}")
         if self.p <= (self.degree - 1) ** 2 or not is_prime(self.p):
             raise BadRequest(f"p is {self.p}; allowed is a prime above (degree - 1)^2 = {(self.degree - 1) ** 2}")
 

@@ -30,8 +30,8 @@ class Space(Packing):
     order: int
 
     def __post_init__(self) -> None:
-        if self.k < 2:
-            raise BadRequest(f"k is {self.k}; allowed is 2 or more")
+        if not 2 <= self.k <= 20:
+            raise BadRequest(f"k is {self.k}; allowed is 2 to 20")
         if not prime_power(self.q):
             raise BadRequest(f"q is {self.q}; allowed is a prime power")
         if self.infinity not in (0, 1):

@@ -14,6 +14,8 @@ from ..family import Tight
 if TYPE_CHECKING:
     from torch import Tensor
 
+MOST_POINTS = 2**20
+
 
 @dataclass(frozen=True)
 class Triples(Tight):
@@ -36,8 +38,10 @@ class Triples(Tight):
         if self.simplex not in (0, 1):
             raise BadRequest(f"simplex is {self.simplex}; allowed is 0 or 1")
         least = 7 - 4 * self.simplex
-        if self.v < least or not _exists(self.v):
-            raise BadRequest(f"v is {self.v}; allowed is {least} or more, 1 or 3 mod 6, (v+1)/2 a Hadamard order")
+        if not least <= self.v <= MOST_POINTS or not _exists(self.v):
+            raise BadRequest(
+                f"v is {self.v}; allowed is {least} to {MOST_POINTS}, 1 or 3 mod 6, (v+1)/2 a Hadamard order"
+            )
 
     @classmethod
     def sized(cls, low: int, high: int) -> Iterator[Self]:

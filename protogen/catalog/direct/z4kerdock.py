@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from protogen.errors import BadRequest
 
-from ..algebra.quadratic import QuadraticBases, kerdock_exponents
+from ..algebra.quadratic import EXPONENTS, QuadraticBases, kerdock_exponents
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,8 +26,8 @@ class Z4Kerdock(QuadraticBases):
     m: int
 
     def __post_init__(self) -> None:
-        if self.m < 1:
-            raise BadRequest(f"m is {self.m}; allowed is 1 or more; the lines are in R^(2^(m+1))")
+        if not 1 <= self.m < EXPONENTS - 1:
+            raise BadRequest(f"m is {self.m}; allowed is 1 to {EXPONENTS - 2}; the lines are in R^(2^(m+1))")
 
     @classmethod
     def sized(cls, low: int, high: int) -> Iterator[Self]:

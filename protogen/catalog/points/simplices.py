@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
+from protogen.errors import BadRequest
+
 from ..algebra.simplex import simplices
 from ..family import ClosedForm
 
@@ -23,10 +25,14 @@ class Simplices(ClosedForm):
     n: int
     k: int
 
+    def __post_init__(self) -> None:
+        if self.n < 2 or not 1 <= self.k <= self.n // 2:
+            raise BadRequest(f"n, k is {self.n}, {self.k}; allowed is n from 2 and k from 1 to n/2")
+
     @classmethod
     def reach(cls, d: int, n: int) -> Self | None:
-        """One simplex for n <= d + 1, else the n - d simplices that fill R^d, for n <= 2d."""
-        return cls(n, max(1, n - d)) if n <= 2 * d else None
+        """Return one simplex for n <= d + 1, else the n - d simplices that fill R^d, for n <= 2d."""
+        return cls(max(2, n), max(1, n - d)) if n <= 2 * d else None
 
     @property
     def own_d(self) -> int:
@@ -38,7 +44,7 @@ class Simplices(ClosedForm):
 
     @property
     def cosine(self) -> float:
-        return -1 / max(1, self.n - 1) if self.k == 1 else 0.0
+        return -1 / (self.n - 1) if self.k == 1 else 0.0
 
     def rows(self, start: int, stop: int) -> "torch.Tensor":
         """Return rows start to stop - 1, (stop - start, n - k) float32, by formula."""
