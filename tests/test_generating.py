@@ -13,10 +13,10 @@ import psutil
 import pytest
 import torch
 
-from protogen import generating as pipeline
+from protogen import generating
 from protogen.catalog.direct.delsarte_goethals import DelsarteGoethals
 from protogen.errors import BadRequest, Interrupted
-from protogen.files import foreign as matrix
+from protogen.files import foreign
 from protogen.files.facts import Facts
 from protogen.files.foreign import read_matrix
 from protogen.files.reading import read
@@ -236,7 +236,7 @@ class TestWithoutMeasuring:
     SPEC = resolve("ebv", d=32, n=1056, start="closed-form")
 
     def test_the_certificate_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(pipeline, "HELD", 0)
+        monkeypatch.setattr(generating, "HELD", 0)
         made = generate(self.SPEC, Run(stats="certificate"))
         assert made.stats is None
         assert made.facts.guaranteed_coherence == 0.25
@@ -248,13 +248,13 @@ class TestWithoutMeasuring:
     def test_auto_measures_up_to_so_many_pairs(
         self, monkeypatch: pytest.MonkeyPatch, pairs: int, measured: bool
     ) -> None:
-        monkeypatch.setattr(pipeline, "EXACT_PAIRS", pairs)
+        monkeypatch.setattr(generating, "EXACT_PAIRS", pairs)
         assert (generate(self.SPEC).stats is not None) == measured
         assert generate(self.SPEC, Run(stats="exact")).stats is not None
 
     def test_a_formula_that_is_not_held_measures_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
         held = generate(self.SPEC).stats
-        monkeypatch.setattr(pipeline, "HELD", 0)
+        monkeypatch.setattr(generating, "HELD", 0)
         assert generate(self.SPEC).stats == held
 
     def test_what_nothing_guarantees_is_measured(self) -> None:
@@ -265,7 +265,7 @@ class TestWithoutMeasuring:
         path = ensure_path(self.SPEC, Run(stats="certificate"), store=tmp_path)
         before = path.read_bytes()
         in_memory = measure(read_matrix(path))
-        monkeypatch.setattr(matrix, "HELD", 0)
+        monkeypatch.setattr(foreign, "HELD", 0)
         in_file = read_matrix(path)
         assert not isinstance(in_file, InMemory)
         assert measure(in_file, tile=100) == measure(InMemory.of(in_file), tile=100)

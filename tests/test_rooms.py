@@ -103,6 +103,15 @@ def test_the_reading_of_imports_sees_every_form() -> None:
     assert imports_of("errors", MODULES["errors"]) == set()
 
 
+def test_no_test_imports_from_another() -> None:
+    tests = Path(__file__).parent
+    for path in tests.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not [name for name in names if name.startswith("test_")], path
+
+
 def python(code: str) -> list[str]:
     """Run code in a fresh interpreter and return the lines that it prints."""
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

@@ -28,7 +28,7 @@ from protogen.files.facts import Facts
 from protogen.files.header import read_header
 from protogen.files.reading import read
 from protogen.files.writing import write
-from protogen.report import progress as display
+from protogen.report import progress
 from protogen.store.store import Store
 
 TOO_LARGE = 10**30
@@ -232,7 +232,7 @@ class TestProgress:
     WORDS = ("ebv", "--d", 5, "--n", 12, "--start", "random", "--steps", 2, "--alpha", 0.36)
 
     def test_a_plain_line_off_a_terminal(self, run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(display, "PLAIN_EVERY_S", 0.0)
+        monkeypatch.setattr(progress, "PLAIN_EVERY_S", 0.0)
         lines = run(*self.WORDS, "--json").err.splitlines()
         # The bound is Welch's, sqrt((12 - 5) / (5 * 11)) = .356753.
         step = re.compile(
@@ -245,14 +245,14 @@ class TestProgress:
         assert any(re.fullmatch(r"\[0:00:0\d\] statistics over all pairs  100%", line) for line in lines)
 
     def test_quiet_shows_none(self, run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(display, "PLAIN_EVERY_S", 0.0)
+        monkeypatch.setattr(progress, "PLAIN_EVERY_S", 0.0)
         assert run(*RANDOM, "--quiet").err == ""
 
     def test_not_more_often_than_every_ten_seconds(self, run: Command) -> None:
         assert run(*RANDOM).err == ""
 
     def test_a_plain_line_on_a_terminal_that_cannot_move(self, run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(display, "PLAIN_EVERY_S", 0.0)
+        monkeypatch.setattr(progress, "PLAIN_EVERY_S", 0.0)
         monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
         monkeypatch.setenv("TERM", "dumb")
         assert "step 1/3" in run(*RANDOM).err
@@ -661,7 +661,7 @@ class TestWrongFiles:
 
 
 class TestInterrupted:
-    PLAIN = "from protogen.report import progress as display; display.PLAIN_EVERY_S = 0.0"
+    PLAIN = "from protogen.report import progress; progress.PLAIN_EVERY_S = 0.0"
 
     def wait_for(self, child: subprocess.Popen[str], word: str) -> str:
         """Read the child's messages up to the line that has the word."""
@@ -702,7 +702,7 @@ class TestInterrupted:
         self, run: Command, start: Callable[..., subprocess.Popen[str]], store: Path
     ) -> None:
         # Statistics of 8 blocks of rows, after each of which the process waits long enough to be hit.
-        slow = "import time; display.Display.measuring = lambda *at: (print('block', flush=True), time.sleep(2))"
+        slow = "import time; progress.Display.measuring = lambda *at: (print('block', flush=True), time.sleep(2))"
         child = start(*ENDLESS, "--tile", 250, "--json", first=f"{self.PLAIN}; {slow}")
         self.wait_for(child, "step 1/")
         child.send_signal(signal.SIGINT)

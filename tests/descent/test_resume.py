@@ -166,8 +166,8 @@ def test_a_process_that_is_killed(tmp_path: Path) -> None:
     code = """
 from protogen import cli
 from protogen.descent import checkpoint, states
-from protogen.report import progress as display
-checkpoint.EVERY_S, checkpoint.SHARE, display.PLAIN_EVERY_S = 0.0, 1e9, 0.0
+from protogen.report import progress
+checkpoint.EVERY_S, checkpoint.SHARE, progress.PLAIN_EVERY_S = 0.0, 1e9, 0.0
 cli.main()
 """
     child = [sys.executable, "-c", code, *words, "--store", str(tmp_path / "store")]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from artifacts import flip
 
-from protogen import generating as pipeline
+from protogen import generating
 from protogen.errors import BadRequest, DiskError, IntegrityError, NotFound, RemoteError, Unmet
 from protogen.files.arriving import write_arriving
 from protogen.files.digests import BlockHasher
@@ -55,7 +55,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(pipeline, "generate", refuse)
+    monkeypatch.setattr(generating, "generate", refuse)
 
 
 @pytest.mark.parametrize("params", [{"start": 3, "steps": "x"}, {"start": "random", "extends": 3}])
@@ -188,7 +188,7 @@ class TestAcceptEquivalent:
             ended = replace(spec, params=(*spec.params, ("ended", "interrupted at step 1")))
             return replace(made, spec=ended, provenance=replace(made.provenance, status="interrupted"))
 
-        monkeypatch.setattr(pipeline, "generate", generate)
+        monkeypatch.setattr(generating, "generate", generate)
         with pytest.raises(KeyboardInterrupt):
             only(here, pin, accept=True)
         assert len(here.entries()) == 1

@@ -27,8 +27,7 @@ from protogen.methods import resolve
 from protogen.rows import InMemory
 from protogen.run import Run
 from protogen.spec import Spec
-from protogen.store import access
-from protogen.store import turns as locks
+from protogen.store import access, turns
 from protogen.store.access import ensure, ensure_path
 from protogen.store.store import Store
 from protogen.store.turns import alone, is_held
@@ -122,9 +121,9 @@ ONE_FILE = ["ebv/d2-n2/.claims/1", f"ebv/d2-n2/v1-{SPEC.key}.safetensors"]
 def test_one_generates_and_the_others_wait_and_say_for_whom(
     root: Path, generations: Callable[[], list[int]], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(locks, "FIRST_S", 0.02)
-    monkeypatch.setattr(locks, "EVERY_S", 0.02)
-    monkeypatch.setattr(locks, "POLL_S", 0.005)
+    monkeypatch.setattr(turns, "FIRST_S", 0.02)
+    monkeypatch.setattr(turns, "EVERY_S", 0.02)
+    monkeypatch.setattr(turns, "POLL_S", 0.005)
     together(4, lambda: ensure(SPEC, store=root))
     (maker,) = generations()
     assert left(root) == ONE_FILE
@@ -172,7 +171,7 @@ def test_a_folder_that_can_not_be_made_is_no_lock(root: Path) -> None:
 def test_without_locks_the_end_is_the_same(
     root: Path, generations: Callable[[], list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(locks, "_acquired", lambda path, wait: (None, True))
+    monkeypatch.setattr(turns, "_acquired", lambda path, wait: (None, True))
     digests = root.parent / "digests"
 
     def work() -> None:
