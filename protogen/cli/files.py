@@ -32,11 +32,11 @@ def show(
     """Say what a file says of itself; reads its header alone, also at a URL."""
     if plot and json:
         raise BadRequest("--plot with --json: one JSON document holds no drawing; it has the histogram under stats")
-    record = report.record_of(file)
-    drawn = terminal_lines(record, shutil.get_terminal_size().columns, sys.stdout.encoding) if plot else []
+    shown = report.record_of(file)
+    drawn = terminal_lines(shown, shutil.get_terminal_size().columns, sys.stdout.encoding) if plot else []
     if png is not None:
-        save_png(record, png)
-    print_result(record, lambda shown: [*report.artifact_lines(shown), *drawn], json)
+        save_png(shown, png)
+    print_result(shown.to_dict(), lambda _: [*report.artifact_lines(shown), *drawn], json)
 
 
 def stats(
@@ -51,19 +51,19 @@ def stats(
 
     check_tile(tile)
     rows = read_matrix(file, tensor)
-    found = _measure(rows, device, tile)
-    measured = found.to_dict()
+    measured = _measure(rows, device, tile)
     n, d = rows.shape
+    bounds = report.compare(d, n, measured)
     document = {
         "path": str(file),
         "d": d,
         "n": n,
-        "stats": measured,
-        "bounds": report.compare(d, n, found),
+        "stats": measured.to_dict(),
+        "bounds": bounds.to_dict(),
     }
     print_result(
         document,
-        lambda shown: [f"{file}  d {d}  n {n}", *report.stats_lines(measured, shown["bounds"])],
+        lambda _: [f"{file}  d {d}  n {n}", *report.stats_lines(measured, bounds)],
         json,
     )
 

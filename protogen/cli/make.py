@@ -12,7 +12,7 @@ import typer
 from protogen import report
 from protogen.bounds import TOLERANCE, coherence_bound, max_cos_bound
 from protogen.errors import Interrupted, Unmet, printable
-from protogen.files.header import read_header
+from protogen.files.header import Header, read_header
 from protogen.methods import METHODS, Method
 from protogen.methods.ebv import EBV
 from protogen.methods.fit import Fit
@@ -68,29 +68,28 @@ def _generate(
             path = ensure_path(spec, how, store=store, force=force)
         except Interrupted as ended:
             path = ended.path
-    record = report.record_of(path)
-    print_result(record, report.artifact_lines, json, quiet)
-    status, target = record["provenance"]["status"], asked.target()
-    if "ended" in record["spec"]["params"]:
+    shown = report.record_of(path)
+    print_result(shown.to_dict(), lambda _: report.artifact_lines(shown), json, quiet)
+    status, target = shown.header.provenance.status, asked.target()
+    if "ended" in shown.header.spec.options:
         print(
             f"{printable(status)}: this is the best so far, not what was asked for; run the command again to go on",
             file=sys.stderr,
         )
         if status == Status.INTERRUPTED:
             sys.exit(INTERRUPTED)  # all is said
-    if target is not None and (miss := _missed(record, target)):
+    if target is not None and (miss := _missed(shown.header, target)):
         if strict:
             raise Unmet(miss)
         print(f"note: {printable(miss)}", file=sys.stderr)
 
 
-def _missed(record: dict[str, Any], target: float) -> str | None:
-    measured = record["stats"]["coherence"]["value"] if record["stats"] else None
-    known = record["facts"].get("guaranteed_coherence") if measured is None else measured
+def _missed(header: Header, target: float) -> str | None:
+    known = EBV.cosine(header.stats, header.facts)
     if known is not None and known <= target + TOLERANCE:
         return None
     best = "is not measured" if known is None else f"is {known:.6f}"
-    status = record["provenance"]["status"]
+    status = header.provenance.status
     remedy = "--start random" if status == Status.FORMULA else "more steps, another seed or start"
     return f"coherence {best}, asked for was at most {target}; {status}: try {remedy}, or a larger alpha"
 

@@ -4,85 +4,91 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from protogen.files.facts import Facts
 from protogen.files.verify import GUARANTEES
+from protogen.measuring.stats import AngleStats
+
+from .record import Artifact, Beside, Compared
 
 
-def artifact_lines(record: Mapping[str, Any]) -> list[str]:
+def artifact_lines(shown: Artifact) -> list[str]:
     """An artifact in lines: what it is, what was measured, how far from the bound, where it came from."""
-    spec, facts, made = record["spec"], record["facts"], record["provenance"]
-    options = ", ".join(f"{name} {value}" for name, value in spec["params"].items() if value is not None)
-    lines = [
-        f"{spec['method']}  d {spec['d']}  n {spec['n']}  seed {spec['seed']}  {options}",
-        f"  status      {made['status']}, {made['steps']} steps, {made['seconds']:.1f} s on {made['device']}, "
-        f"{made['created']}, {made['reproducible']}",
-    ]
-    lines += [
-        f"  guaranteed  {words} {facts[name]:.6f} by {facts['closed_form']}"
-        for name, (words, _) in GUARANTEES.items()
-        if name in facts and "closed_form" in facts
-    ]
-    if "outdone" in facts:
-        lines.append(f"  outdone     coherence {facts['guaranteed_coherence']:.6f}, guaranteed by {facts['outdone']}")
-    if "phi" in facts:
-        code = f"; code: {facts['construction']}" if "construction" in facts else ""
-        lines.append(f"  polytope    own d {facts['own_d']}, phi {facts['phi_deg']:.4f} deg{code}")
-    if "kept_mean" in facts:
-        lines.append(
-            f"  kept        of the codes: mean cosine {facts['kept_mean']:.4f}, least {facts['kept_least']:.4f}, over "
-            f"{facts['classes_seen']:,} classes with samples"
-        )
-    lines += stats_lines(record["stats"], record["bounds"])
-    lines += _class_lines(facts)
+    header, spec, made = shown.header, shown.header.spec, shown.header.provenance
+    options = ", ".join(f"{name} {value}" for name, value in spec.params if value is not None)
     return [
-        *lines,
-        f"  file        {record['path']}  {record['bytes'] / 1e6:,.1f} MB  digest {record['digest'][:12]}",
+        f"{spec.method}  d {spec.d}  n {spec.n}  seed {spec.seed}  {options}",
+        f"  status      {made.status}, {made.steps} steps, {made.seconds:.1f} s on {made.device}, "
+        f"{made.created}, {made.reproducible}",
+        *_fact_lines(header.facts),
+        *stats_lines(header.stats, shown.bounds),
+        *_class_lines(header.facts),
+        f"  file        {shown.path}  {header.file_bytes / 1e6:,.1f} MB  digest {header.digest[:12]}",
     ]
 
 
-def _class_lines(facts: Mapping[str, Any]) -> list[str]:
-    """What is known of the pairs within a class and of norms, where there are any."""
+def _fact_lines(facts: Facts) -> list[str]:
+    """What a formula guarantees, and what a polytope is."""
     lines = []
-    if "within_class" in facts:
-        stats = facts["within_class"]
-        high, low = stats["max_cos"], stats["min_cos"]
-        lines.append(
-            f"  in a class  largest cos {high['value']:.6f} at ({high['i']}, {high['j']}), smallest {low['value']:.6f} "
-            f"at ({low['i']}, {low['j']}), mean {stats['mean_cos']:.6f} over {stats['pairs']:,} pairs"
-        )
-    for name, words in (("center_norms", "centers"), ("subcenter_norms", "sub-centers")):
-        if name in facts:
-            norms = facts[name]
-            low, high, mean = norms["min"], norms["max"], norms["mean"]
-            lines.append(f"  norms       {words} as drawn {low:.4f} to {high:.4f}, mean {mean:.4f}")
+    for name, (words, _) in GUARANTEES.items():
+        guaranteed = getattr(facts, name)
+        if guaranteed is not None and facts.closed_form is not None:
+            lines.append(f"  guaranteed  {words} {guaranteed:.6f} by {facts.closed_form}")
+    if facts.outdone is not None:
+        lines.append(f"  outdone     coherence {facts.guaranteed_coherence:.6f}, guaranteed by {facts.outdone}")
+    if facts.phi is not None:
+        code = f"; code: {facts.construction}" if facts.construction is not None else ""
+        lines.append(f"  polytope    own d {facts.own_d}, phi {facts.phi_deg:.4f} deg{code}")
     return lines
 
 
-def stats_lines(stats: Mapping[str, Any] | None, bounds: Mapping[str, Any]) -> list[str]:
+def _class_lines(facts: Facts) -> list[str]:
+    """What is known of the pairs within a class and of norms, where there are any."""
+    lines = []
+    if facts.within_class is not None:
+        stats = facts.within_class
+        high, low = stats.max_cos, stats.min_cos
+        lines.append(
+            f"  in a class  largest cos {high.value:.6f} at ({high.i}, {high.j}), smallest {low.value:.6f} "
+            f"at ({low.i}, {low.j}), mean {stats.mean_cos:.6f} over {stats.pairs:,} pairs"
+        )
+    for norms, words in ((facts.center_norms, "centers"), (facts.subcenter_norms, "sub-centers")):
+        if norms is not None:
+            lines.append(f"  norms       {words} as drawn {norms.min:.4f} to {norms.max:.4f}, mean {norms.mean:.4f}")
+    return lines
+
+
+def stats_lines(stats: AngleStats | None, bounds: Compared) -> list[str]:
     """Statistics in lines, with the bounds beside them."""
     if stats is None:
         return ["  measured    nothing yet: run `protogen stats FILE`"]
-    high, low, both = stats["max_cos"], stats["min_cos"], stats["coherence"]
-    kind = "pairs" if stats["frame_potential"] is not None else "pairs of different classes"
+    high, low, both = stats.max_cos, stats.min_cos, stats.coherence
+    kind = "pairs" if stats.frame_potential is not None else "pairs of different classes"
     return [
-        f"  coherence   {both['value']:.6f} at ({both['i']}, {both['j']}) over all {stats['pairs']:,} {kind}"
-        f"{_beside(bounds['lines'])}",
-        f"  cosines     largest {high['value']:.6f} at ({high['i']}, {high['j']})"
-        f"{_beside(bounds['points'])}, smallest {low['value']:.6f} at ({low['i']}, {low['j']})",
-        f"  angles      smallest {stats['min_angle_lines_deg']:.4f} deg between lines, "
-        f"{stats['min_angle_points_deg']:.4f} deg between points; mean deviation from 90 deg "
-        f"{stats['mean_deviation_deg']:.4f}",
-        f"  spread      mean cos {stats['mean_cos']:.3e}, std {stats['std_cos']:.6f}; nearest neighbour "
-        f"{stats['mean_nearest_cos_lines']:.6f} (lines), {stats['mean_nearest_cos_points']:.6f} (points)",
-        f"  potential   {_frame(stats)}uniformity_t2 {stats['uniformity_t2']:.6f}",
-        f"  twins       {stats['duplicate_pairs']} duplicate, {stats['antipodal_pairs']} antipodal pairs; "
-        f"float32 leaves {stats['error_bound']:.1e} open",
+        f"  coherence   {both.value:.6f} at ({both.i}, {both.j}) over all {stats.pairs:,} {kind}"
+        f"{_beside(bounds.lines)}",
+        f"  cosines     largest {high.value:.6f} at ({high.i}, {high.j})"
+        f"{_beside(bounds.points)}, smallest {low.value:.6f} at ({low.i}, {low.j})",
+        f"  angles      smallest {stats.min_angle_lines_deg:.4f} deg between lines, "
+        f"{stats.min_angle_points_deg:.4f} deg between points; mean deviation from 90 deg "
+        f"{stats.mean_deviation_deg:.4f}",
+        f"  spread      mean cos {stats.mean_cos:.3e}, std {stats.std_cos:.6f}; nearest neighbour "
+        f"{stats.mean_nearest_cos_lines:.6f} (lines), {stats.mean_nearest_cos_points:.6f} (points)",
+        f"  potential   {_frame(stats)}uniformity_t2 {stats.uniformity_t2:.6f}",
+        f"  twins       {stats.duplicate_pairs} duplicate, {stats.antipodal_pairs} antipodal pairs; "
+        f"float32 leaves {stats.error_bound:.1e} open",
     ]
 
 
-def _frame(stats: Mapping[str, Any]) -> str:
-    if stats["frame_potential"] is None:
+def _frame(stats: AngleStats) -> str:
+    if stats.frame_potential is None:
         return ""
-    return f"frame {stats['frame_potential']:,.2f} of at least {stats['frame_potential_min']:,.2f}; "
+    return f"frame {stats.frame_potential:,.2f} of at least {stats.frame_potential_min:,.2f}; "
+
+
+def _beside(bounds: Beside) -> str:
+    best = bounds.lower[0]
+    ratio = f"{bounds.ratio:.3f} times" if bounds.ratio is not None else f"{bounds.gap_deg:.4f} deg from"
+    return f", {ratio} the lower bound {best.value:.6f} ({best.name})"
 
 
 def bound_lines(bounds: list[dict[str, Any]]) -> list[str]:
@@ -132,12 +138,6 @@ def capacity_lines(cell: Mapping[str, Any], head: bool, probes: bool) -> list[st
 
 def _shortened(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _beside(bound: Mapping[str, Any]) -> str:
-    best = bound["lower"][0]
-    ratio = f"{bound['ratio']:.3f} times" if bound["ratio"] is not None else f"{bound['gap_deg']:.4f} deg from"
-    return f", {ratio} the lower bound {best['value']:.6f} ({best['name']})"
 
 
 def entry_lines(rows: list[dict[str, Any]]) -> list[str]:

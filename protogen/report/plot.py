@@ -4,10 +4,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from protogen.errors import BadRequest, DiskError
 from protogen.measuring.stats import BINS
+
+from .record import Artifact, Compared
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,30 +54,30 @@ def _bin(angle_deg: float) -> int:
     return min(int(angle_deg * BINS / 180), BINS - 1)
 
 
-def charts(record: Mapping[str, Any], columns: int) -> list[Chart]:
+def charts(shown: Artifact, columns: int) -> list[Chart]:
     """Coarsen the histograms of an artifact's record to at most so many columns each.
 
     There is one of all pairs, or one of different classes and one within a class; each shows the
     angles that occur and those of the bounds. Raises BadRequest where nothing was measured.
     """
-    stats, within = record["stats"], record["facts"].get("within_class")
+    stats, within = shown.header.stats, shown.header.facts.within_class
     if stats is None:
         raise BadRequest(
-            f"{record['path']}: nothing was measured, so there is no histogram; `protogen stats FILE --json` makes one"
+            f"{shown.path}: nothing was measured, so there is no histogram; `protogen stats FILE --json` makes one"
         )
-    (lines, lines_deg), (points, points_deg) = (_bound(record, kind) for kind in ("lines", "points"))
+    (lines, lines_deg), (points, points_deg) = (_bound(shown.bounds, "lines"), _bound(shown.bounds, "points"))
     bounds = (Bound(lines, (lines_deg, 180 - lines_deg)), Bound(points, (points_deg,)))
     title = "pairs" if within is None else "pairs of different classes"
-    found = [_chart(title, stats["histogram"], bounds, columns)]
+    found = [_chart(title, stats.histogram, bounds, columns)]
     if within is not None:
-        found.append(_chart("pairs within a class", within["histogram"], (), columns))
+        found.append(_chart("pairs within a class", within.histogram, (), columns))
     return found
 
 
-def _bound(record: Mapping[str, Any], kind: str) -> tuple[str, float]:
-    best = record["bounds"][kind]["lower"][0]
-    angle_deg = math.degrees(math.acos(best["value"]))
-    return f"smallest angle of {kind} at most {angle_deg:.4f} deg ({best['name']})", angle_deg
+def _bound(bounds: Compared, kind: Literal["lines", "points"]) -> tuple[str, float]:
+    best = (bounds.lines if kind == "lines" else bounds.points).lower[0]
+    angle_deg = math.degrees(math.acos(best.value))
+    return f"smallest angle of {kind} at most {angle_deg:.4f} deg ({best.name})", angle_deg
 
 
 def _chart(title: str, histogram: Sequence[int], bounds: tuple[Bound, ...], columns: int) -> Chart:
@@ -89,14 +91,14 @@ def _chart(title: str, histogram: Sequence[int], bounds: tuple[Bound, ...], colu
     return Chart(title, start, width, counts, bounds)
 
 
-def terminal_lines(record: Mapping[str, Any], columns: int, encoding: str) -> list[str]:
+def terminal_lines(shown: Artifact, columns: int, encoding: str) -> list[str]:
     """Draw the charts in lines of at most so many characters, plain ones where the encoding has no others."""
     try:
         "".join(UNICODE).encode(encoding)
         shades, marks = UNICODE
     except UnicodeEncodeError:
         shades, marks = ASCII
-    return [line for chart in charts(record, columns) for line in _drawn(chart, shades, marks)]
+    return [line for chart in charts(shown, columns) for line in _drawn(chart, shades, marks)]
 
 
 def _drawn(chart: Chart, shades: str, marks: str) -> list[str]:
@@ -128,12 +130,12 @@ def check_png(path: Path) -> "type[Figure]":
     return Figure
 
 
-def save_png(record: Mapping[str, Any], path: Path) -> None:
+def save_png(shown: Artifact, path: Path) -> None:
     """Write the charts as a picture, one below the other. Raises BadRequest and DiskError."""
     make = check_png(path)
-    drawn, spec = charts(record, PNG_COLUMNS), record["spec"]
+    drawn, spec = charts(shown, PNG_COLUMNS), shown.header.spec
     figure = make(figsize=(9, 4 * len(drawn)), dpi=DPI, layout="constrained")
-    figure.suptitle(f"{spec['method']}  d {spec['d']}  n {spec['n']}")
+    figure.suptitle(f"{spec.method}  d {spec.d}  n {spec.n}")
     for axes, chart in zip(figure.subplots(len(drawn), squeeze=False).flat, drawn, strict=True):
         edges = [chart.edge_deg(column) for column in range(len(chart.counts) + 1)]
         axes.stairs(chart.counts, edges, fill=True)

@@ -1,6 +1,8 @@
 """Records for machines: an artifact, a listing, a comparison with the bounds."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -18,51 +20,89 @@ from protogen.sharing.transport import shown
 from protogen.store.store import Entry
 
 
-def record_of(file: str | Path) -> dict[str, Any]:
-    """Everything that the header at a path or URL says, and how far the set is from the bounds of today."""
-    if "://" in str(file):
-        return record(shown(str(file)), remote_header(str(file)))
-    return record(Path(file), read_header(file))
+@dataclass(frozen=True)
+class Beside:
+    """The lower bounds of one kind, the best first, and what was measured beside the best.
+
+    `ratio` is measured over bound, None where the bound is not positive; `gap_deg` is the bound's angle minus the
+    smallest measured one. Both are None where nothing was measured.
+    """
+
+    lower: tuple[Bound, ...]
+    ratio: float | None
+    gap_deg: float | None
+
+    @classmethod
+    def of(cls, bounds: Sequence[Bound], cosine: float | None, angle_deg: float | None) -> "Beside":
+        """Compare the largest cosine and the smallest angle, if measured, with the best of some bounds."""
+        best = bounds[0].value
+        ratio = cosine / best if cosine is not None and best > 0 else None
+        return cls(tuple(bounds), ratio, None if angle_deg is None else math.degrees(math.acos(best)) - angle_deg)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The comparison as plain JSON values."""
+        lower = [{"name": bound.name, "value": bound.value, "validity": bound.validity} for bound in self.lower]
+        return {"ratio": self.ratio, "gap_deg": self.gap_deg, "lower": lower}
 
 
-def record(path: str | Path, header: Header) -> dict[str, Any]:
-    """As `record_of`, from a header that was read already."""
-    named, spec, stats = parse_name(PurePath(path).name), header.spec, header.stats
-    return {
-        "path": str(path),
-        "version": named[0] if named else None,
-        "key": spec.key,
-        "digest": header.digest,
-        "bytes": header.file_bytes,
-        "spec": spec.to_dict(),
-        "facts": header.facts.to_dict(),
-        "stats": stats.to_dict() if stats else None,
-        "provenance": header.provenance.to_dict(),
-        "bounds": compare(spec.d, spec.n, stats),
-    }
-
-
-def compare(d: int, n: int, stats: AngleStats | None) -> dict[str, Any]:
-    """The lower bounds that apply to (d, n), best first, and what was measured beside the best of each kind.
+@dataclass(frozen=True)
+class Compared:
+    """What was measured beside the bounds on lines and on points.
 
     Where each class has several rows the bounds are those of n: one row of each class makes a set of n.
-    `ratio` is measured over bound, null where the bound is not positive; `gap_deg` is the bound's
-    angle minus the smallest measured one.
     """
+
+    lines: Beside
+    points: Beside
+
+    def to_dict(self) -> dict[str, Any]:
+        """The comparison as plain JSON values."""
+        return {"lines": self.lines.to_dict(), "points": self.points.to_dict()}
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An artifact as it is shown: its path or address, all that its header says, and the bounds of today."""
+
+    path: str
+    header: Header
+    bounds: Compared
+
+    def to_dict(self) -> dict[str, Any]:
+        """The artifact as the JSON document of the commands."""
+        header, named = self.header, parse_name(PurePath(self.path).name)
+        return {
+            "path": self.path,
+            "version": named[0] if named else None,
+            "key": header.spec.key,
+            "digest": header.digest,
+            "bytes": header.file_bytes,
+            "spec": header.spec.to_dict(),
+            "facts": header.facts.to_dict(),
+            "stats": header.stats.to_dict() if header.stats else None,
+            "provenance": header.provenance.to_dict(),
+            "bounds": self.bounds.to_dict(),
+        }
+
+
+def record_of(file: str | Path) -> Artifact:
+    """Read the header at a path or URL, and compare the set with the bounds of today."""
+    if "://" in str(file):
+        path, header = shown(str(file)), remote_header(str(file))
+    else:
+        path, header = str(Path(file)), read_header(file)
+    return Artifact(path, header, compare(header.spec.d, header.spec.n, header.stats))
+
+
+def compare(d: int, n: int, stats: AngleStats | None) -> Compared:
+    """Compare statistics, if there are any, with the lower bounds that apply to (d, n)."""
     lines, points = line_bounds(d, n), point_bounds(d, n)
-    return {
-        "lines": _compared(lines, *((stats.coherence.value, stats.min_angle_lines_deg) if stats else (None, None))),
-        "points": _compared(points, *((stats.max_cos.value, stats.min_angle_points_deg) if stats else (None, None))),
-    }
-
-
-def _compared(bounds: list[Bound], cosine: float | None, angle_deg: float | None) -> dict[str, Any]:
-    best = bounds[0].value
-    return {
-        "ratio": cosine / best if cosine is not None and best > 0 else None,
-        "gap_deg": None if angle_deg is None else math.degrees(math.acos(best)) - angle_deg,
-        "lower": [{"name": bound.name, "value": bound.value, "validity": bound.validity} for bound in bounds],
-    }
+    if stats is None:
+        return Compared(Beside.of(lines, None, None), Beside.of(points, None, None))
+    return Compared(
+        Beside.of(lines, stats.coherence.value, stats.min_angle_lines_deg),
+        Beside.of(points, stats.max_cos.value, stats.min_angle_points_deg),
+    )
 
 
 def listing(d: int, n: int, points: bool) -> dict[str, Any]:

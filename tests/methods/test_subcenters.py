@@ -161,7 +161,7 @@ def test_a_file_holds_both_kinds_of_statistics(tmp_path: Path) -> None:
     assert Subcenters.rank(kept.stats, kept.facts) == kept.stats.max_cos.value
     record = record_of(kept.path)
     # Of 6 points in R^8 none are farther apart than the simplex: -1/5; 18 of them would have 0.
-    assert record["bounds"]["points"]["lower"][0]["value"] == pytest.approx(-1 / 5)
+    assert record.bounds.points.lower[0].value == pytest.approx(-1 / 5)
     text = "\n".join(artifact_lines(record))
     assert "over all 135 pairs of different classes" in text
     assert "over 18 pairs" in text

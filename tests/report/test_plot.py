@@ -1,17 +1,25 @@
 """Histograms of angles in the terminal and as pictures."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from artifacts import MADE
 from commands import Command
 
 import protogen
+from protogen.bounds import Bound
 from protogen.errors import BadRequest, DiskError
+from protogen.files.facts import Facts
+from protogen.files.header import Header
+from protogen.files.schemas import SCHEMAS
+from protogen.measuring.stats import BINS, AngleStats, Extreme
 from protogen.methods import resolve
 from protogen.report.plot import ASCII, HEIGHT, UNICODE, Chart, charts, save_png, terminal_lines
-from protogen.report.record import record_of
+from protogen.report.record import Artifact, Beside, Compared, record_of
+from protogen.spec import Spec
 
 SHADES, (LINES, POINTS) = UNICODE
 
@@ -24,18 +32,16 @@ def path_of(method: str, **options: Any) -> Path:
     return path
 
 
-def made_of(histogram: dict[int, int], lines: float = 0.51, points: float = 0.51) -> dict[str, Any]:
-    """A record with these counts in bins of 0.1 degrees and these bounds."""
-    return {
-        "path": "FILE",
-        "spec": {"method": "ebv", "d": 4, "n": 9},
-        "facts": {},
-        "stats": {"histogram": [histogram.get(index, 0) for index in range(1800)]},
-        "bounds": {
-            kind: {"lower": [{"name": "Best", "value": value}]}
-            for kind, value in (("lines", lines), ("points", points))
-        },
-    }
+def made_of(histogram: dict[int, int], lines: float = 0.51, points: float = 0.51) -> Artifact:
+    """An artifact with these counts in bins of 0.1 degrees and these bounds."""
+    spec, pair = Spec.of("ebv", 1, d=4, n=9, seed=0, params={}), Extreme(0.0, 0, 1)
+    figures = dict.fromkeys(SCHEMAS[1].stats, 0.0)
+    extremes = {"max_cos": pair, "min_cos": pair, "coherence": pair}
+    counts = tuple(histogram.get(index, 0) for index in range(BINS))
+    stats = AngleStats(**{**figures, **extremes, "pairs": 36, "histogram": counts})
+    header = Header(1, spec, stats, Facts(), MADE, (), (), "0" * 64, 0, 0)
+    best = {kind: (Bound("Best", value, "", ""),) for kind, value in (("lines", lines), ("points", points))}
+    return Artifact("FILE", header, Compared(Beside(best["lines"], None, None), Beside(best["points"], None, None)))
 
 
 def test_a_chart_spans_what_occurs_and_the_bounds() -> None:
@@ -122,7 +128,7 @@ def test_a_simplex_stands_at_its_bound() -> None:
 
 def test_what_was_not_measured_has_no_histogram() -> None:
     with pytest.raises(BadRequest, match=r"FILE: nothing was measured, .*; `protogen stats FILE --json`"):
-        charts({**made_of({}), "stats": None}, 80)
+        charts(replace(made_of({}), header=replace(made_of({}).header, stats=None)), 80)
 
 
 @pytest.mark.slow
