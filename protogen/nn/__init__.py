@@ -5,7 +5,8 @@ from protogen.measuring.geometry import random_signs
 from .assignment import AssignmentHead, assign, regression_loss, update_means
 from .chunked import ChunkedCosineLoss, chunked_cross_entropy
 from .ddp import ddp_ignore
-from .fixed import Fingerprint, FixedPrototypes
+from .fingerprint import Fingerprint
+from .fixed import FixedPrototypes
 from .frozen import FrozenPrototypes
 from .heads import CosineHead, cosine_logits
 from .losses import EBVLoss, ebv_loss

@@ -8,7 +8,8 @@ from torch.nn.parallel import DistributedDataParallel
 from protogen.errors import BadRequest
 
 from .assignment import AssignmentHead
-from .fixed import Fingerprint, FixedPrototypes
+from .fingerprint import Fingerprint
+from .fixed import FixedPrototypes
 
 Model = TypeVar("Model", bound=nn.Module)
 

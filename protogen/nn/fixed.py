@@ -1,93 +1,48 @@
-"""What heads ask of prototypes that training never changes, and which prototypes those are."""
+"""What heads ask of prototypes that training never changes."""
 
-import copy
-import hashlib
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Self
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_module_registration_hook
 
 from protogen.errors import BadRequest
-from protogen.files.digests import BlockHasher, content_digest
-from protogen.files.prototypes import Prototypes
+from protogen.rows import pieces
+
+from .constants import Constants
+from .fingerprint import Fingerprint
 
 PART = 1 << 22  # inner products that `topk` has in memory at a time
-NAME = 96  # bytes of a name in a checkpoint
+ROUNDED = 2**-5  # how far a unit row may be off after casts to half precision and averages in it
 
 
-@dataclass(frozen=True)
-class Fingerprint:
-    """Which prototypes these are: the sha256, in hex, of an artifact's content, and what messages call it.
-
-    The name is no part of the identity: a tensor has the fingerprint of the file that holds it.
-    """
-
-    digest: str
-    name: str = field(compare=False)
-
-    @classmethod
-    def of_tensor(cls, rows: Tensor) -> Self:
-        """Digest the float32 rows as a file does its data section, whatever device they are on."""
-        hasher = BlockHasher()
-        hasher.update(rows.detach().cpu().float().contiguous().numpy().data.cast("B"))
-        return cls(content_digest(hasher.digests()), f"a tensor {tuple(rows.shape)}")
-
-    @classmethod
-    def of_file(cls, path: str | Path, digest: str) -> Self:
-        """Take the digest of a file's header and the end of its path."""
-        return cls(digest, "/".join(Path(path).parts[-3:]))
-
-    @classmethod
-    def of_record(cls, record: Prototypes) -> Self | None:
-        """That of the file that a record lies in; None where it lies in none, or is only a part of one."""
-        if record.part is None and record.path and record.digest:
-            return cls.of_file(record.path, record.digest)
-        return None
-
-    @classmethod
-    def of_label(cls, label: str, n: int, d: int) -> Self:
-        """Digest the label of a closed form and its size: its rows may be too many to be built."""
-        name = f"{label} as ({n}, {d})"
-        return cls(hashlib.sha256(name.encode()).hexdigest(), name)
-
-    def pack(self) -> Tensor:
-        """Write the 32 bytes and the name as a uint8 tensor, always of the same size."""
-        raw = bytes.fromhex(self.digest) + self.name.encode()[:NAME].ljust(NAME, b"\0")
-        return torch.tensor(list(raw), dtype=torch.uint8, device="cpu")
-
-    @classmethod
-    def unpack(cls, packed: Tensor) -> Self | None:
-        """Read what `pack` wrote; None where the tensor is empty or its values are not there."""
-        if packed.is_meta or not packed.numel():
-            return None
-        raw = bytes(packed.tolist())
-        return cls(raw[:32].hex(), raw[32:].rstrip(b"\0").decode(errors="ignore"))
-
-    def __str__(self) -> str:
-        return f"{self.name} (sha256 {self.digest[:12]})"
-
-
-class FixedPrototypes(nn.Module, ABC):
+class FixedPrototypes(Constants, ABC):
     """What a head asks of n prototypes in R^d that training never changes.
 
-    Buffers move with the module (`.to(device)`, `.cuda()`) and keep their type: `.half()`, `.bfloat16()`,
-    `.double()` and `.to(dtype)` on this module or one around it leave them float32, because the angles that
-    were measured are those of the float32 rows. Copies made by `copy.deepcopy` share the buffers.
+    What is multiplied with stays as it was built, whatever happens to the registered buffers: see Constants. The
+    rows keep their type under `.half()` and its like, because the angles that were measured are those of float32.
 
-    So does `torch.optim.swa_utils.AveragedModel`, which leaves them as they are, with `use_buffers=True` too
-    where `multi_avg_fn` averages; its `avg_fn` would round them anew at each step.
+    `state_dict` holds the fingerprint of the prototypes and, unless asked to, none of their rows: `sha256`, a
+    tensor without values whose shape is the start of the digest, and `origin`, digest and name. Every loader
+    thus refuses other prototypes as a tensor of another size. `load_state_dict` raises BadRequest with both names,
+    and before any module has changed where the prototypes had been put into their modules from the inside out, as
+    constructors do (a head that replaces another in a module that already lies within others is checked when
+    that module's turn comes). These load:
 
-    `state_dict` holds the fingerprint of the prototypes, also where it does not hold the prototypes, as the
-    uint8 tensor `_extra_state`: 32 bytes of digest, then the name. `load_state_dict` raises BadRequest with
-    both names where the checkpoint's is another than this module's. A checkpoint without one loads unchecked,
-    under `strict` too, and a module without one (of a tensor without values, on "meta") takes the checkpoint's.
+    - the same fingerprint: what else the checkpoint holds of the prototypes may be rounded, cast or averaged, but
+      rows that are far from those here are refused;
+    - that of the first rows of these prototypes, such as `protogen extend` or `protogen ebv` with a larger n give;
+    - rows without a fingerprint that are those here;
+    - nothing of the prototypes, with a warning.
+
+    Prototypes without values, of a tensor on "meta", take the checkpoint's fingerprint and rows.
     """
 
     fingerprint: Fingerprint | None = None
+    also: tuple[Fingerprint, ...] = ()  # by which older checkpoints know the same rows
 
     @property
     @abstractmethod
@@ -187,19 +142,44 @@ class FixedPrototypes(nn.Module, ABC):
         """Show n and d where the module is printed."""
         return f"n={self.n}, d={self.d}"
 
-    def get_extra_state(self) -> Tensor:
-        """Give `state_dict` the fingerprint, empty where there is none."""
-        return self.fingerprint.pack() if self.fingerprint else torch.empty(0, dtype=torch.uint8, device="cpu")
+    def identify(self, fingerprint: Fingerprint | None) -> None:
+        """Take a fingerprint, and hold what `state_dict` says of it."""
+        self.fingerprint = fingerprint
+        shape = fingerprint.shape() if fingerprint else (0,)
+        packed = fingerprint.pack() if fingerprint else torch.zeros(128, dtype=torch.float32, device="cpu")
+        self.hold("sha256", torch.empty(shape, dtype=torch.float32, device="cpu"), persistent=True)
+        self.hold("origin", packed, persistent=True)
 
-    def set_extra_state(self, state: Tensor) -> None:
-        """Hold a checkpoint's fingerprint to this module's. Raises BadRequest where they differ."""
-        saved = Fingerprint.unpack(state)
-        if saved and self.fingerprint and saved != self.fingerprint:
+    def check(self, state: Mapping[str, Any], prefix: str) -> None:
+        """Raise BadRequest where a checkpoint has other prototypes than these under a prefix. Changes nothing."""
+        saved, rows = _saved(state, prefix), state.get(f"{prefix}prototypes")
+        if saved and self.fingerprint and not self._continues(saved, rows):
             raise BadRequest(
                 f"the checkpoint was trained with {saved}, this model has {self.fingerprint}: "
-                "build the model with the checkpoint's prototypes"
+                "build the model with the checkpoint's prototypes, or, to keep those that it has, drop the keys "
+                f"that begin with {prefix!r}"
             )
-        self.fingerprint = self.fingerprint or saved
+        if rows is not None and not rows.is_meta and not self._agrees(saved, rows):
+            whose = f"not those of its fingerprint, {saved}" if saved else f"others than {self.fingerprint}"
+            raise BadRequest(
+                f"the checkpoint's {prefix}prototypes are {whose}: take another checkpoint, or, to keep the rows that "
+                f"this model has, drop the keys that begin with {prefix!r}"
+            )
+
+    def _continues(self, saved: Fingerprint, rows: Tensor | None) -> bool:
+        """Whether these are a checkpoint's prototypes, or more that begin with them."""
+        if self.fingerprint is None or any(known.matches(saved) for known in (self.fingerprint, *self.also)):
+            return True
+        n = saved.n if rows is None else len(rows)
+        return n is not None and n < self.n and any(first.matches(saved) for first in self.firsts(n))
+
+    @abstractmethod
+    def firsts(self, n: int) -> list[Fingerprint]:
+        """Return the fingerprints that the first n rows may have alone."""
+
+    @abstractmethod
+    def _agrees(self, saved: Fingerprint | None, rows: Tensor) -> bool:
+        """Whether a checkpoint's rows are the first of these, but for rounding."""
 
     def _load_from_state_dict(
         self,
@@ -210,31 +190,50 @@ class FixedPrototypes(nn.Module, ABC):
         missing_keys: list[str],
         *args: Any,
     ) -> None:
-        """Compare the fingerprints before any row is loaded, and do not ask for one of an older checkpoint."""
-        key = f"{prefix}_extra_state"
-        if key in state_dict:
-            self.set_extra_state(state_dict[key])
+        """Compare the fingerprints, and load no constant."""
+        self.check(state_dict, prefix)
+        found = [name for name in ("sha256", "origin", "prototypes", "_extra_state") if prefix + name in state_dict]
+        if not found and self.fingerprint:
+            warnings.warn(
+                f"the checkpoint holds nothing of {prefix.rstrip('.') or 'the prototypes'}: these stay "
+                f"{self.fingerprint}",
+                stacklevel=2,
+            )
+        loaded = {name: state_dict.pop(prefix + name) for name in found}
+        if self.fingerprint is None:
+            self._adopt(_saved({prefix + name: value for name, value in loaded.items()}, prefix), loaded)
+        if local_metadata.get("assign_to_params_buffers") and loaded:
+            self._follow(next(iter(loaded.values())).device)
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing_keys, *args)
-        if key in missing_keys:
-            missing_keys.remove(key)
+        ours = {prefix + name for name in self._constants}
+        missing_keys[:] = [key for key in missing_keys if key not in ours]
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Follow `fn` to another device, never to another type."""
+    def _adopt(self, saved: Fingerprint | None, loaded: Mapping[str, Any]) -> None:
+        """Take a checkpoint's fingerprint where there is none."""
+        self.identify(saved)
 
-        def keep_dtype(tensor: Tensor) -> Tensor:
-            applied = fn(tensor)
-            return applied if applied.dtype == tensor.dtype else tensor.to(applied.device)
+    def _follow(self, device: torch.device) -> None:
+        """Leave "meta" for the device that a checkpoint was assigned from."""
+        for name in self._constants:
+            buffer = self._buffers[name]
+            if buffer is not None and buffer.is_meta and (self.is_known(name) or self._can_make(name)):
+                self._placed(name, device)
 
-        super()._apply(keep_dtype, recurse)
-        return self
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Copy the module and share its buffers: an average model or a teacher costs no second (n, d)."""
-        memo.update((id(buffer), buffer) for buffer in self.buffers())
-        copied = type(self).__new__(type(self))
-        memo[id(self)] = copied
-        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
-        return copied
+def near(rows: Callable[[int, int], Tensor], theirs: Tensor) -> bool:
+    """Whether a checkpoint's rows are the first of ours but for what half precision and averages in it round."""
+    for start, stop in pieces(tuple(theirs.shape)):
+        mine = rows(start, stop).float()
+        apart = torch.linalg.vector_norm(mine - theirs[start:stop].to(mine.device, torch.float32), dim=-1)
+        if not (apart <= ROUNDED * torch.linalg.vector_norm(mine, dim=-1)).all():
+            return False
+    return True
+
+
+def _saved(state: Mapping[str, Any], prefix: str) -> Fingerprint | None:
+    """Read the fingerprint that a checkpoint has under a prefix, also in the form of older checkpoints."""
+    digest, packed = state.get(f"{prefix}sha256"), state.get(f"{prefix}origin", state.get(f"{prefix}_extra_state"))
+    return Fingerprint.read(None if digest is None else tuple(digest.shape), packed)
 
 
 @torch.fx.wrap
@@ -264,3 +263,25 @@ def check_features(features: Tensor, d: int) -> None:
         )
     if not features.is_floating_point():
         raise BadRequest(f"features must be floating, got {features.dtype}: convert them first, with .float()")
+
+
+def _check_below(module: nn.Module, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
+    """Hold a checkpoint to all prototypes in a module before any of it is loaded."""
+    for name, inner in module.named_modules(prefix=prefix.removesuffix(".")):
+        if isinstance(inner, FixedPrototypes):
+            inner.check(state, f"{name}." if name else "")
+
+
+def _watch(module: nn.Module, _: str, inner: nn.Module | None) -> None:
+    """Have a module that takes in prototypes, or a module with some, look at them first when it loads."""
+
+    def watched(one: nn.Module) -> bool:
+        hooks = getattr(one, "_load_state_dict_pre_hooks", {})
+        return any(getattr(hook, "hook", None) is _check_below for hook in hooks.values())
+
+    if inner is not None and (isinstance(inner, FixedPrototypes) or watched(inner)) and not watched(module):
+        module.register_load_state_dict_pre_hook(_check_below)
+
+
+# torch loads module by module, a backbone before its head: without this a head could refuse only when it is too late.
+register_module_module_registration_hook(_watch)

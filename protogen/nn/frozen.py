@@ -1,6 +1,6 @@
 """Prototypes that a network carries and never learns."""
 
-import copy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,29 +9,30 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from protogen.errors import BadRequest
-from protogen.files.header import read_header
+from protogen.files.header import Header, read_header
 from protogen.files.prototypes import Prototypes
 from protogen.files.tensors import NORM_TOLERANCE
+from protogen.rows import InMemory, pieces
 
-from .fixed import Fingerprint, FixedPrototypes
+from .fingerprint import Fingerprint
+from .fixed import FixedPrototypes, near
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 class FrozenPrototypes(FixedPrototypes):
-    """Hold prototypes (n, d) as a buffer, float32 unless `dtype` says otherwise: no parameter, no gradient.
+    """Hold prototypes (n, d) in memory, float32 unless `dtype` says otherwise: no parameter, no gradient.
 
-    `source` is a float32 tensor of unit rows, a `Prototypes` record, or the path of a file in a store.
-    A float32 tensor is shared, not copied; this module never writes to it. The buffer is part of `state_dict`
-    where `persistent` is True; where it is False, checkpoints are smaller and the same file is needed again.
-    Loading a `state_dict` gives the module that loads a tensor of its own, in this module's type; where the
-    checkpoint has rows and no fingerprint, theirs becomes this module's.
+    `source` is a float32 tensor of unit rows, a `Prototypes` record, or the path of a file in a store. Their memory
+    is shared, not copied, until somebody writes to it: what is written to a source does not reach this module, nor
+    the other way round. The rows are the buffer `prototypes` as well, and `state_dict` has a copy of them where
+    `persistent` is True. Checkpoints with and without rows load into either.
 
     `dtype` is the type that the rows are rounded to and that their products have at least. Half precision
     (torch.bfloat16, torch.float16) takes half the memory, without a conversion in each forward under autocast.
 
-    Under `torch.device("meta")` a path is read for its header alone, and the rows come with
-    `load_state_dict(..., assign=True)`; with `persistent=False` they are read. `to_empty()` restores none.
+    Under `torch.device("meta")` a path is read for its header alone; the rows are read when the module comes to a
+    device, by `to_empty`, `load_state_dict(..., assign=True)` or a first forward. They are held to the digest.
 
     DistributedDataParallel sends every buffer from rank 0 at each forward, unless `protogen.nn.ddp_ignore`
     has named the prototypes in the model before: `DistributedDataParallel(ddp_ignore(model))`.
@@ -46,14 +47,23 @@ class FrozenPrototypes(FixedPrototypes):
         self,
         source: Tensor | Prototypes | str | Path,
         *,
-        persistent: bool = True,
+        persistent: bool = False,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
         if dtype not in DTYPES:
             raise BadRequest(f"dtype is {dtype}; allowed are {', '.join(map(str, DTYPES))}")
-        rows, self.fingerprint = _read(source, persistent)
-        self.register_buffer("prototypes", rows.detach().contiguous().to(dtype), persistent=persistent)
+        self._path: Path | None = None
+        self._part = slice(None)
+        if isinstance(source, (str, Path)) and torch.get_default_device().type == "meta":
+            self._promise(Path(source), dtype, persistent)
+            return
+        rows = self.checked(_rows_of(source))
+        known = not rows.is_meta
+        self.identify(self._fingerprint_of(source, rows) if known else None)
+        # A path's rows go where other modules are made now, those in memory stay where they are.
+        moved = rows.to(torch.get_default_device()) if isinstance(source, (str, Path)) else rows
+        self.hold("prototypes", moved.detach().contiguous().to(dtype), known=known, persistent=persistent)
 
     @property
     def n(self) -> int:
@@ -61,13 +71,13 @@ class FrozenPrototypes(FixedPrototypes):
 
     @property
     def d(self) -> int:
-        return self.prototypes.shape[1]
+        return self.prototypes.shape[-1]
 
     def rows(self, start: int, stop: int) -> Tensor:
-        return self.prototypes[start:stop]
+        return self.constant("prototypes")[start:stop]
 
     def vectors(self, classes: Tensor) -> Tensor:
-        return self.prototypes[classes]
+        return self.constant("prototypes", classes.device)[classes]
 
     @classmethod
     def of_rank(
@@ -77,47 +87,152 @@ class FrozenPrototypes(FixedPrototypes):
 
         Raises BadRequest as `slice` and the class do, NotFound, DiskError and IntegrityError.
         """
+        device = torch.get_default_device()
         with torch.device("meta"):
             part = cls(path, dtype=dtype)  # the header alone: size and fingerprint
-        start, stop = _share(part.n, rank, world)
-        rows, _ = _read_file(path, False, slice(start, stop))
-        part.register_buffer("prototypes", rows.to(dtype), persistent=False)
+        start, stop = share(part.n, rank, world)
+        part._cut(start, stop)
+        if device.type != "meta":
+            part._placed("prototypes", device)
         return part, start
 
     def slice(self, rank: int, world: int) -> tuple["FrozenPrototypes", int]:
         """Return the prototypes of rank `rank`'s share of the classes, and the first of them.
 
-        The shares of ranks 0 to world - 1 are ranges one after the other, of equal size or one less. They are
-        copies and in no `state_dict`; the fingerprint is that of all rows, so that any rank's checkpoint loads
-        on any other, whatever `world`. Raises BadRequest where there is no such rank or no class for each.
+        The shares are those of torch.chunk and DTensor: of ceil(n / world) classes each, the last ones of fewer,
+        even of none. They are copies and in no `state_dict`; the fingerprint is that of all rows, so that any
+        rank's checkpoint loads on any other, whatever `world`. Raises BadRequest where there is no such rank or
+        there are more ranks than classes.
         """
-        start, stop = _share(self.n, rank, world)
-        part = copy.deepcopy(self)
-        part.register_buffer("prototypes", self.prototypes[start:stop].clone(), persistent=False)
+        start, stop = share(self.n, rank, world)
+        part = FrozenPrototypes.__new__(type(self))
+        FixedPrototypes.__init__(part)
+        part._path, part._part = self._path, self._part
+        part.identify(self.fingerprint)
+        known = self.is_known("prototypes")
+        rows = self.constant("prototypes") if known else self.prototypes
+        part.hold("prototypes", rows[start:stop].clone(), known=known)
+        part._part = slice((self._part.start or 0) + start, (self._part.start or 0) + stop)
+        part.train(self.training)
         return part, start
 
+    def firsts(self, n: int) -> list[Fingerprint]:
+        if not self.is_known("prototypes") and not self._can_make("prototypes"):
+            return []
+        if self._part != slice(None) or self.prototypes.dtype != torch.float32:
+            return []
+        return [Fingerprint.of_tensor(self.values("prototypes")[:n])]
+
     def _product(self, features: Tensor, start: int, stop: int) -> Tensor:
-        return _linear(features, self._range(start, stop))
+        return _linear(features, self._range(start, stop, features.device))
 
     def _combine(self, weights: Tensor, start: int, stop: int) -> Tensor:
-        return _linear(weights, self._range(start, stop).T)
+        return _linear(weights, self._range(start, stop, weights.device).T)
 
-    def _range(self, start: int, stop: int) -> Tensor:
-        # The buffer itself where all are asked for: torch.fx knows it by its name.
-        return self.prototypes if (start, stop) == (0, self.n) else self.prototypes[start:stop]
+    def _range(self, start: int, stop: int, device: torch.device) -> Tensor:
+        rows = self.constant("prototypes", device)
+        # The constant itself where all are asked for: torch.fx knows it by its name.
+        return rows if (start, stop) == (0, self.n) else rows[start:stop]
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Load into a fresh tensor, since the present one may be shared with copies and with the source."""
-        held, dtype = self.prototypes, self.prototypes.dtype
-        loads = f"{prefix}prototypes" in state_dict and "prototypes" not in self._non_persistent_buffers_set
-        if loads:
-            self.prototypes = held.clone()
-        super()._load_from_state_dict(state_dict, prefix, *args)
-        # load_state_dict(assign=True) takes the type of the checkpoint over.
-        self.prototypes = self.prototypes.to(dtype)
-        if loads and f"{prefix}_extra_state" not in state_dict:
-            found = None if self.prototypes.is_meta else Fingerprint.of_tensor(self.prototypes)
-            self.fingerprint = self.fingerprint if found == self.fingerprint else found
+    @staticmethod
+    def checked(rows: Tensor) -> Tensor:
+        """Return `rows` if they are (n, d), float32 and, where there are values, of norm 1, or raise BadRequest."""
+        if rows.dim() != 2 or rows.numel() == 0:
+            raise BadRequest(f"prototypes must be (n, d), got {tuple(rows.shape)}: give one row a class")
+        if rows.dtype != torch.float32:
+            raise BadRequest(f"prototypes must be float32, got {rows.dtype}: convert first, with .float()")
+        if rows.is_meta:
+            return rows
+        # A copy of each piece: the norm of what is shared until it is written to would part it.
+        parts = (rows.detach()[start:stop].clone() for start, stop in pieces(tuple(rows.shape)))
+        deviations = [(torch.linalg.vector_norm(part, dim=1) - 1).abs().max() for part in parts]
+        deviation = torch.stack(deviations).max().item()
+        if not deviation <= NORM_TOLERANCE:
+            raise BadRequest(
+                f"prototypes must have norm 1 within {NORM_TOLERANCE:g}, got a row that is off by {deviation:g}: "
+                "normalise first, with torch.nn.functional.normalize"
+            )
+        return rows
+
+    def _fingerprint_of(self, source: object, rows: Tensor) -> Fingerprint:
+        """Identify rows; those of a file with further tensors are not known by the digest of all of it."""
+        if isinstance(source, (str, Path)):
+            self._path = Path(source).absolute()
+            header = read_header(source)
+            filed: Fingerprint | None = Fingerprint.of_file(source, header.digest, header.spec.n)
+            alone = len(header.entries) == 1
+        else:
+            filed = Fingerprint.of_record(source) if isinstance(source, Prototypes) else None
+            alone = not (isinstance(source, Prototypes) and source.tensors)
+        if filed and alone:
+            return filed
+        self.also = (filed,) if filed else ()
+        found = Fingerprint.of_tensor(rows)
+        return Fingerprint(found.digest, filed.name, found.n) if filed else found
+
+    def _promise(self, path: Path, dtype: torch.dtype, persistent: bool) -> None:
+        """Take the size and the fingerprint of a file, whose rows are read when they are needed."""
+        header = read_header(path)
+        (shape,) = (entry.shape for entry in header.entries if entry.name == "prototypes")
+        rows = self.checked(torch.empty(shape, dtype=torch.float32, device="meta"))
+        self._path = path.absolute()
+        if len(header.entries) == 1:
+            self.identify(Fingerprint.of_file(path, header.digest, header.spec.n))
+        else:
+            self.identify(self._fingerprint_of(path, _read(path)))
+        self.hold("prototypes", rows.to(dtype), known=False, persistent=persistent)
+
+    def _cut(self, start: int, stop: int) -> None:
+        """Keep a range of the rows that a file has for these."""
+        self._part = slice(start, stop)
+        self.hold("prototypes", self.prototypes[start:stop], known=False)
+
+    def _can_make(self, name: str) -> bool:
+        return name == "prototypes" and self._path is not None
+
+    def _made(self, name: str) -> Tensor:
+        """Read the rows from their file. Raises BadRequest where there is none, or another by now."""
+        if not self._can_make(name) or self._path is None:
+            raise BadRequest(
+                f"the prototypes ({self.n}, {self.d}) were made on 'meta' from a tensor without values; "
+                "load a checkpoint that has their rows, or build the model from a path"
+            )
+        header = read_header(self._path)
+        self._hold_to(header)
+        rows = _read(self._path, self._part)
+        return self.checked(rows).to(self.prototypes.dtype) if len(rows) else rows.to(self.prototypes.dtype)
+
+    def _hold_to(self, header: Header) -> None:
+        known = (self.fingerprint, *self.also)
+        if not any(one and one.digest == header.digest for one in known):
+            raise BadRequest(
+                f"{self._path} has sha256 {header.digest[:12]} now, the model was built with {self.fingerprint}: "
+                "bring that file back"
+            )
+
+    def _agrees(self, saved: Fingerprint | None, rows: Tensor) -> bool:
+        if not self.is_known("prototypes") and (saved or not self._can_make("prototypes")):
+            return True  # those of the file are taken, or `_adopt` takes these
+        if self._part != slice(None):
+            return True  # a rank's share takes none of them
+        ours = self.values("prototypes")
+        return rows.shape[1:] == ours.shape[1:] and len(rows) <= len(ours) and near(InMemory(ours).rows, rows)
+
+    def _adopt(self, saved: Fingerprint | None, loaded: Mapping[str, Any]) -> None:
+        """Take a checkpoint's rows and fingerprint where there are none. Raises BadRequest where these disagree."""
+        rows = loaded.get("prototypes")
+        if rows is None or self.is_known("prototypes") or self._can_make("prototypes"):
+            self.identify(saved)
+            return
+        found = Fingerprint.of_tensor(self.checked(rows.to(torch.float32)))
+        if saved and not saved.matches(found):
+            raise BadRequest(
+                f"the checkpoint's rows are not those of its fingerprint, {saved}, any more (cast or averaged?): "
+                "build the model from the file with these prototypes"
+            )
+        self.identify(saved or found)
+        persistent = "prototypes" not in self._non_persistent_buffers_set
+        self.hold("prototypes", rows.to(self.prototypes.dtype), persistent=persistent)
 
 
 @torch.fx.wrap
@@ -127,55 +242,35 @@ def _linear(features: Tensor, rows: Tensor) -> Tensor:
     return F.linear(features.to(dtype), rows.to(dtype))
 
 
-def _read(source: Tensor | Prototypes | str | Path, persistent: bool) -> tuple[Tensor, Fingerprint | None]:
-    """Return the prototypes (n, d) that `source` stands for and their fingerprint, or raise BadRequest."""
+def _rows_of(source: Tensor | Prototypes | str | Path) -> Tensor:
+    """Return the rows that a source stands for, on the CPU where it is a path."""
     if isinstance(source, (str, Path)):
-        return _read_file(source, persistent)
+        return _read(Path(source))
     if isinstance(source, Prototypes):
-        rows = _checked(source.tensor)
-        return rows, Fingerprint.of_record(source) or Fingerprint.of_tensor(rows)
+        return source.tensor
     if isinstance(source, Tensor):
-        rows = _checked(source)
-        return rows, None if rows.is_meta else Fingerprint.of_tensor(rows)
+        return source
     raise BadRequest(f"prototypes come from a tensor, a Prototypes record or a path, got {type(source).__name__}")
 
 
-def _read_file(path: str | Path, persistent: bool, part: slice | None = None) -> tuple[Tensor, Fingerprint | None]:
-    """Read a file to the default device; on "meta", where a checkpoint can bring the rows, its header alone."""
-    device = torch.get_default_device()
-    if device.type == "meta" and persistent:
-        header = read_header(path)
-        (shape,) = (entry.shape for entry in header.entries if entry.name == "prototypes")
-        return _checked(torch.empty(shape)), Fingerprint.of_file(path, header.digest)
+def _read(path: Path, part: slice = slice(None)) -> Tensor:
+    """Read the rows of a file, or a range of them, to the CPU."""
     from protogen.store.loading import load
 
-    record = load(Path(path), rows=part)
-    rows = _checked(record.tensor)
-    return rows if device.type == "meta" else rows.to(device), Fingerprint.of_record(record)
+    if part.start is not None and part.start == part.stop:
+        return load(path, rows=slice(0, 1)).tensor[:0]
+    return load(path, rows=None if part == slice(None) else part).tensor
 
 
-def _share(n: int, rank: int, world: int) -> tuple[int, int]:
-    """Return the first class of a rank's share of n, and that of the next rank's, or raise BadRequest."""
+def share(n: int, rank: int, world: int) -> tuple[int, int]:
+    """Return the first class of a rank's share of n, and the first after it, as torch.chunk and DTensor cut.
+
+    Raises BadRequest where there is no such rank, or there are more ranks than classes.
+    """
     if {type(rank), type(world)} != {int} or not 0 <= rank < world <= n:
         raise BadRequest(
             f"rank, world is {rank!r}, {world!r}; allowed is world from 1 to n and rank from 0 below it, "
             f"whole numbers; n is {n}"
         )
-    return n * rank // world, n * (rank + 1) // world
-
-
-def _checked(rows: Tensor) -> Tensor:
-    """Return `rows` if they are (n, d), float32 and, where there are values, of norm 1, or raise BadRequest."""
-    if rows.dim() != 2 or rows.numel() == 0:
-        raise BadRequest(f"prototypes must be (n, d), got {tuple(rows.shape)}: give one row a class")
-    if rows.dtype != torch.float32:
-        raise BadRequest(f"prototypes must be float32, got {rows.dtype}: convert first, with .float()")
-    if rows.is_meta:
-        return rows
-    deviation = (torch.linalg.vector_norm(rows.detach(), dim=1) - 1).abs().max().item()
-    if not deviation <= NORM_TOLERANCE:
-        raise BadRequest(
-            f"prototypes must have norm 1 within {NORM_TOLERANCE:g}, got a row that is off by {deviation:g}: "
-            "normalise first, with torch.nn.functional.normalize"
-        )
-    return rows
+    size = -(-n // world)
+    return min(n, rank * size), min(n, (rank + 1) * size)

@@ -14,7 +14,8 @@ from protogen.methods import resolve
 from protogen.rows import InMemory
 from protogen.store.access import ensure_path
 
-from .fixed import Fingerprint, FixedPrototypes
+from .fingerprint import Fingerprint
+from .fixed import FixedPrototypes
 from .frozen import FrozenPrototypes
 from .structured import StructuredPrototypes, laid_out
 
@@ -26,7 +27,7 @@ def as_prototypes(
     n: int | None = None,
     d: int | None = None,
     *,
-    persistent: bool = True,
+    persistent: bool = False,
     dtype: torch.dtype = torch.float32,
     store: str | Path | None = None,
 ) -> FixedPrototypes:

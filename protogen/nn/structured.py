@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from protogen import catalog
 from protogen.errors import BadRequest
 
-from .fixed import Fingerprint, FixedPrototypes
+from .fingerprint import Fingerprint
+from .fixed import FixedPrototypes, near
 from .transforms import Transform, transform_of
 
 
@@ -31,6 +32,8 @@ class StructuredPrototypes(FixedPrototypes):
     Raises BadRequest where the form is unknown or has no fast product, and where n or d do not fit it.
     """
 
+    sha256: Tensor
+
     def __init__(
         self,
         form: catalog.ClosedForm | str,
@@ -41,7 +44,7 @@ class StructuredPrototypes(FixedPrototypes):
     ) -> None:
         super().__init__()
         self.laid = laid_out(catalog.from_label(form) if isinstance(form, str) else form, n, d)
-        self.fingerprint = fingerprint or Fingerprint.of_label(catalog.label(self.laid.form), self.n, self.d)
+        self.identify(fingerprint or Fingerprint.of_label(catalog.label(self.laid.form), self.n, self.d))
         device = torch.get_default_device()
         with torch.device("cpu"):
             transform = transform_of(self.laid.form, self.laid.n)
@@ -50,7 +53,9 @@ class StructuredPrototypes(FixedPrototypes):
                 f"form is {catalog.label(self.laid.form)}; allowed is one with a fast product: "
                 "hold the rows of another, with FrozenPrototypes(...)"
             )
-        self.transform = transform if device.type == "meta" else transform.to(device)
+        self.transform = transform
+        if device.type != "meta":
+            self.to(device)
 
     @property
     def n(self) -> int:
@@ -65,12 +70,12 @@ class StructuredPrototypes(FixedPrototypes):
         return self.transform.size
 
     def rows(self, start: int, stop: int) -> Tensor:
-        return self.laid.rows(start, stop).to(next(self.buffers()).device)
+        return self.laid.rows(start, stop).to(self.sha256.device)
 
     def vectors(self, classes: Tensor) -> Tensor:
         distinct, place = classes.unique(return_inverse=True)
         rows = [self.laid.rows(index, index + 1) for index in distinct.tolist()]
-        return torch.cat([torch.empty(0, self.d), *rows]).to(classes.device)[place]
+        return torch.cat([torch.empty(0, self.d, dtype=torch.float32, device="cpu"), *rows]).to(classes.device)[place]
 
     def _product(self, features: Tensor, start: int, stop: int) -> Tensor:
         if torch.onnx.is_in_onnx_export() and torch.jit.is_tracing():  # type: ignore[attr-defined]
@@ -85,6 +90,13 @@ class StructuredPrototypes(FixedPrototypes):
     def _combine(self, weights: Tensor, start: int, stop: int) -> Tensor:
         sums = _apply(weights.reshape(-1, stop - start), self.transform, start, stop, transposed=True)
         return F.pad(sums, (0, self.d - self.transform.own_d)).view(*weights.shape[:-1], self.d)
+
+    def firsts(self, n: int) -> list[Fingerprint]:
+        first = Fingerprint.of_rows(catalog.Padded(self.laid.form, n, self.d))
+        return [Fingerprint.of_label(catalog.label(self.laid.form), n, self.d), first]
+
+    def _agrees(self, saved: Fingerprint | None, rows: Tensor) -> bool:
+        return rows.shape[1:] == (self.d,) and len(rows) <= self.n and near(self.rows, rows)
 
     def extra_repr(self) -> str:
         """Show the form, n and d where the module is printed."""

@@ -10,7 +10,7 @@ from protogen.errors import BadRequest
 from protogen.files.prototypes import Prototypes
 
 from .checks import check_finite, check_labels, check_one_of
-from .fixed import Fingerprint, check_features
+from .fixed import check_features
 from .frozen import FrozenPrototypes
 
 
@@ -94,7 +94,7 @@ class SubcenterHead(nn.Module):
         beta: float = 1e-4,
         *,
         reduction: str = "sum",
-        persistent: bool = True,
+        persistent: bool = False,
         debug: bool = False,
     ) -> None:
         super().__init__()
@@ -108,14 +108,13 @@ class SubcenterHead(nn.Module):
         """Return logits (..., n) for features (..., d), in float32 or float64."""
         if self.debug:
             check_finite(features)
-        logits = subcenter_logits(features, self.prototypes.prototypes)
+        logits = subcenter_logits(features, self.prototypes.constant("prototypes", features.device))
         return logits.to(torch.promote_types(logits.dtype, torch.float32)).logsumexp(-1)
 
     def loss(self, features: Tensor, labels: Tensor) -> Tensor:
         """Return the F-SC loss of features (..., d) with labels (...)."""
-        return subcenter_loss(
-            features, self.prototypes.prototypes, labels, self.beta, reduction=self.reduction, debug=self.debug
-        )
+        rows = self.prototypes.constant("prototypes", features.device)
+        return subcenter_loss(features, rows, labels, self.beta, reduction=self.reduction, debug=self.debug)
 
     def extra_repr(self) -> str:
         """Show the settings where the module is printed."""
@@ -125,25 +124,24 @@ class SubcenterHead(nn.Module):
 class _Subcenters(FrozenPrototypes):
     """Hold sub-centres (n, s, d), of any norms, as FrozenPrototypes hold rows."""
 
-    def __init__(self, source: Tensor | Prototypes | str | Path, *, persistent: bool) -> None:
-        nn.Module.__init__(self)
-        if isinstance(source, (str, Path)):
-            from protogen.store.loading import load
-
-            source = load(Path(source))
-        rows = _checked(source.tensor if isinstance(source, Prototypes) else source)
-        filed = Fingerprint.of_record(source) if isinstance(source, Prototypes) else None
-        self.fingerprint = filed or Fingerprint.of_tensor(rows)
-        self.register_buffer("prototypes", rows.detach().contiguous(), persistent=persistent)
-
     @property
     def s(self) -> int:
         """The number of sub-centres of a class."""
         return self.prototypes.shape[1]
 
-    @property
-    def d(self) -> int:
-        return self.prototypes.shape[2]
+    @staticmethod
+    def checked(rows: Tensor) -> Tensor:
+        """Return the sub-centres if they are (n, s, d), float32 and finite, or raise BadRequest."""
+        if rows.dim() != 3 or rows.numel() == 0:
+            raise BadRequest(
+                f"sub-centres must be (n, s, d), got {tuple(rows.shape)}: make them with `protogen subcenters`, or "
+                "give one vector a class to FrozenPrototypes"
+            )
+        if rows.dtype != torch.float32:
+            raise BadRequest(f"sub-centres must be float32, got {rows.dtype}: convert first, with .float()")
+        if not rows.is_meta and not rows.isfinite().all():
+            raise BadRequest("sub-centres must be finite, got some that are not: generate them again")
+        return rows
 
     def _product(self, features: Tensor, start: int, stop: int) -> Tensor:
         raise self._refusal
@@ -165,22 +163,6 @@ class _Subcenters(FrozenPrototypes):
 
     def extra_repr(self) -> str:
         return f"n={self.n}, s={self.s}, d={self.d}"
-
-
-def _checked(source: object) -> Tensor:
-    """Return the sub-centres if they are (n, s, d), float32 and finite, or raise BadRequest."""
-    if not isinstance(source, Tensor):
-        raise BadRequest(f"sub-centres come from a tensor, a Prototypes record or a path, got {type(source).__name__}")
-    if source.dim() != 3 or source.numel() == 0:
-        raise BadRequest(
-            f"sub-centres must be (n, s, d), got {tuple(source.shape)}: make them with `protogen subcenters`, or give "
-            "one vector a class to FrozenPrototypes"
-        )
-    if source.dtype != torch.float32:
-        raise BadRequest(f"sub-centres must be float32, got {source.dtype}: convert first, with .float()")
-    if not source.isfinite().all():
-        raise BadRequest("sub-centres must be finite, got some that are not: generate them again")
-    return source
 
 
 def _check_settings(beta: float, reduction: str) -> None:

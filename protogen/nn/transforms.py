@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from protogen import catalog
@@ -19,11 +19,13 @@ from protogen.catalog.direct.mub import ComplexMUB, TernaryMUB
 from protogen.catalog.direct.packing import Packing
 from protogen.catalog.direct.phases import HigherPhases
 
+from .constants import Constants
+
 # Inner products that are computed at a time: as many as a cache holds, or as keep a GPU busy.
 CPU_CHUNK, GPU_CHUNK = 1 << 18, 1 << 24
 
 
-class Transform(nn.Module, ABC):
+class Transform(Constants, ABC):
     """The product of features with rows that come in blocks of equal size, and the transpose of it.
 
     Some blocks are a slice of their numbers. Block `last`, if rows go so far, is a basis of another kind; it
@@ -77,7 +79,7 @@ class Transform(nn.Module, ABC):
     def _hold(self, **tables: Tensor) -> None:
         for name, table in tables.items():
             # Indices too: torch's moving average of two equal floats is that float, of integers it may not be.
-            self.register_buffer(name, table.float(), persistent=False)
+            self.hold(name, table.float())
 
 
 class SignedBases(Transform):
@@ -85,11 +87,6 @@ class SignedBases(Transform):
 
     A form has some of the D coordinates, `kept`. Block `last` is the standard basis.
     """
-
-    signs: Tensor
-    kept: Tensor
-    left: Tensor
-    right: Tensor
 
     def __init__(self, form: catalog.ClosedForm, n: int, order: int, kept: Sequence[int]) -> None:
         super().__init__()
@@ -103,21 +100,23 @@ class SignedBases(Transform):
         self._hold(signs=signs, kept=index, left=_sylvester(order >> half), right=_sylvester(1 << half))
 
     def products(self, features: Tensor, parts: Iterable[slice]) -> Iterator[Tensor]:
-        z = features.new_zeros(features.shape[0], self.size).index_copy_(1, _index(self.kept), features)
+        kept = _index(self.constant("kept", features.device))
+        z = features.new_zeros(features.shape[0], self.size).index_copy_(1, kept, features)
+        signs = self.constant("signs", features.device)
         for part in parts:
-            yield z[:, None] if part.start == self.last else self._transformed(z[:, None] * self.signs[part])
+            yield z[:, None] if part.start == self.last else self._transformed(z[:, None] * signs[part])
 
     def total(self, parts: Iterable[tuple[slice, Tensor]], zeros: Tensor) -> Tensor:
-        total = zeros.new_zeros(zeros.shape[0], self.size)
+        total, signs = zeros.new_zeros(zeros.shape[0], self.size), self.constant("signs", zeros.device)
         for part, weights in parts:
             standard = part.start == self.last
-            total += weights[:, 0] if standard else (self._transformed(weights) * self.signs[part]).sum(1)
-        return total[:, _index(self.kept)]
+            total += weights[:, 0] if standard else (self._transformed(weights) * signs[part]).sum(1)
+        return total[:, _index(self.constant("kept", zeros.device))]
 
     def _transformed(self, x: Tensor) -> Tensor:
         """The product of x (..., D) with the Sylvester matrix, a Kronecker product."""
-        square = x.unflatten(-1, (len(self.left), len(self.right)))
-        product: Tensor = self.left.to(x.dtype) @ (square @ self.right.to(x.dtype))
+        left, right = (self.constant(name, x.device).to(x.dtype) for name in ("left", "right"))
+        product: Tensor = left @ (x.unflatten(-1, (len(left), len(right))) @ right)
         return product.flatten(-2)
 
 
@@ -128,9 +127,6 @@ class PhasedBases(Transform):
     the two parts of a complex one. The characters are those of F_p^h, q = p^h, at dual coordinates: digit i
     of x is Tr(e_i x). Block `last` is the standard basis. Of a ternary form one part is a row.
     """
-
-    phases: Tensor
-    dual: Tensor
 
     def __init__(self, form: ComplexMUB | TernaryMUB | HigherPhases, n: int) -> None:
         super().__init__()
@@ -149,7 +145,7 @@ class PhasedBases(Transform):
 
     def products(self, features: Tensor, parts: Iterable[slice]) -> Iterator[Tensor]:
         x = torch.complex(*features.chunk(2, 1))
-        z, phases = torch.empty_like(x).index_copy_(1, _index(self.dual), x), self._phases(features)
+        z, phases = torch.empty_like(x).index_copy_(1, self._dual(x), x), self._phases(features)
         for part in parts:
             if part.start == self.last:
                 yield torch.view_as_real(x).flatten(1)[:, None] if self.paired else x.imag[:, None]
@@ -168,7 +164,7 @@ class PhasedBases(Transform):
             else:
                 found = torch.fft.ifftn(z.unflatten(-1, self.shape), dim=self._axes, norm="forward")
                 total += (found.flatten(2) * phases[part].conj()).sum(1)
-        total = total[:, _index(self.dual)] + standard
+        total = total[:, self._dual(total)] + standard
         return torch.cat((total.real, total.imag), 1)
 
     @property
@@ -176,14 +172,14 @@ class PhasedBases(Transform):
         return tuple(range(-len(self.shape), 0))
 
     def _phases(self, x: Tensor) -> Tensor:
-        return torch.view_as_complex(self.phases.to(x.dtype))
+        return torch.view_as_complex(self.constant("phases", x.device).to(x.dtype))
+
+    def _dual(self, x: Tensor) -> Tensor:
+        return _index(self.constant("dual", x.device))
 
 
 class PackedPoints(Transform):
     """Rows of one small matrix on the coordinates of each point, which its lines name."""
-
-    lines: Tensor
-    matrix: Tensor
 
     def __init__(self, form: Packing, n: int) -> None:
         super().__init__()
@@ -192,21 +188,23 @@ class PackedPoints(Transform):
         self._hold(lines=lines, matrix=form.rows(0, self.size)[:, lines[0]])
 
     def products(self, features: Tensor, parts: Iterable[slice]) -> Iterator[Tensor]:
-        columns, matrix = features.T.contiguous(), self.matrix.T.to(features.dtype)
+        columns, lines, matrix = features.T.contiguous(), *self._tables(features)
         for part in parts:
-            yield (columns[_index(self.lines[part])].transpose(1, 2) @ matrix).transpose(0, 1)
+            yield (columns[lines[part]].transpose(1, 2) @ matrix).transpose(0, 1)
 
     def total(self, parts: Iterable[tuple[slice, Tensor]], zeros: Tensor) -> Tensor:
-        total, matrix = zeros.T.contiguous(), self.matrix.T.to(zeros.dtype)
+        total, lines, matrix = zeros.T.contiguous(), *self._tables(zeros)
         for part, weights in parts:
-            total.index_add_(0, _index(self.lines[part]).flatten(), (matrix @ weights.permute(1, 2, 0)).flatten(0, 1))
+            total.index_add_(0, lines[part].flatten(), (matrix @ weights.permute(1, 2, 0)).flatten(0, 1))
         return total.T
+
+    def _tables(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        lines, matrix = (self.constant(name, x.device) for name in ("lines", "matrix"))
+        return _index(lines), matrix.T.to(x.dtype)
 
 
 class LabelledBases(Transform):
     """Bases with a label each: what a feature has at the label is added to its products with the basis."""
-
-    labels: Tensor
 
     def __init__(self, form: Labels, bases: Transform) -> None:
         super().__init__()
@@ -218,15 +216,17 @@ class LabelledBases(Transform):
         self._hold(labels=firsts[:, own:])
 
     def products(self, features: Tensor, parts: Iterable[slice]) -> Iterator[Tensor]:
-        own, labels = features.split((self.own_d - len(self.labels), len(self.labels)), 1)
-        added = labels @ self.labels.T.to(features.dtype)
+        table = self.constant("labels", features.device).to(features.dtype)
+        own, labels = features.split((self.own_d - len(table), len(table)), 1)
+        added = labels @ table.T
         parts = list(parts)
         found = self.bases.products(F.pad(own * self.share, (self.cut, 0)), parts)
         for part, products in zip(parts, found, strict=True):
             yield products + added[:, part, None]
 
     def total(self, parts: Iterable[tuple[slice, Tensor]], zeros: Tensor) -> Tensor:
-        sums = zeros.new_zeros(zeros.shape[0], len(self.labels))
+        table = self.constant("labels", zeros.device).to(zeros.dtype)
+        sums = zeros.new_zeros(zeros.shape[0], len(table))
 
         def summed() -> Iterator[tuple[slice, Tensor]]:
             for part, weights in parts:
@@ -234,7 +234,7 @@ class LabelledBases(Transform):
                 yield part, weights
 
         own = self.bases.total(summed(), zeros.new_zeros(zeros.shape[0], self.bases.own_d))[:, self.cut :]
-        return torch.cat((own * self.share, sums @ self.labels.to(zeros.dtype)), 1)
+        return torch.cat((own * self.share, sums @ table), 1)
 
 
 def transform_of(form: catalog.ClosedForm, n: int) -> Transform | None:
