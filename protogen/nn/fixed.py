@@ -149,6 +149,11 @@ class FixedPrototypes(Constants, ABC):
         packed = fingerprint.pack() if fingerprint else torch.zeros(128, dtype=torch.float32, device="cpu")
         self.hold("sha256", torch.empty(shape, dtype=torch.float32, device="cpu"), persistent=True)
         self.hold("origin", packed, persistent=True)
+        # They begin where other modules do: on "meta" a loader fills every buffer that it finds there.
+        for name in ("sha256", "origin"):
+            buffer = self._buffers[name]
+            assert buffer is not None, "just held"
+            self._buffers[name] = buffer.to(torch.get_default_device())
 
     def check(self, state: Mapping[str, Any], prefix: str) -> None:
         """Raise BadRequest where a checkpoint has other prototypes than these under a prefix. Changes nothing."""

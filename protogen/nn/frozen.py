@@ -224,12 +224,13 @@ class FrozenPrototypes(FixedPrototypes):
         if rows is None or self.is_known("prototypes") or self._can_make("prototypes"):
             self.identify(saved)
             return
-        found = Fingerprint.of_tensor(self.checked(rows.to(torch.float32)))
+        found = Fingerprint.of_tensor(rows)
         if saved and not saved.matches(found):
             raise BadRequest(
                 f"the checkpoint's rows are not those of its fingerprint, {saved}, any more (cast or averaged?): "
                 "build the model from the file with these prototypes"
             )
+        rows = self.checked(rows.to(torch.float32))
         self.identify(saved or found)
         persistent = "prototypes" not in self._non_persistent_buffers_set
         self.hold("prototypes", rows.to(self.prototypes.dtype), persistent=persistent)

@@ -16,6 +16,8 @@ from torch.nn.parallel import DistributedDataParallel
 from protogen.errors import BadRequest
 from protogen.nn import CosineHead, FrozenPrototypes, StructuredPrototypes, ddp_ignore
 
+NAMES = {"prototypes", "sha256", "origin"}
+
 
 def deep_model(source: Tensor | Path) -> nn.Sequential:
     """Put the head two levels deep, behind a BatchNorm, whose buffers are to be sent."""
@@ -55,15 +57,18 @@ def work(rank: int, meeting: Path, files: list[Path], names: list[str]) -> None:
     construction, *steps = bytes_sent(deep_model(rows))
     without, *steps_without = bytes_sent(ddp_ignore(model))
     others = sum(buffer.nbytes for buffer in model[1].buffers())
-    assert steps == 3 * [others + rows.nbytes]
+    held = sum(buffer.nbytes for buffer in model[2][1].buffers())
+    assert held > rows.nbytes
+    assert steps == 3 * [others + held]
     assert steps_without == 3 * [others]
-    assert construction - without == rows.nbytes
+    assert construction - without == held
 
-    # By another way than that count: what a rank alone changes stays changed.
-    held = model[2][1].prototypes.prototypes
-    held += rank
-    DistributedDataParallel(model)(features(0))
-    assert torch.equal(held, rows + rank)
+    # By another way than that count: what a rank alone changes stays changed, and reaches no product.
+    buffer, before = model[2][1].prototypes.prototypes, model(features(0))
+    buffer += rank
+    after = DistributedDataParallel(model)(features(0))
+    assert torch.equal(buffer, rows + rank)
+    assert torch.equal(after, before)
 
     alone = [distributed.new_group([one]) for one in (0, 1)]
     ddp_ignore(deep_model(files[rank]), alone[rank])
@@ -124,14 +129,15 @@ def test_every_name_of_a_frozen_buffer_is_found() -> None:
     model = deep_model(unit_rows(5, 3))
     teacher = copy.deepcopy(model[2])
     assert ignored(nn.ModuleList([teacher, model, model[2]])) == {
-        "0.1.prototypes.prototypes",
-        "1.2.1.prototypes.prototypes",
-        "2.1.prototypes.prototypes",
+        f"{place}.prototypes.{name}" for place in ("0.1", "1.2.1", "2.1") for name in NAMES
     }
-    assert ignored(model[2][1].prototypes) == {"prototypes"}
+    assert ignored(model[2][1].prototypes) == NAMES
     other = nn.Linear(3, 5)
     other.register_buffer("shared", model[2][1].prototypes.prototypes)
-    assert ignored(nn.ModuleDict({"a": other, "b": model[2][1]})) == {"a.shared", "b.prototypes.prototypes"}
+    assert ignored(nn.ModuleDict({"a": other, "b": model[2][1]})) == {
+        "a.shared",
+        *(f"b.prototypes.{name}" for name in NAMES),
+    }
     assert ignored(nn.Linear(3, 5)) == set()
 
 
@@ -143,4 +149,4 @@ def test_tables_of_structured_prototypes_are_found() -> None:
 def test_what_torch_was_told_before_stays() -> None:
     model = deep_model(unit_rows(5, 3))
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, ["1.running_mean"])
-    assert ignored(model) == ignored(model) == {"1.running_mean", "2.1.prototypes.prototypes"}
+    assert ignored(model) == ignored(model) == {"1.running_mean", *(f"2.1.prototypes.{name}" for name in NAMES)}

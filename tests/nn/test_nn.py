@@ -13,6 +13,7 @@ import torch
 from artifacts import published
 from draws import draw, unit_rows
 from torch import Tensor, nn
+from torch._C import _data_address as address  # where a tensor lies; its data_ptr() would part what is shared
 from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn, get_ema_multi_avg_fn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -39,7 +40,7 @@ def probabilities(features: Tensor, prototypes: Tensor, tau: float) -> Tensor:
 def test_frozen_is_a_buffer_and_not_a_parameter() -> None:
     frozen = FrozenPrototypes(unit_rows(5, 3))
     assert list(frozen.parameters()) == []
-    assert dict(frozen.named_buffers()).keys() == {"prototypes"}
+    assert dict(frozen.named_buffers()).keys() == {"prototypes", "sha256", "origin"}
     assert (frozen.n, frozen.d) == (5, 3)
     assert frozen.prototypes.shape == (5, 3)
     assert repr(frozen) == "FrozenPrototypes(n=5, d=3)"
@@ -48,7 +49,7 @@ def test_frozen_is_a_buffer_and_not_a_parameter() -> None:
 def test_frozen_shares_the_tensor_given_and_drops_its_gradient() -> None:
     rows = unit_rows(5, 3).requires_grad_()
     frozen = FrozenPrototypes(rows)
-    assert frozen.prototypes.data_ptr() == rows.data_ptr()
+    assert address(frozen.prototypes) == address(rows)
     assert not frozen.prototypes.requires_grad
 
 
@@ -62,7 +63,7 @@ def test_frozen_makes_rows_contiguous() -> None:
 def test_frozen_takes_a_record_and_a_path(tmp_path: Path) -> None:
     path = published(tmp_path)
     record = read(path)
-    assert FrozenPrototypes(record).prototypes.data_ptr() == record.tensor.data_ptr()
+    assert address(FrozenPrototypes(record).prototypes) == address(record.tensor)
     for source in (path, str(path)):
         assert torch.equal(FrozenPrototypes(source).prototypes, unit_rows(5, 3))
 
@@ -87,7 +88,7 @@ def test_frozen_stays_float32_when_the_model_is_cast(cast) -> None:
     cast(model)
     assert model[0].weight.dtype != torch.float32
     assert model[1].prototypes.prototypes.dtype == torch.float32
-    assert model[1].prototypes.prototypes.data_ptr() == rows.data_ptr()
+    assert address(model[1].prototypes.prototypes) == address(rows)
     logits = model(torch.ones(2, 4, dtype=model[0].weight.dtype))
     assert logits.isfinite().all()
 
@@ -112,7 +113,7 @@ def test_deepcopy_shares_the_tensor_and_nothing_else() -> None:
     model = nn.Sequential(nn.Linear(4, 3), CosineHead(FrozenPrototypes(unit_rows(5, 3))))
     copied = copy.deepcopy(model)
     assert copied[1].prototypes is not model[1].prototypes
-    assert copied[1].prototypes.prototypes.data_ptr() == model[1].prototypes.prototypes.data_ptr()
+    assert address(copied[1].prototypes.prototypes) == address(model[1].prototypes.prototypes)
     assert copied[0].weight.data_ptr() != model[0].weight.data_ptr()
     copied.to("meta")
     assert not model[1].prototypes.prototypes.is_meta
@@ -120,24 +121,16 @@ def test_deepcopy_shares_the_tensor_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("assign", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_loading_other_values_reaches_this_module_alone(assign: bool, dtype: torch.dtype) -> None:
-    rows, others = unit_rows(5, 3), unit_rows(5, 3, seed=2).to(dtype)
-    given = rows.clone()
-    frozen = FrozenPrototypes(given)
-    copied = copy.deepcopy(frozen)
-    copied.load_state_dict({"prototypes": others}, assign=assign)
-    assert copied.prototypes.dtype == torch.float32
-    assert torch.equal(copied.prototypes, others.float())
+@pytest.mark.parametrize("n", [5, 6])
+def test_other_rows_are_refused_and_change_nothing(assign: bool, dtype: torch.dtype, n: int) -> None:
+    rows, others = unit_rows(5, 3), unit_rows(n, 3, seed=2).to(dtype)
+    frozen = FrozenPrototypes(rows.clone(), persistent=True)
+    with pytest.raises(BadRequest, match=r"the checkpoint's prototypes are others than a tensor \(5, 3\)"):
+        frozen.load_state_dict({"prototypes": others}, assign=assign)
+    assert torch.equal(frozen.rows(0, 5), rows)
     assert torch.equal(frozen.prototypes, rows)
-    assert torch.equal(given, rows)
-
-
-def test_loading_another_shape_is_refused_and_changes_nothing() -> None:
-    rows = unit_rows(5, 3)
-    frozen = FrozenPrototypes(rows)
-    with pytest.raises(RuntimeError, match="size mismatch"):
-        frozen.load_state_dict({"prototypes": unit_rows(6, 3)})
-    assert torch.equal(frozen.prototypes, rows)
+    frozen.load_state_dict({"prototypes": rows.to(dtype)}, assign=assign)
+    assert torch.equal(frozen.rows(0, 5), rows)
 
 
 def test_pickle_round_trip() -> None:
@@ -210,7 +203,14 @@ def head_on(source: Tensor | Path, **options: bool) -> nn.Sequential:
     return nn.Sequential(nn.Linear(4, 3), CosineHead(FrozenPrototypes(source, **options)))
 
 
-EXTRA = "1.prototypes._extra_state"
+DIGEST, ORIGIN, OLD = (f"1.prototypes.{name}" for name in ("sha256", "origin", "_extra_state"))
+
+
+def older(state: dict[str, Any], digest: str, name: str) -> dict[str, Any]:
+    """Write the fingerprint of a state as checkpoints had it before: 32 bytes of digest and 96 of the name."""
+    raw = bytes.fromhex(digest) + name.encode().ljust(96, b"\0")
+    kept = {key: value for key, value in state.items() if key not in (DIGEST, ORIGIN)}
+    return {**kept, OLD: torch.tensor(list(raw), dtype=torch.uint8)}
 
 
 def test_a_tensor_has_the_fingerprint_of_its_file(tmp_path: Path) -> None:
@@ -219,6 +219,7 @@ def test_a_tensor_has_the_fingerprint_of_its_file(tmp_path: Path) -> None:
     found = [FrozenPrototypes(source).fingerprint for source in (unit_rows(5, 3), path, str(path), read(path))]
     assert [one.digest for one in found] == 4 * [digest]
     assert [one.name for one in found] == ["a tensor (5, 3)", *3 * [f"ebv/d3-n5/{path.name}"]]
+    assert [one.n for one in found] == 4 * [5]
     assert found[0] == found[1] != FrozenPrototypes(unit_rows(5, 3, seed=1)).fingerprint
     assert str(found[1]) == f"ebv/d3-n5/{path.name} (sha256 {digest[:12]})"
 
@@ -232,12 +233,13 @@ def test_a_fingerprint_covers_every_block() -> None:
 
 
 @pytest.mark.parametrize("persistent", [True, False])
-@pytest.mark.parametrize("form", ["torch", "safetensors", "safetensors model"])
+@pytest.mark.parametrize("form", ["torch", "safetensors", "safetensors model", "older"])
 def test_a_checkpoint_carries_the_fingerprint(tmp_path: Path, persistent: bool, form: str) -> None:
     ours, others = published(tmp_path), published(tmp_path, seed=1)
     model, saved = head_on(ours, persistent=persistent), tmp_path / "saved"
-    assert model.state_dict()[EXTRA].dtype == torch.uint8
-    assert bytes(model.state_dict()[EXTRA][:32].tolist()).hex() == read_header(ours).digest
+    digest = read_header(ours).digest
+    assert model.state_dict()[DIGEST].shape == (0, *(int(digest[i : i + 4], 16) for i in (0, 4, 8)))
+    assert bytes(model.state_dict()[ORIGIN][:32].int().tolist()).hex() == digest
 
     def load_into(model: nn.Module) -> None:
         if form == "safetensors model":
@@ -253,37 +255,46 @@ def test_a_checkpoint_carries_the_fingerprint(tmp_path: Path, persistent: bool, 
             safetensors.torch.save_file(model.state_dict(), saved)
         case "safetensors model":
             safetensors.torch.save_model(model, str(saved))
+        case "older":
+            safetensors.torch.save_file(older(model.state_dict(), digest, f"ebv/d3-n5/{ours.name}"), saved)
     same, other = head_on(ours, persistent=persistent), head_on(others, persistent=persistent)
     load_into(same)
     assert torch.equal(same(torch.ones(1, 4)), model(torch.ones(1, 4)))
-    before = other[1].prototypes.prototypes.clone()
+    before = copy.deepcopy(other)
     with pytest.raises(BadRequest) as refused:
         load_into(other)
     names = [f"ebv/d3-n5/{path.name} (sha256 {read_header(path).digest[:12]})" for path in (ours, others)]
     assert str(refused.value) == (
-        f"the checkpoint was trained with {names[0]}, this model has {names[1]}: "
-        "build the model with the checkpoint's prototypes"
+        f"the checkpoint was trained with {names[0]}, this model has {names[1]}: build the model with the "
+        "checkpoint's prototypes, or, to keep those that it has, drop the keys that begin with '1.prototypes.'"
     )
-    assert torch.equal(other[1].prototypes.prototypes, before)
+    assert torch.equal(other[0].weight, before[0].weight)
+    assert torch.equal(other(torch.ones(1, 4)), before(torch.ones(1, 4)))
+
+
+def test_checkpoints_with_and_without_rows_load_into_either() -> None:
+    models = [head_on(unit_rows(5, 3), persistent=persistent) for persistent in (False, True)]
+    assert [("1.prototypes.prototypes" in model.state_dict()) for model in models] == [False, True]
+    for saved in models:
+        for loaded in models:
+            loaded.load_state_dict(saved.state_dict(), strict=True)
+            assert torch.equal(loaded(torch.ones(1, 4)), saved(torch.ones(1, 4)))
 
 
 @pytest.mark.parametrize("persistent", [True, False])
-def test_a_checkpoint_without_a_fingerprint_loads_unchecked(persistent: bool) -> None:
-    theirs = head_on(unit_rows(5, 3, seed=1), persistent=persistent)
-    state = theirs.state_dict()
-    del state[EXTRA]
-    model = head_on(unit_rows(5, 3), persistent=persistent)
-    model.load_state_dict(state, strict=True)
-    source = theirs if persistent else head_on(unit_rows(5, 3))
-    assert torch.equal(model[1].prototypes.prototypes, source[1].prototypes.prototypes)
-    assert model[1].prototypes.fingerprint == source[1].prototypes.fingerprint
+def test_a_checkpoint_of_nothing_leaves_the_prototypes_and_says_so(persistent: bool) -> None:
+    model, rows = head_on(unit_rows(5, 3), persistent=persistent), unit_rows(5, 3)
+    state = {key: value for key, value in model.state_dict().items() if "prototypes" not in key}
+    with pytest.warns(UserWarning, match=r"holds nothing of 1.prototypes: these stay a tensor \(5, 3\)"):
+        model.load_state_dict(state, strict=True)
+    assert torch.equal(model[1].prototypes.rows(0, 5), rows)
 
 
 def test_missing_and_unknown_keys_are_still_told() -> None:
     model = head_on(unit_rows(5, 3))
     state = model.state_dict()
-    del state["1.prototypes.prototypes"], state[EXTRA]
-    with pytest.raises(RuntimeError, match=r"Missing key\(s\) in state_dict: \"1.prototypes.prototypes\"\. ?$"):
+    del state["0.weight"]
+    with pytest.raises(RuntimeError, match=r"Missing key\(s\) in state_dict: \"0.weight\"\. ?$"):
         model.load_state_dict(state)
     with pytest.raises(RuntimeError, match=r"Unexpected key\(s\) in state_dict: \"1.prototypes.more\""):
         model.load_state_dict({**model.state_dict(), "1.prototypes.more": torch.ones(1)})
@@ -301,12 +312,15 @@ def test_a_copy_and_a_pickle_keep_the_fingerprint(assign: bool) -> None:
 # On the meta device
 
 
-def test_a_file_is_read_for_its_header_on_meta(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("persistent", [True, False])
+def test_a_file_is_read_for_its_header_on_meta(
+    persistent: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ours, others = published(tmp_path), published(tmp_path, seed=1)
-    trained = head_on(ours)
+    trained = head_on(ours, persistent=persistent)
     with monkeypatch.context() as patch, torch.device("meta"):
         patch.setattr("protogen.store.loading.load", None)
-        model, other = head_on(ours), head_on(others)
+        model, other = head_on(ours, persistent=persistent), head_on(others, persistent=persistent)
     assert all(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
     model.load_state_dict(trained.state_dict(), assign=True)
     assert torch.equal(model(torch.ones(1, 4)), trained(torch.ones(1, 4)))
@@ -314,23 +328,18 @@ def test_a_file_is_read_for_its_header_on_meta(tmp_path: Path, monkeypatch: pyte
         other.load_state_dict(trained.state_dict(), assign=True)
 
 
-def test_what_no_checkpoint_brings_is_read_on_meta(tmp_path: Path) -> None:
-    trained = head_on(published(tmp_path), persistent=False)
+def test_a_tensor_without_values_takes_the_checkpoints_rows_and_fingerprint() -> None:
+    trained = head_on(unit_rows(5, 3), persistent=True)
     with torch.device("meta"):
-        model = head_on(published(tmp_path), persistent=False)
-    assert model[0].weight.is_meta
-    model.load_state_dict(trained.state_dict(), assign=True)
-    assert torch.equal(model(torch.ones(1, 4)), trained(torch.ones(1, 4)))
-
-
-def test_a_tensor_without_values_takes_the_checkpoints_fingerprint() -> None:
-    trained = head_on(unit_rows(5, 3))
-    with torch.device("meta"):
-        model, older = head_on(torch.empty(5, 3)), head_on(torch.empty(5, 3))
-        assert model.state_dict()[EXTRA].shape == (0,)
+        model, older, cast = (head_on(torch.empty(5, 3)) for _ in range(3))
+        assert model.state_dict()[DIGEST].shape == (0,)
+    with pytest.raises(BadRequest, match="were made on 'meta' from a tensor without values"):
+        model[1].prototypes.product(torch.ones(1, 3))
     model.load_state_dict(trained.state_dict(), assign=True)
     state = trained.state_dict()
-    del state[EXTRA]
+    with pytest.raises(BadRequest, match="rows are not those of its fingerprint"):
+        cast.load_state_dict({key: value.bfloat16() for key, value in state.items()}, assign=True)
+    del state[DIGEST], state[ORIGIN]
     older.load_state_dict(state, assign=True)
     for loaded in (model, older):
         assert torch.equal(loaded(torch.ones(1, 4)), trained(torch.ones(1, 4)))
@@ -359,7 +368,7 @@ def test_averages_share_the_prototypes_and_leave_them(options) -> None:
             model[0].weight += 1
         averaged.update_parameters(model)
     assert not torch.equal(averaged.module[0].weight, model[0].weight)
-    assert averaged.module[1].prototypes.prototypes.data_ptr() == rows.data_ptr()
+    assert torch.equal(averaged.module[1].prototypes.rows(0, 5), given)
     assert torch.equal(rows, given)
     assert averaged.module[1].prototypes.fingerprint == Fingerprint.of_tensor(rows)
     AveragedModel(head_on(rows)).load_state_dict(averaged.state_dict())
@@ -424,7 +433,7 @@ def test_as_columns_takes_the_place_of_a_learned_w() -> None:
     assert [parameter.requires_grad for parameter in loss.parameters()] == [False]
     torch.testing.assert_close(loss(features), frozen.product(features), rtol=0, atol=1e-6)
     assert frozen.prototypes.dtype == torch.float32
-    assert frozen.prototypes.data_ptr() != loss.W.data_ptr()
+    assert address(frozen.prototypes) != address(loss.W)
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 4, 5])
@@ -434,16 +443,17 @@ def test_slices_are_the_whole(world: int) -> None:
     parts = [frozen.slice(rank, world) for rank in range(world)]
     assert torch.equal(torch.cat([part.prototypes for part, _ in parts]), rows)
     assert [first for _, first in parts] == [sum(part.n for part, _ in parts[:rank]) for rank in range(world)]
-    assert max(part.n for part, _ in parts) - min(part.n for part, _ in parts) <= 1
+    chunks = rows.chunk(world)
+    assert [part.n for part, _ in parts] == [len(chunk) for chunk in chunks] + [0] * (world - len(chunks))
     logits = torch.cat([CosineHead(part)(features) for part, _ in parts], -1)
     torch.testing.assert_close(logits, CosineHead(frozen)(features))
-    assert len({part.prototypes.untyped_storage().data_ptr() for part, _ in parts} - {rows.data_ptr()}) == world
+    assert len({address(part.prototypes) for part, _ in parts if part.n} - {address(rows)}) == len(chunks)
 
 
 def test_a_slices_checkpoint_loads_into_any_other() -> None:
     part, _ = FrozenPrototypes(unit_rows(5, 3), dtype=torch.bfloat16).slice(0, 2)
     assert part.prototypes.dtype == torch.bfloat16
-    assert part.state_dict().keys() == {"_extra_state"}
+    assert part.state_dict().keys() == {"sha256", "origin"}
     other, _ = FrozenPrototypes(unit_rows(5, 3)).slice(1, 3)
     before = other.prototypes.clone()
     other.load_state_dict(part.state_dict())

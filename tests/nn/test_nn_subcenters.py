@@ -152,8 +152,8 @@ def test_a_head_that_wants_one_vector_a_class_refuses_them() -> None:
 def test_it_has_a_buffer_and_no_parameters() -> None:
     head = SubcenterHead(draw(5, 3, 4).float())
     assert list(head.parameters()) == []
-    assert head.state_dict().keys() == {"prototypes.prototypes", "prototypes._extra_state"}
-    assert SubcenterHead(draw(5, 3, 4).float(), persistent=False).state_dict().keys() == {"prototypes._extra_state"}
+    assert head.state_dict().keys() == {"prototypes.sha256", "prototypes.origin"}
+    assert "prototypes.prototypes" in SubcenterHead(draw(5, 3, 4).float(), persistent=True).state_dict()
     assert (head.prototypes.n, head.prototypes.s, head.prototypes.d) == (5, 3, 4)
     assert "n=5, s=3, d=4" in repr(head)
     given = draw(5, 3, 4).float().requires_grad_()
@@ -166,10 +166,10 @@ def test_it_has_a_buffer_and_no_parameters() -> None:
 @pytest.mark.parametrize("cast", [nn.Module.half, nn.Module.bfloat16, nn.Module.double], ids=lambda f: f.__name__)
 def test_it_stays_float32_when_the_model_is_cast(cast) -> None:
     model = nn.Sequential(nn.Linear(4, 4), SubcenterHead(draw(5, 3, 4).float()))
-    before = model[1].prototypes.prototypes.data_ptr()
+    before = model[1].prototypes.rows(0, 5)
     cast(model)
     assert model[1].prototypes.prototypes.dtype == torch.float32
-    assert model[1].prototypes.prototypes.data_ptr() == before
+    assert torch.equal(model[1].prototypes.rows(0, 5), before)
 
 
 @pytest.mark.parametrize("assign", [False, True])
@@ -177,12 +177,13 @@ def test_copies_share_and_loading_reaches_one_alone(assign: bool) -> None:
     given = draw(5, 3, 4).float()
     head = SubcenterHead(given)
     copied = copy.deepcopy(head)
-    assert copied.prototypes.prototypes.data_ptr() == given.data_ptr()
-    others = {"prototypes.prototypes": draw(5, 3, 4, seed=5).half()}
-    copied.load_state_dict(others, assign=assign)
-    assert copied.prototypes.prototypes.dtype == torch.float32
-    assert torch.equal(copied.prototypes.prototypes, others["prototypes.prototypes"].float())
-    assert torch.equal(head.prototypes.prototypes, draw(5, 3, 4).float())
+    assert torch._C._data_address(copied.prototypes.prototypes) == torch._C._data_address(given)
+    with pytest.raises(BadRequest, match=r"the checkpoint's prototypes\.prototypes are others"):
+        copied.load_state_dict({"prototypes.prototypes": draw(5, 3, 4, seed=5).half()}, assign=assign)
+    copied.load_state_dict({"prototypes.prototypes": given.half()}, assign=assign)
+    copied.prototypes.prototypes.zero_()
+    for one in (head, copied):
+        assert torch.equal(one.prototypes.rows(0, 5), draw(5, 3, 4).float())
     empty = SubcenterHead(given).to("meta").to_empty(device="cpu")
     empty.load_state_dict(head.state_dict())
     assert torch.equal(pickle.loads(pickle.dumps(empty)).prototypes.prototypes, given)
@@ -191,7 +192,9 @@ def test_copies_share_and_loading_reaches_one_alone(assign: bool) -> None:
 def test_ddp_leaves_them_out() -> None:
     model = nn.Sequential(nn.BatchNorm1d(4), SubcenterHead(draw(5, 3, 4).float()))
     ddp_ignore(model)
-    assert model._ddp_params_and_buffers_to_ignore == ["1.prototypes.prototypes"]
+    assert model._ddp_params_and_buffers_to_ignore == [
+        f"1.prototypes.{name}" for name in ("sha256", "origin", "prototypes")
+    ]
 
 
 def test_compiles_without_a_graph_break() -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from draws import draw
 from torch import Tensor, nn
+from torch._C import _data_address as address
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import protogen
@@ -134,7 +135,7 @@ def test_vectors_of_classes_are_the_rows() -> None:
 def test_tables_are_small_and_in_no_state_dict() -> None:
     for label, n in (("kerdock(k=4)", 33_000), ("mub(p=61)", 7000), ("net(levels=[11.8.9;1.1.11],order=8)", 700)):
         prototypes = StructuredPrototypes(label, n)
-        assert prototypes.state_dict().keys() == {"_extra_state"}
+        assert prototypes.state_dict().keys() == {"sha256", "origin"}
         assert list(prototypes.parameters()) == []
         assert sum(buffer.nbytes for buffer in prototypes.buffers()) < 16 * (n + prototypes.d)
     assert repr(StructuredPrototypes("mub(p=5)", 57, 12)).startswith("StructuredPrototypes(\n  mub(p=5), n=57, d=12")
@@ -167,8 +168,8 @@ def test_autocast_changes_nothing(label: str) -> None:
 def test_copies_share_the_tables_and_pickles_do_not_need_them() -> None:
     head = CosineHead(StructuredPrototypes("mub(p=5)", 57, 12))
     copied, features = copy.deepcopy(head), draw(3, 12)
-    ours = [buffer.data_ptr() for buffer in head.buffers()]
-    assert ours == [buffer.data_ptr() for buffer in copied.buffers()]
+    ours = [address(buffer) for buffer in head.buffers()]
+    assert ours == [address(buffer) for buffer in copied.buffers()]
     copied.to("meta")
     assert not next(head.buffers()).is_meta
     assert torch.equal(pickle.loads(pickle.dumps(head))(features), head(features))
@@ -204,9 +205,10 @@ def test_averages_leave_the_tables(label: str, average) -> None:
     averaged = AveragedModel(head, multi_avg_fn=average, use_buffers=True)
     for _ in range(3):
         averaged.update_parameters(head)
-    for buffer, copied, expected in zip(head.buffers(), averaged.module.buffers(), before, strict=True):
-        assert buffer.data_ptr() == copied.data_ptr()
+    for buffer, expected in zip(head.buffers(), before, strict=True):
         assert torch.equal(buffer, expected)
+    features = draw(3, head.prototypes.d)
+    assert torch.equal(averaged(features), head(features))
 
 
 def test_tables_are_computed_under_meta_too() -> None:
@@ -230,7 +232,8 @@ def test_adapters_hold_the_rows() -> None:
 def test_a_label_is_held_to_its_checkpoint() -> None:
     head = CosineHead(StructuredPrototypes("mub(p=5)", 57, 12))
     CosineHead(StructuredPrototypes("mub(p=5)", 57, 12)).load_state_dict(head.state_dict())
-    CosineHead(StructuredPrototypes("mub(p=5)")).load_state_dict({})  # of a time before fingerprints
+    with pytest.warns(UserWarning, match="holds nothing of prototypes"):  # of a time before fingerprints
+        CosineHead(StructuredPrototypes("mub(p=5)")).load_state_dict({})
     for label, n, d in (("mub(p=5)", 56, 12), ("mub(p=5)", 57, 13), ("phases(p=7,degree=3)", 57, 14)):
         with pytest.raises(BadRequest) as refused:
             CosineHead(StructuredPrototypes(label, n, d)).load_state_dict(head.state_dict())
@@ -280,7 +283,7 @@ def test_a_label_needs_no_file() -> None:
 
 def test_a_tensor_stays_one() -> None:
     rows = torch.eye(3)
-    assert as_prototypes(rows).prototypes.data_ptr() == rows.data_ptr()
+    assert address(as_prototypes(rows).prototypes) == address(rows)
 
 
 # Wrong input
