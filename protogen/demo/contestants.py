@@ -154,7 +154,7 @@ def likeliest(subcenters: Tensor, features: Tensor, labels: Tensor) -> Tensor:
 
 def _subcenters(file: Path, trained: bool = False, beta: float = 1e-4) -> Contestant:
     fixed = SubcenterHead(file, beta)
-    rows = fixed.prototypes.prototypes
+    rows = fixed.prototypes.rows(0, fixed.prototypes.n)
     if not trained:
         return Contestant(fixed, fixed.loss, fixed, lambda z, y: likeliest(rows, z, y))
     head = TrainedSubcenters(rows, beta)

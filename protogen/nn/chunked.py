@@ -75,7 +75,7 @@ def chunked_cross_entropy(
     classes = labels.reshape(-1).long().where(kept, 0)
     own = own_prototypes(prototypes, classes).to(rows.dtype)
     if isinstance(prototypes, FrozenPrototypes):
-        prototypes = prototypes.prototypes
+        prototypes = prototypes.constant("prototypes", rows.device)
     elif isinstance(prototypes, Tensor):
         prototypes = prototypes.detach()
     chunk = chunk or max(d, (CPU_LOGITS if rows.device.type == "cpu" else GPU_LOGITS) // max(1, len(rows)))

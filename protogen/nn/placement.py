@@ -10,7 +10,8 @@ from protogen.errors import BadRequest
 
 from .assignment import assign
 from .checks import check_prototypes
-from .fixed import Fingerprint, FixedPrototypes
+from .fingerprint import Fingerprint
+from .fixed import FixedPrototypes, near
 
 LARGE, NEAREST = 5000, 64  # classes from which on so many prototypes nearest to each are looked at
 TURNS = 30
@@ -79,11 +80,13 @@ class PlacedPrototypes(FixedPrototypes):
                 "class, no two the same: take what `place` returns"
             )
         self.prototypes = prototypes
-        self.register_buffer("index", index.clone())
+        self.hold("index", index.clone(), persistent=True)
         inner = prototypes.fingerprint
-        if inner is not None:
+        if inner is None:
+            self.identify(None)
+        else:
             placed = hashlib.sha256(bytes.fromhex(inner.digest) + index.cpu().numpy().tobytes()).hexdigest()
-            self.fingerprint = Fingerprint(placed, f"placed {inner.name}")
+            self.identify(Fingerprint(placed, f"placed {inner.name}", len(index)))
 
     @property
     def n(self) -> int:
@@ -94,14 +97,20 @@ class PlacedPrototypes(FixedPrototypes):
         return self.prototypes.d
 
     def rows(self, start: int, stop: int) -> Tensor:
-        return self.prototypes.vectors(self.index[start:stop])
+        return self.prototypes.vectors(self.constant("index")[start:stop])
 
     def vectors(self, classes: Tensor) -> Tensor:
-        return self.prototypes.vectors(self.index[classes])
+        return self.prototypes.vectors(self.constant("index", classes.device)[classes])
+
+    def firsts(self, n: int) -> list[Fingerprint]:
+        return []  # of the index of fewer classes nothing is known
+
+    def _agrees(self, saved: Fingerprint | None, rows: Tensor) -> bool:
+        return rows.shape[1:] == (self.d,) and len(rows) <= self.n and near(self.rows, rows)
 
     @property
     def _block(self) -> int:
         return self.n  # the product within is of all prototypes in any case
 
     def _product(self, features: Tensor, start: int, stop: int) -> Tensor:
-        return self.prototypes.product(features).index_select(-1, self.index[start:stop])
+        return self.prototypes.product(features).index_select(-1, self.constant("index", features.device)[start:stop])
