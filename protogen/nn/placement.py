@@ -114,3 +114,9 @@ class PlacedPrototypes(FixedPrototypes):
 
     def _product(self, features: Tensor, start: int, stop: int) -> Tensor:
         return self.prototypes.product(features).index_select(-1, self.constant("index", features.device)[start:stop])
+
+    def _combine(self, weights: Tensor, start: int, stop: int) -> Tensor:
+        every = weights.new_zeros(*weights.shape[:-1], self.prototypes.n)
+        return self.prototypes.combine(
+            every.index_copy(-1, self.constant("index", weights.device)[start:stop], weights)
+        )

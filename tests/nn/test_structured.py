@@ -292,7 +292,7 @@ def test_a_tensor_stays_one() -> None:
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda: StructuredPrototypes("kerdock(k=0)"), "k is 0; allowed is 1 or more"),
+        (lambda: StructuredPrototypes("kerdock(k=0)"), "k is 0; allowed is 1 to 19"),
         (lambda: StructuredPrototypes("nothing(k=1)"), r"unknown closed form 'nothing\(k=1\)'"),
         (lambda: StructuredPrototypes("orthonormal(k=3)"), r"form is orthonormal\(k=3\); allowed is one with a fast"),
         (lambda: StructuredPrototypes("mub(p=5)", 61), "n, d is 61, 10; allowed is n from 1 to 60 and d from 10"),
