@@ -57,33 +57,35 @@ def generate(spec: Spec, run: Run | None = None) -> Prototypes:
 
 
 def inputs_of(spec: Spec, run: Run) -> "dict[str, torch.Tensor]":
-    """Read the tensor of each artifact that a Spec names, by the parameter that names the artifact.
+    """Find the tensors that a Spec names by digest, among the run's files and what the run holds.
 
-    The run's files, and what it holds, are searched for the digest in the Spec. Each tensor there stands beside as
-    `<parameter>.<tensor>`. Raises BadRequest where none of them has it, and what
-    reading a file raises.
+    The tensor that a parameter is for stands under the parameter's name, and each tensor that was found with it
+    under `<parameter>.<tensor>`. Raises BadRequest where a digest is not found, and what reading a file raises.
     """
     found: dict[str, torch.Tensor] = {}
     paths = {read_header(path).digest: path for path in run.files}
-    uses = method_of(spec).uses
-    for name, digest in spec.inputs.items():
-        if digest in run.held:
-            found |= {f"{name}.{tensor}": value for tensor, value in run.held[digest].items()}
+    for name, serving in method_of(spec).uses.items():
+        digest = spec.inputs.get(name)
+        if digest is None:
             continue
-        if not uses[name]:
+        if digest in run.held:
+            tensors = run.held[digest]
+        elif not serving:
             raise BadRequest(
                 f"{name} has digest {digest}, and nothing that was given has",
                 "give the same data once more, in Python by Run(held=statistics.held)",
             )
-        if digest not in paths:
+        elif digest not in paths:
             raise BadRequest(
-                f"{name} is the artifact with digest {digest}, which was not given; "
-                f"name its file with --{name}, or in Python with Run(files=(path,))"
+                f"{name} is the artifact with digest {digest}, which was not given",
+                f"name its file with --{name}, or in Python with Run(files=(path,))",
             )
-        artifact = read(paths[digest])
-        held = {**artifact.tensors, "prototypes": artifact.tensor}
-        found |= {f"{name}.{tensor}": value for tensor, value in held.items()}
-        found[name] = next(held[tensor] for tensor in uses[name] if tensor in held)
+        else:
+            artifact = read(paths[digest])
+            tensors = {**artifact.tensors, "prototypes": artifact.tensor}
+        found |= {f"{name}.{tensor}": value for tensor, value in tensors.items()}
+        if own := [tensors[tensor] for tensor in serving if tensor in tensors]:
+            found[name] = own[0]
     return found
 
 

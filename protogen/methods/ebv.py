@@ -119,12 +119,12 @@ class EBV(Method):
     def _check_extends(self, path: Path, header: Header, d: int, n: int) -> None:
         """Raise BadRequest where the artifact cannot be extended to n vectors in R^d."""
         before = header.spec
-        (rows,) = (entry for entry in header.entries if entry.name == "prototypes")
-        if len(rows.shape) > 2 or header.facts.norms == "free":
+        (shape,) = (entry.shape for entry in header.entries if entry.name == "prototypes")
+        if len(shape) > 2 or header.facts.norms == "free":
+            has = f"{shape[1]} vectors a class" if len(shape) > 2 else "vectors of any length"
             raise BadRequest(
-                f"{path}: has {rows.shape[1] if len(rows.shape) > 2 else 'free'} "
-                f"{'vectors a class' if len(rows.shape) > 2 else 'norms'}; "
-                "extends takes one vector a class, of length one: extend the artifact that its centers come from"
+                f"{path}: has {has}; extends takes one vector a class, of length one",
+                f"make the larger set anew, with `protogen {before.method}`",
             )
         if before.d != d or before.n >= n:
             raise BadRequest(
@@ -267,15 +267,10 @@ class EBV(Method):
 
     @classmethod
     def admits(cls, spec: Spec, stats: AngleStats | None, facts: Facts, wanted: Mapping[str, Value]) -> bool:
-        """As asked; `alpha` admits every set of that coherence or less, `start` also a closed form by kind.
-
-        `extends` is a path and admits what continues the content of that file.
-        """
-        alpha, start, path = wanted.get("alpha"), wanted.get("start"), wanted.get("extends")
+        """As asked; `alpha` admits every set of that coherence or less, `start` also a closed form by kind."""
+        alpha, start = wanted.get("alpha"), wanted.get("start")
         made = spec.options.get("start", start)
         rest = {name: value for name, value in wanted.items() if name not in ("alpha", "start")}
-        if path is not None:
-            rest["extends"] = read_header(str(path)).digest
         return (
             (alpha is None or cls.rank(stats, facts) <= float(alpha) + TOLERANCE)
             and (start is None or start in (made, Start.parse(str(made)).word))

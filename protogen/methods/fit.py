@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from protogen.bounds import TOLERANCE, coherence_bound
@@ -154,9 +153,6 @@ class Fit(Method):
             tensors={"projection": projection, "mean": mean},
         )
 
-    def files(self) -> tuple[Path, ...]:
-        return () if self.extends is None else (Path(self.extends),)
-
     def peak_bytes(self, d: int, n: int) -> int:
         codes = 24 * n * d  # in float64, and the parts of a product
         return codes + (descent_bytes(n * d) if self.alpha is not None else 2**28)
@@ -171,10 +167,8 @@ class Fit(Method):
 
     @classmethod
     def admits(cls, spec: Spec, stats: AngleStats | None, facts: Facts, wanted: Mapping[str, Value]) -> bool:
-        """As asked; `alpha` admits every set of that coherence or less, `extends` what continues that file."""
+        """As asked; `alpha` admits every set of that coherence or less."""
         rest = {name: value for name, value in wanted.items() if name != "alpha"}
-        if (path := rest.get("extends")) is not None:
-            rest["extends"] = read_header(str(path)).digest
         alpha = wanted.get("alpha")
         within = alpha is None or cls.rank(stats, facts) <= float(alpha) + TOLERANCE
         return within and super().admits(spec, stats, facts, rest)

@@ -10,6 +10,7 @@ from protogen.bounds import LARGEST
 from protogen.checks import check_kind, check_whole
 from protogen.errors import BadRequest
 from protogen.files.facts import Facts
+from protogen.files.header import read_header
 from protogen.measuring.stats import AngleStats
 from protogen.rows import FILL, HELD
 from protogen.solution import Solution
@@ -47,7 +48,11 @@ class Method(ABC):
     takes: ClassVar[tuple[str, ...]] = ("seed", "time_limit", "strict")  # options that it shares with others
     from_options: ClassVar[bool] = True  # whether its command is made of its fields alone
     uses: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    """The parameters that name an artifact, each with the tensors that serve: the first that the artifact has."""
+    """The parameters that name what a set builds on, a file by its path in a request, by its digest in a Spec.
+
+    With each stand the tensors of the file that serve: the first of them that the file has. Where none stands, what
+    is named is no file, but something that the run holds.
+    """
 
     def resolve(self, d: int | None, n: int, seed: int = 0) -> Spec:
         """Check a request and resolve its defaults. Raises BadRequest on what cannot be met."""
@@ -95,7 +100,8 @@ class Method(ABC):
 
     def files(self) -> tuple[Path, ...]:
         """The artifacts that the options name by their paths, and the Spec by their digests."""
-        return tuple(Path(value) for name in self.uses if (value := getattr(self, name)) is not None)
+        given = (getattr(self, name) for name, serving in self.uses.items() if serving)
+        return tuple(Path(value) for value in given if value is not None)
 
     def target(self) -> float | None:
         """The coherence that was asked for, or None."""
@@ -115,8 +121,14 @@ class Method(ABC):
 
     @classmethod
     def admits(cls, spec: Spec, stats: AngleStats | None, facts: Facts, wanted: Mapping[str, Value]) -> bool:
-        """Whether an artifact is one that was asked for; a parameter that its Spec leaves out did not apply."""
-        return all(spec.options.get(name, value) == value for name, value in wanted.items())
+        """Whether an artifact is one that was asked for.
+
+        A parameter that its Spec leaves out did not apply. An artifact that it builds on is wanted by the path of
+        a file, and stands in the Spec by its digest.
+        """
+        paths = {name: str(wanted[name]) for name, serving in cls.uses.items() if serving and wanted.get(name)}
+        digests = {name: read_header(path).digest for name, path in paths.items()}
+        return all(spec.options.get(name, value) == value for name, value in {**wanted, **digests}.items())
 
 
 def history(numbers: int) -> int:

@@ -100,13 +100,6 @@ class Subcenters(Method):
         """The largest cosine of sub-centres of different classes."""
         return stats.max_cos.value if stats else math.inf
 
-    @classmethod
-    def admits(cls, spec: Spec, stats: AngleStats | None, facts: Facts, wanted: Mapping[str, Value]) -> bool:
-        """As asked; `centers` is a path and admits what was drawn around the content of that file."""
-        path = wanted.get("centers")
-        named = {} if path is None else {"centers": read_header(str(path)).digest}
-        return super().admits(spec, stats, facts, {**wanted, **named})
-
 
 def _norms(vectors: "Tensor") -> Norms:
     import torch

@@ -1,6 +1,7 @@
 """More classes later: the old vectors stay bit for bit, the new ones keep the coherence."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -123,10 +124,26 @@ def test_what_cannot_be_extended_is_refused(params: dict[str, object], says: str
     assert "\n" not in str(caught.value)
 
 
-def test_sub_centres_are_not_extended() -> None:
-    base = ensure(resolve("subcenters", d=8, n=5))
-    with pytest.raises(BadRequest, match="takes one vector a class"):
+@pytest.mark.parametrize("options", [{}, {"per_class": 1}, {"normalize": True}, {"per_class": 1, "normalize": True}])
+def test_sub_centres_are_not_extended(options: dict[str, Any], run: Command) -> None:
+    base = ensure(resolve("subcenters", d=8, n=5, **options))
+    says = f"has {options.get('per_class', 4)} vectors a class; extends takes one vector a class, of length one"
+    with pytest.raises(BadRequest, match=f"{says}; make the larger set anew, with `protogen subcenters`"):
         resolve("ebv", d=8, n=9, extends=str(base.path))
+    one_error(run("extend", base.path, "--n", 9), 2, says)
+
+
+@pytest.mark.parametrize(
+    ("name", "d", "n", "more"), [("cube", 5, 12, 20), ("orthoplex", 6, 9, 15), ("simplex", 8, 9, 12)]
+)
+def test_vertices_of_a_polytope_are_extended(name: str, d: int, n: int, more: int) -> None:
+    base = ensure(resolve(name, d=d, n=n))
+    found = extended(base, more, steps=30)
+    assert torch.equal(found.rows(0, n), base.tensor)
+    assert (found.n, found.facts.extended_n) == (more, n)
+    assert found.stats is not None
+    assert base.stats is not None
+    assert found.stats.coherence.value >= base.stats.coherence.value - 1e-7
 
 
 def test_the_file_must_be_at_hand() -> None:

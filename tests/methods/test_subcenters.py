@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 
 import protogen
 from protogen.errors import BadRequest, NotFound
+from protogen.files.facts import Facts
 from protogen.files.prototypes import Prototypes
 from protogen.files.reading import read
 from protogen.files.verify import differences
@@ -167,6 +168,21 @@ def test_a_file_holds_both_kinds_of_statistics(tmp_path: Path) -> None:
     assert "over 18 pairs" in text
     assert "centers as drawn" in text
     assert "frame" not in text
+
+
+@pytest.mark.parametrize("variance", [1e-9, 1e-12])
+@pytest.mark.parametrize("tile", [7, 64])
+def test_near_coincident_sub_centres_are_what_their_file_says(variance: float, tile: int) -> None:
+    kept = protogen.ensure(resolve("subcenters", d=64, n=50, variance=variance))
+    assert kept.stats is not None
+    assert kept.facts.within_class is not None
+    between, within = measure(kept.source, tile=tile), measure(kept.source, tile=tile, within=True)
+    assert differences(kept.stats, between, kept.facts) == []
+    assert differences(kept.facts.within_class, within, Facts()) == []
+    # |u - v|^2 = 2 d variance on average for centres of squared norm 2: an angle of sqrt(d variance).
+    angle = 90 - within.mean_deviation_deg
+    assert math.radians(angle) == pytest.approx(math.sqrt(64 * variance), rel=0.1)
+    assert within.duplicate_pairs == 50 * 6
 
 
 def test_a_class_of_one_has_no_statistics_of_its_own() -> None:
