@@ -158,3 +158,12 @@ def test_a_spec_survives_json(spec: Spec) -> None:
 def test_anything_else_is_no_spec(fields_: Any) -> None:
     with pytest.raises((KeyError, TypeError, AttributeError)):
         Spec.from_dict(fields_)
+
+
+def test_the_digests_among_the_parameters_are_its_inputs() -> None:
+    digest = "0123456789abcdef" * 4
+    spec = Spec.of("ebv", 1, d=3, n=4, seed=0, params={"extends": digest, "start": "random", "steps": 5, "rate": None})
+    assert spec.inputs == {"extends": digest}
+    assert Spec.from_dict(spec.to_dict()).inputs == spec.inputs
+    for other in (digest[1:], digest.upper(), f"{digest}0", f"sha256:{digest}", None, 12):
+        assert Spec.of("ebv", 1, d=3, n=4, seed=0, params={"extends": other}).inputs == {}

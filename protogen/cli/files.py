@@ -166,8 +166,8 @@ def diff(
 ) -> None:
     """Compare two artifacts: what was asked for, figures, content and rows; exit 1 where the content differs."""
     found = comparison(one, other)
-    print_result(found, comparison_lines, json)
-    if not found["same"]:
+    print_result(found.to_dict(), lambda _: comparison_lines(found), json)
+    if not found.same:
         sys.exit(Unmet.exit_code)
 
 

@@ -1,6 +1,7 @@
 """In what two artifacts differ: one record for machines, the same in lines for people."""
 
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +13,63 @@ from protogen.rows import pieces
 FIGURES = ("coherence", "max_cos", "min_cos", *TOLERANCES, "frame_potential", "duplicate_pairs", "antipodal_pairs")
 
 
-def comparison(one: Path, other: Path) -> dict[str, Any]:
-    """In what two artifacts differ: their specs, their figures, their content and their rows; both are checked whole.
+Pair = tuple[Any, Any]  # a value of the one artifact and of the other
 
-    `spec` and `figures` have pairs of values, `spec` where they differ alone. `rows` has the largest |difference|
-    of two numbers and the rows that are equal, or None where the shapes differ. Raises as `check_file`.
+
+@dataclass(frozen=True)
+class Apart:
+    """How far the rows of two artifacts lie apart: rows that are equal, and the largest |difference| of two numbers."""
+
+    equal: int
+    largest: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """In what two artifacts differ: pairs of paths, of digests, and of parts of the Specs and figures by name.
+
+    `spec` names what differs alone. `rows` is None where the shapes differ.
     """
-    headers = [check_file(path) for path in (one, other)]
-    specs = [{**header.spec.to_dict(), **header.spec.options} for header in headers]
-    same = headers[0].digest == headers[1].digest
-    return {
-        "paths": [str(one), str(other)],
-        "digests": [header.digest for header in headers],
-        "same": same,
-        "spec": {
-            name: [spec.get(name) for spec in specs]
-            for name in dict.fromkeys([*specs[0], *specs[1]])
-            if name != "params" and specs[0].get(name) != specs[1].get(name)
+
+    paths: tuple[str, str]
+    digests: tuple[str, str]
+    spec: Mapping[str, Pair]
+    figures: Mapping[str, Pair]
+    rows: Apart | None
+
+    @property
+    def same(self) -> bool:
+        """Whether the content is the same."""
+        return self.digests[0] == self.digests[1]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The difference as plain JSON values."""
+        return {
+            "paths": list(self.paths),
+            "digests": list(self.digests),
+            "same": self.same,
+            "spec": {name: list(pair) for name, pair in self.spec.items()},
+            "figures": {name: list(pair) for name, pair in self.figures.items()},
+            "rows": None if self.rows is None else asdict(self.rows),
+        }
+
+
+def comparison(one: Path, other: Path) -> Difference:
+    """Find in what two artifacts differ; both are checked whole. Raises as `check_file`."""
+    first, second = check_file(one), check_file(other)
+    before, after = ({**header.spec.to_dict(), **header.spec.options} for header in (first, second))
+    same = first.digest == second.digest
+    return Difference(
+        paths=(str(one), str(other)),
+        digests=(first.digest, second.digest),
+        spec={
+            name: (before.get(name), after.get(name))
+            for name in dict.fromkeys([*before, *after])
+            if name != "params" and before.get(name) != after.get(name)
         },
-        "figures": {name: [_figure(header.stats, name) for header in headers] for name in FIGURES},
-        "rows": {"equal": headers[0].spec.n, "largest": 0.0} if same else _rows_apart(one, other),
-    }
+        figures={name: (_figure(first.stats, name), _figure(second.stats, name)) for name in FIGURES},
+        rows=Apart(first.spec.n, 0.0) if same else _rows_apart(one, other),
+    )
 
 
 def _figure(stats: AngleStats | None, name: str) -> float | None:
@@ -42,7 +79,7 @@ def _figure(stats: AngleStats | None, name: str) -> float | None:
     return value
 
 
-def _rows_apart(one: Path, other: Path) -> dict[str, Any] | None:
+def _rows_apart(one: Path, other: Path) -> Apart | None:
     from protogen.files.reading import read
 
     first, second = read(one).source, read(other).source
@@ -53,24 +90,20 @@ def _rows_apart(one: Path, other: Path) -> dict[str, Any] | None:
         apart = (first.rows(start, stop) - second.rows(start, stop)).abs().flatten(1).amax(1)
         equal += int((apart == 0).sum())
         largest = max(largest, float(apart.max()))
-    return {"equal": equal, "largest": largest}
+    return Apart(equal, largest)
 
 
-def comparison_lines(found: Mapping[str, Any]) -> list[str]:
-    """What `comparison` found in lines."""
-    lines = [f"{name:<24}{was!s:>24} {now!s:>23}" for name, (was, now) in found["spec"].items()]
-    for name, (was, now) in found["figures"].items():
+def comparison_lines(found: Difference) -> list[str]:
+    """The difference of two artifacts in lines."""
+    lines = [f"{name:<24}{was!s:>24} {now!s:>23}" for name, (was, now) in found.spec.items()]
+    for name, (was, now) in found.figures.items():
         if was is not None and now is not None:
             lines.append(f"{name:<24}{was:>24.9g}{now:>24.9g}{now - was:>+16.3e}")
         elif was is not None or now is not None:
             lines.append(f"{name:<24}{was!s:>24}{now!s:>24}")
-    rows = found["rows"]
-    if found["same"]:
-        lines.append(f"the same content, digest {found['digests'][0][:12]}")
-    elif rows is None:
-        lines.append("other content, of another shape")
-    else:
-        lines.append(
-            f"other content: {rows['equal']:,} rows are equal, the largest difference is {rows['largest']:.3e}"
-        )
-    return lines
+    if found.same:
+        return [*lines, f"the same content, digest {found.digests[0][:12]}"]
+    if found.rows is None:
+        return [*lines, "other content, of another shape"]
+    equal, largest = found.rows.equal, found.rows.largest
+    return [*lines, f"other content: {equal:,} rows are equal, the largest difference is {largest:.3e}"]
