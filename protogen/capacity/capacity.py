@@ -100,22 +100,14 @@ def capacity(
 
     Raises BadRequest and DiskError.
     """
-    check(d, alpha)
-    check_whole("steps", steps, 1)
-    check_whole("seed", seed, 0, MAX_SEED)
-    if max_n is not None:
-        check_whole("max-n", max_n, 2, LARGEST)
     run = run or Run()
-    if run.device != "cpu":  # which needs no torch
-        from protogen.measuring.geometry import pick_device
-
-        pick_device(run.device)
+    _check_how(max_n, steps, seed, run)
+    check(d, alpha)
     limit = max_lines(d, alpha)
     top = min(limit.n if limit else LARGEST, max_n or LARGEST)
     known, origin = _closed_form(d, alpha, top)
     if start is not None:
         known, origin = max((known, origin), _artifact(start, d, alpha, top), key=lambda each: each[0].shape[0])
-    n = known.shape[0]
     params: dict[str, Value] = {
         "alpha": float(alpha),
         "start": CAPACITY,
@@ -123,23 +115,40 @@ def capacity(
         "steps": steps,
         "max_n": max_n,
     }
-    spec = Spec.of(EBV.name, EBV.version, d=d, n=n, seed=seed, params=params)
+    spec = Spec.of(EBV.name, EBV.version, d=d, n=known.shape[0], seed=seed, params=params)
     reach = top if max_n else min(top, math.isqrt(int(WORK / d)))
     place = Store(store_root(store))
     search = Search(spec, known, reach, run, place, say or (lambda _: None))
-    form, path = None, None
+    path = _go(search, spec, known, place)
+    form = origin if path is None else None
+    if path is None and save:
+        asked = resolve(EBV.name, d=d, n=spec.n, start=CLOSED_FORM)
+        form = Start.parse(str(asked.options["start"])).form
+        path = ensure_path(asked, run, store=store)
+    return Capacity(d, float(alpha), search.n, _end(search, limit, max_n), limit, max_n, form, path, search.probes)
+
+
+def _check_how(max_n: int | None, steps: int, seed: int, run: Run) -> None:
+    """Raise BadRequest on values of the options that none can have."""
+    check_whole("steps", steps, 1)
+    check_whole("seed", seed, 0, MAX_SEED)
+    if max_n is not None:
+        check_whole("max-n", max_n, 2, LARGEST)
+    if run.device != "cpu":  # which needs no torch
+        from protogen.measuring.geometry import pick_device
+
+        pick_device(run.device)
+
+
+def _go(search: Search, spec: Spec, known: Rows, place: Store) -> Path | None:
+    """Search, one process at a time; return the file of the set, or None where a closed form has as many lines."""
+    path = None
     with alone(place.root, spec.key) if search.following() else contextlib.nullcontext():
         search.go()
-        if search.n > n or isinstance(known, InMemory):
+        if search.n > spec.n or isinstance(known, InMemory):
             path = search.publish()
         search.close()
-    if path is None:
-        form = origin
-        if save:
-            asked = resolve(EBV.name, d=d, n=n, start=CLOSED_FORM)
-            form = Start.parse(str(asked.options["start"])).form
-            path = ensure_path(asked, run, store=store)
-    return Capacity(d, float(alpha), search.n, _end(search, limit, max_n), limit, max_n, form, path, search.probes)
+    return path
 
 
 def sweep(dimensions: Sequence[int], alphas: Sequence[float], **options: Any) -> Iterator[Capacity]:
