@@ -7,11 +7,13 @@ import pytest
 import torch
 from forms import check
 
-from protogen.catalog import ClosedForm, label
+from protogen.catalog import ClosedForm, from_label, label
+from protogen.catalog.algebra import steiner
 from protogen.catalog.algebra.fields import field
 from protogen.catalog.direct.bent import Bent
+from protogen.catalog.direct.designs import Design
 from protogen.catalog.direct.paley import Paley
-from protogen.catalog.direct.triples import Triples, _lines, _triples
+from protogen.catalog.direct.triples import Triples, _lines
 from protogen.catalog.direct.unitary import Unitary
 from protogen.catalog.family import Tight, merit
 from protogen.errors import BadRequest
@@ -115,10 +117,21 @@ def test_unitary_of_89_row_by_row() -> None:
 
 @pytest.mark.parametrize("v", [3, 7, 9, 13, 15, 19, 21, 31, 39, 55])
 def test_every_two_points_are_on_one_triple(v: int) -> None:
-    pairs = [frozenset(pair) for triple in _triples(v) for pair in combinations(triple, 2)]
+    blocks, formed = steiner.triples(v)
+    pairs = [frozenset(pair) for triple in blocks.tolist() for pair in combinations(triple, 2)]
     assert sorted(map(sorted, pairs)) == [list(pair) for pair in combinations(range(v), 2)]
-    for point, lines in enumerate(_lines(v).tolist()):
-        assert lines == [line for line, triple in enumerate(_triples(v)) if point in triple]
+    assert len({tuple(row) for row in formed.tolist()}) == len(blocks)
+    shared = [{*lines} & {*others} for lines, others in combinations(_lines(v).tolist(), 2)]
+    assert all(len(common) == 1 for common in shared)
+
+
+def test_triples_without_a_simplex_are_read_and_never_chosen() -> None:
+    form = from_label("triples(v=15,simplex=0)")
+    equal = Design.reach(form.own_d, form.own_n)
+    assert isinstance(equal, Design)
+    assert (equal.own_d, equal.own_n, equal.cosine) == (form.own_d, form.own_n, form.cosine)
+    assert all(other.simplex for other in Triples.sized(1, 1000))
+    check(form, tight=True)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +152,7 @@ def members(family: type[Tight]) -> list[Tight]:
         Paley: [(q,) for q in (5, 9, 13, 17, 25, 29, 37, 41, 49, 53, 61, 73, 81, 89, 97, 101, 109, 113)],
         Bent: [(1, 0), (2, 0), (2, 1), (3, 0), (3, 1)],
         Unitary: [(3,), (5,), (7,)],
-        Triples: [(3, 1), (7, 0), (7, 1), (15, 0), (15, 1)],
+        Triples: [(3, 1), (7, 1), (15, 1)],
     }
     return [family(*parameters) for parameters in values[family]]
 

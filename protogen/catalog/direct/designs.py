@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from protogen.errors import BadRequest
 
+from ..algebra import steiner
 from ..algebra.fields import field, is_prime, prime_power
 from ..family import Blocks, best
 from .packing import Packing, orders
@@ -114,7 +115,7 @@ def _exists(v: int, k: int) -> bool:
     if k == 2:
         return v > 2
     if k == 3:
-        return v > 3 and v % 6 in (1, 3)
+        return v > 3 and steiner.exists(v)
     return k > 3 and v > k and (_is_unital(v, k) or bool(_base_blocks(v, k)))
 
 
@@ -149,31 +150,12 @@ def _blocks_on_points(v: int, k: int) -> "Tensor":
     if k == 2:
         blocks = torch.combinations(torch.arange(v))
     elif k == 3:
-        blocks = _triples(v)
+        blocks, _ = steiner.triples(v)
     elif _is_unital(v, k):
         blocks = _unital(k - 1)
     else:
         blocks = _developed(v, _base_blocks(v, k))
     return (blocks.flatten().argsort(stable=True) // k).view(v, -1)
-
-
-def _triples(v: int) -> "Tensor":
-    """Of three copies of Z_m, v = 3m (Bose) or 3m + 1 (Skolem), point x of copy i being 3x + i."""
-    import torch
-
-    m = v // 3
-    copy = torch.arange(3)[:, None]
-    x, y = torch.combinations(torch.arange(m)).T
-    # A commutative product: half the sum modulo m odd, else j for 2j and j + m/2 for 2j + 1.
-    total = (x + y) % m
-    product = total * (m + 1) // 2 % m if m % 2 else total // 2 + total % 2 * (m // 2)
-    triples = [torch.stack((3 * x + copy, 3 * y + copy, 3 * product + (copy + 1) % 3), 2).view(-1, 3)]
-    z = torch.arange(m if m % 2 else m // 2)  # those whose square is themselves
-    triples.append(torch.stack((3 * z, 3 * z + 1, 3 * z + 2), 1))
-    if m % 2 == 0:
-        last = torch.full((3, m // 2), v - 1)
-        triples.append(torch.stack((last, 3 * (z + m // 2) + copy, 3 * z + (copy + 1) % 3), 2).view(-1, 3))
-    return torch.cat(triples)
 
 
 def _unital(q: int) -> "Tensor":

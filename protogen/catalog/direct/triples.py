@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from protogen.errors import BadRequest
 
-from ..algebra import hadamard
+from ..algebra import hadamard, steiner
 from ..family import Tight
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ class Triples(Tight):
     have sqrt(2) on a coordinate of their point as well, and v + 1 more have (g, sqrt(3)) on these
     coordinates and a last, g a row of a Hadamard matrix of order v + 1 without its column of ones:
     (v+1)(v+2)/2 lines in R^((v+2)(v+3)/6), coherence 2/(v+3) (Fickus, Jasper, Mixon and Peterson 2018).
-    All rows are scaled to length 1. v = 2^m - 1 has the sizes of the two-graphs of Sp(2m, 2).
+    All rows are scaled to length 1. Without the simplex the family is only read, from files that name
+    it: `design` has members of the same sizes, which are chosen.
+    v = 2^m - 1 has the sizes of the two-graphs of Sp(2m, 2).
     """
 
     family: ClassVar[str] = "triples"
@@ -45,10 +47,9 @@ class Triples(Tight):
 
     @classmethod
     def sized(cls, low: int, high: int) -> Iterator[Self]:
-        """Yield the members with low <= own_d <= high."""
-        for simplex in (0, 1):
-            forms = (cls(v, simplex) for v in range(7 - 4 * simplex, math.isqrt(6 * high) + 2) if _exists(v))
-            yield from (form for form in forms if low <= form.own_d <= high)
+        """Yield the members with low <= own_d <= high and with a simplex; each other one has an equal `design`."""
+        forms = (cls(v, 1) for v in range(3, math.isqrt(6 * high) + 2) if _exists(v))
+        return (form for form in forms if low <= form.own_d <= high)
 
     @property
     def own_d(self) -> int:
@@ -86,7 +87,7 @@ class Triples(Tight):
 
 
 def _exists(v: int) -> bool:
-    return v % 6 in (1, 3) and hadamard.exists((v + 1) // 2)
+    return steiner.exists(v) and hadamard.exists((v + 1) // 2)
 
 
 def _signs(order: int, i: "Tensor") -> "Tensor":
@@ -99,31 +100,14 @@ def _signs(order: int, i: "Tensor") -> "Tensor":
 
 @lru_cache(maxsize=4)
 def _lines(v: int) -> "Tensor":
-    """The triples that hold each point, (v, (v-1)/2)."""
+    """Return the triples that hold each point, (v, (v-1)/2).
+
+    Files rest on two orders. Point x of copy c comes as x + c (v // 3), the one more last. The triples
+    come by the larger element, the smaller one and the copy that they were formed from.
+    """
     import torch
 
-    return torch.tensor(_triples(v)).flatten().argsort(stable=True).view(v, -1) // 3
-
-
-def _triples(v: int) -> list[tuple[int, int, int]]:
-    """A Steiner triple system: Bose's (1939) for v = 3 mod 6, Skolem's (1958) for v = 1 mod 6.
-
-    Points are three copies of 0, ..., g - 1, g = v // 3, and for v = 1 mod 6 one more. x and y of a copy
-    go with their mean in the next copy; the copies of an x that is its own mean go together, another
-    x and its mean with the one more.
-    """
-    g = v // 3
-
-    def mean(x: int, y: int) -> int:
-        half, odd = divmod((x + y) % g, 2)
-        return half + odd * ((g + 1) // 2)
-
-    copies = [(k * g, (k + 1) % 3 * g) for k in range(3)]
-    triples = []
-    for x in range(g):
-        triples += [(x + k, y + k, mean(x, y) + after) for y in range(x) for k, after in copies]
-        if mean(x, x) == x:
-            triples.append((x, x + g, x + 2 * g))
-        else:
-            triples += [(x + k, mean(x, x) + after, v - 1) for k, after in copies]
-    return triples
+    blocks, formed = steiner.triples(v)
+    order = (formed * torch.tensor([3 * v, 3, 1])).sum(1).argsort()
+    points = torch.where((blocks == v - 1) & (v % 6 == 1), v - 1, blocks % 3 * (v // 3) + blocks // 3)
+    return points[order].flatten().argsort(stable=True).view(v, -1) // 3
