@@ -4,10 +4,10 @@ from protogen.files.facts import Facts
 from protogen.solution import Solution, Status
 
 from .derived import LINES
-from .direct.cyclic import search
+from .direct.cyclic import search_packing
 from .direct.orthonormal import Orthonormal
-from .direct.simplexlines import SimplexLines
-from .family import ClosedForm, Padded, merit
+from .direct.simplex_lines import SimplexLines
+from .family import ClosedForm, Padded, preference
 from .naming import from_label
 from .points.simplices import Simplices
 
@@ -21,7 +21,7 @@ def reaching(families: tuple[type[ClosedForm], ...], d: int, n: int) -> list[Clo
     In more than ASKED dimensions a form of at most so many is given, but for those that stand in every one.
     """
     asked = ((family, d if family in EVERYWHERE else min(d, ASKED)) for family in families)
-    return sorted((form for family, most in asked if (form := family.reach(most, n))), key=merit)
+    return sorted((form for family, most in asked if (form := family.reach(most, n))), key=preference)
 
 
 def choose(families: tuple[type[ClosedForm], ...], d: int, n: int) -> ClosedForm | None:
@@ -32,7 +32,7 @@ def choose(families: tuple[type[ClosedForm], ...], d: int, n: int) -> ClosedForm
 def seek(d: int, n: int) -> ClosedForm | None:
     """As `choose` among LINES, or a cyclic packing that is better, if a search of a second at most finds one."""
     form = choose(LINES, d, n)
-    found = search(d, n, form.cosine if form else 1) if d < n and d <= SEARCHED else None
+    found = search_packing(d, n, form.cosine if form else 1) if d < n and d <= SEARCHED else None
     return found or form
 
 

@@ -92,7 +92,7 @@ class Bases(ClosedForm):
         """How many of the first bases have all coordinates 1 / sqrt(own_d) or its negative."""
 
 
-def merit(form: ClosedForm) -> tuple[float, int]:
+def preference(form: ClosedForm) -> tuple[float, int]:
     """What forms of one size are ordered by: the lowest guaranteed cosine, but for rounding, then the least tables."""
     return round(form.cosine, 12), form.held_bytes
 
@@ -101,8 +101,8 @@ Form = TypeVar("Form", bound=ClosedForm)
 
 
 def best(forms: Iterable[Form | None]) -> Form | None:
-    """Of closed forms, the one of most merit, of equals the one of least own_d."""
-    return min((form for form in forms if form), key=lambda form: (*merit(form), form.own_d), default=None)
+    """Of closed forms, the one of most preference, of equals the one of least own_d."""
+    return min((form for form in forms if form), key=lambda form: (*preference(form), form.own_d), default=None)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from protogen import catalog
 from protogen.catalog.algebra.fields import field, prime_power
+from protogen.catalog.algebra.hadamard import sylvester
 from protogen.catalog.algebra.quadratic import QuadraticBases
 from protogen.catalog.derived.labels import Labels
 from protogen.catalog.derived.punctured import Punctured
@@ -97,7 +98,8 @@ class SignedBases(Transform):
         signs = torch.zeros(min(-(-n // order), self.last), order)
         signs[:, index] = _first_rows(form, order, len(signs))
         half = math.isqrt(order // 2).bit_length()
-        self._hold(signs=signs, kept=index, left=_sylvester(order >> half), right=_sylvester(1 << half))
+        left, right = sylvester(order.bit_length() - 1 - half).float(), sylvester(half).float()
+        self._hold(signs=signs, kept=index, left=left, right=right)
 
     def products(self, features: Tensor, parts: Iterable[slice]) -> Iterator[Tensor]:
         kept = _index(self.constant("kept", features.device))
@@ -264,10 +266,3 @@ def _first_rows(form: catalog.ClosedForm, size: int, blocks: int) -> Tensor:
 
 def _index(table: Tensor) -> Tensor:
     return table.round().long()
-
-
-def _sylvester(order: int) -> Tensor:
-    matrix = torch.ones(1, 1)
-    while len(matrix) < order:
-        matrix = torch.kron(matrix, torch.tensor([[1.0, 1.0], [1.0, -1.0]]))
-    return matrix

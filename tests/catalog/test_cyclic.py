@@ -7,7 +7,7 @@ from forms import check
 from protogen.catalog import label
 from protogen.catalog.algebra.blocks import check as check_blocks
 from protogen.catalog.algebra.blocks import fit, lines_on_a_point, pack, read
-from protogen.catalog.direct.cyclic import CyclicPacking, _table, search
+from protogen.catalog.direct.cyclic import CyclicPacking, _table, search_packing
 from protogen.catalog.family import Blocks
 from protogen.errors import BadRequest
 
@@ -174,9 +174,9 @@ def test_a_difference_family_with_a_multiplier_of_order_seven() -> None:
 
 @pytest.mark.parametrize(("d", "n", "r"), [(100, 300, 12), (300, 1000, 20), (350, 1000, 21), (399, 1008, 24)])
 def test_search_beats_a_coherence(d: int, n: int, r: int) -> None:
-    form = search(d, n, 1 / (r - 0.5))
+    form = search_packing(d, n, 1 / (r - 0.5))
     assert form
-    assert form == search(d, n, 1 / (r - 0.5))
+    assert form == search_packing(d, n, 1 / (r - 0.5))
     assert form.own_d <= d
     assert form.own_n >= n
     assert form.r >= r
@@ -184,9 +184,9 @@ def test_search_beats_a_coherence(d: int, n: int, r: int) -> None:
 
 
 def test_search_ends_with_nothing() -> None:
-    assert search(100, 300, 1 / 14) is None  # Welch's bound is 1/12.2
-    assert search(100, 10**8) is None
-    assert search(40, 120, 1 / 7, nodes=0) is None
+    assert search_packing(100, 300, 1 / 14) is None  # Welch's bound is 1/12.2
+    assert search_packing(100, 10**8) is None
+    assert search_packing(40, 120, 1 / 7, nodes=0) is None
 
 
 def test_the_table_is_what_the_script_finds() -> None:

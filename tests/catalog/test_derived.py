@@ -8,7 +8,7 @@ from forms import check
 
 from protogen.bounds import coherence_bound, max_cos_bound
 from protogen.catalog import LINES, POINTS, ClosedForm, choose, label
-from protogen.catalog.derived.blowup import TIGHT, BlowUp
+from protogen.catalog.derived.blow_up import TIGHT, BlowUp
 from protogen.catalog.derived.labels import BASES, Labels
 from protogen.catalog.derived.projection import Projection
 from protogen.catalog.direct import DIRECT
@@ -18,13 +18,13 @@ from protogen.catalog.direct.kerdock import Kerdock
 from protogen.catalog.direct.mub import ComplexMUB
 from protogen.catalog.direct.orthonormal import Orthonormal
 from protogen.catalog.direct.paley import Paley
-from protogen.catalog.direct.simplexlines import SimplexLines
+from protogen.catalog.direct.simplex_lines import SimplexLines
 from protogen.catalog.direct.triples import Triples
 from protogen.catalog.direct.unitary import Unitary
-from protogen.catalog.direct.z4kerdock import Z4Kerdock
+from protogen.catalog.direct.z4_kerdock import Z4Kerdock
 from protogen.catalog.family import Bases, Tight, best
 from protogen.catalog.points.antipodes import Antipodes
-from protogen.catalog.points.simplexlabels import SimplexLabels
+from protogen.catalog.points.simplex_labels import SimplexLabels
 from protogen.catalog.points.simplices import Simplices
 from protogen.errors import BadRequest
 

@@ -15,7 +15,7 @@ from protogen.catalog.direct.designs import Design
 from protogen.catalog.direct.paley import Paley
 from protogen.catalog.direct.triples import Triples, _lines
 from protogen.catalog.direct.unitary import Unitary
-from protogen.catalog.family import Tight, merit
+from protogen.catalog.family import Tight, preference
 from protogen.errors import BadRequest
 
 KNOWN: list[tuple[ClosedForm, int, int, float]] = [
@@ -161,8 +161,8 @@ def members(family: type[Tight]) -> list[Tight]:
 def test_members_of_a_range_of_dimensions(family: type[Tight]) -> None:
     for low, high in [(1, 59), (1, 2), (3, 3), (7, 43), (8, 42), (15, 51), (28, 36), (50, 40)]:
         sized = list(family.sized(low, high))
-        assert sorted(sized, key=merit) == sorted(
-            (form for form in members(family) if low <= form.own_d <= high), key=merit
+        assert sorted(sized, key=preference) == sorted(
+            (form for form in members(family) if low <= form.own_d <= high), key=preference
         )
 
 
@@ -171,7 +171,7 @@ def test_the_best_member_is_reached(family: type[Tight]) -> None:
     for d in range(1, 60):
         for n in (2, 6, 7, 16, 17, 28, 29, 36, 64, 65, 120, 126, 136, 344, 345):
             held = [form for form in members(family) if form.own_d <= d and form.own_n >= n]
-            assert family.reach(d, n) == min(held, key=merit, default=None)
+            assert family.reach(d, n) == min(held, key=preference, default=None)
 
 
 def test_large_sizes_are_reached() -> None:

@@ -16,7 +16,7 @@ from protogen.catalog.derived.punctured import Punctured
 from protogen.catalog.direct.delsarte_goethals import DelsarteGoethals
 from protogen.catalog.direct.kerdock import Kerdock
 from protogen.catalog.direct.kerdock_off_flat import FLATS, KerdockOffFlat
-from protogen.catalog.direct.z4kerdock import Z4Kerdock
+from protogen.catalog.direct.z4_kerdock import Z4Kerdock
 from protogen.errors import BadRequest
 
 BASES: list[QuadraticBases] = [

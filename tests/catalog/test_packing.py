@@ -15,7 +15,7 @@ from protogen.catalog.direct.designs import Design
 from protogen.catalog.direct.nets import Net
 from protogen.catalog.direct.packing import Packing, orders
 from protogen.catalog.direct.spaces import Space
-from protogen.catalog.family import Blocks, Tight, merit
+from protogen.catalog.family import Blocks, Tight, preference
 from protogen.errors import BadRequest
 
 FAMILIES: tuple[type[Tight], ...] = (Net, Space, Design)
@@ -197,7 +197,7 @@ def test_spaces_and_designs_reach_the_best(family: type[Tight]) -> None:
         for n in (2, d, 2 * d, 3 * d, 5 * d, 7 * d, 10 * d):
             enough = [form for form in forms if form.own_d <= d and form.own_n >= n]
             reached = family.reach(d, n)
-            assert (reached and merit(reached)) == min(map(merit, enough), default=None), (d, n)
+            assert (reached and preference(reached)) == min(map(preference, enough), default=None), (d, n)
 
 
 @pytest.mark.parametrize("family", [Space, Design])

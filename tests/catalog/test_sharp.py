@@ -10,9 +10,9 @@ from forms import check
 from protogen.bounds import coherence_bound, max_cos_bound
 from protogen.catalog import LINES, POINTS, ClosedForm, choose, label
 from protogen.catalog.algebra.leech import e8, golay, leech
-from protogen.catalog.derived.blowup import BlowUp
+from protogen.catalog.derived.blow_up import BlowUp
 from protogen.catalog.direct.sharp import OCTAD, SharpLines, SharpPoints
-from protogen.catalog.family import merit
+from protogen.catalog.family import preference
 from protogen.catalog.points.quadric import QuadricPoints
 from protogen.catalog.points.simplices import Simplices
 from protogen.errors import BadRequest
@@ -212,7 +212,7 @@ def test_quadrics_reach_the_largest_field() -> None:
     for d in [*range(1, 60), 104, 105, 300, 301, 455]:
         for n in (2, 27, 28, 112, 113, 325, 326, 2752, 2753):
             held = [form for form in members if form.own_d <= d and form.own_n >= n]
-            assert QuadricPoints.reach(d, n) == min(held, key=merit, default=None), (d, n)
+            assert QuadricPoints.reach(d, n) == min(held, key=preference, default=None), (d, n)
     assert QuadricPoints.reach(8192, 137200) == QuadricPoints(19)
     assert QuadricPoints.reach(8192, 10**8) is None
 
@@ -222,7 +222,7 @@ def test_sharp_sets_reach_the_lowest_cosine() -> None:
         for n in (2, 10, 11, 16, 60, 100, 101, 163, 177, 300, 337, 600, 1000, 4601, 50000, 98281, 200000):
             for family, sizes in ((SharpPoints, POINT_SETS), (SharpLines, LINE_SETS)):
                 held = [form for form in (family(*size) for size in sizes) if form.d <= d and form.n >= n]
-                assert family.reach(d, n) == min(held, key=merit, default=None), (d, n)
+                assert family.reach(d, n) == min(held, key=preference, default=None), (d, n)
     assert SharpPoints.reach(8, 200) == SharpPoints(8, 240)
     assert SharpPoints.reach(100, 110) == SharpPoints(21, 162)
     assert [(form.d, form.n) for form in SharpLines.sized(6, 8)] == [(6, 36), (7, 63), (8, 120)]

@@ -76,10 +76,7 @@ def _factor(order: int, q: int, i: "Tensor", j: "Tensor") -> "Tensor":
         size = order // 4
         return _williamson(order)[i // size, j // size, (j - i) % size]
     if not q:
-        odd = i & j
-        for shift in (16, 8, 4, 2, 1):
-            odd = odd ^ odd >> shift
-        return 1 - 2 * (odd & 1)
+        return sylvester_entries(i, j)
     elements = field(q)
     if order == q + 1:  # I + S, S skew: a first row of ones, a first column of -1, chi(j - i)
         inner = torch.where(j == 0, -1, elements.character[elements.subtract(j - 1, i - 1)])
@@ -103,11 +100,20 @@ def _williamson(order: int) -> "Tensor":
     return signs[:, :, None] * circulant[block[:, None] ^ block]
 
 
+def sylvester_entries(i: "Tensor", j: "Tensor") -> "Tensor":
+    """Return (-1)^(i . j), i . j the inner product of bits, at rows i and columns j that broadcast, as int64.
+
+    The numbers are at least 0 and below 2^32.
+    """
+    odd = i & j
+    for shift in (16, 8, 4, 2, 1):
+        odd = odd ^ odd >> shift
+    return 1 - 2 * (odd & 1)
+
+
 def sylvester(m: int) -> "Tensor":
-    """The whole matrix of order 2^m, (-1)^(i . j) with i . j the inner product of bits, float64."""
+    """Return Sylvester's matrix of order 2^m whole, (2^m, 2^m) float64."""
     import torch
 
-    matrix = torch.ones(1, 1, dtype=torch.float64)
-    for _ in range(m):
-        matrix = torch.cat((torch.cat((matrix, matrix), 1), torch.cat((matrix, -matrix), 1)))
-    return matrix
+    index = torch.arange(1 << m)
+    return sylvester_entries(index[:, None], index).double()

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def simplices(n: int, k: int, start: int, stop: int) -> "Tensor":
+def vertices(n: int, k: int, start: int, stop: int) -> "Tensor":
     """Return rows start to stop - 1 of the vertices of k regular simplices, (stop - start, n - k) float64.
 
     The sizes differ by one at most, the larger simplices first. A simplex in R^m is

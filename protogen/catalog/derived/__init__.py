@@ -2,7 +2,7 @@
 
 from ..direct import DIRECT
 from ..family import ClosedForm
-from .blowup import BlowUp
+from .blow_up import BlowUp
 from .labels import Labels
 from .projection import Projection
 from .punctured import Punctured

@@ -7,7 +7,7 @@ from protogen.errors import BadRequest
 
 from ..direct import DIRECT
 from ..direct.orthonormal import Orthonormal
-from ..direct.simplexlines import SimplexLines
+from ..direct.simplex_lines import SimplexLines
 from ..family import ClosedForm, best
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from .orthonormal import Orthonormal
 from .paley import Paley
 from .phases import HigherPhases
 from .sharp import SharpLines
-from .simplexlines import SimplexLines
+from .simplex_lines import SimplexLines
 from .spaces import Space
 from .triples import Triples
 from .unitary import Unitary
-from .z4kerdock import Z4Kerdock
+from .z4_kerdock import Z4Kerdock
 
 # Of equal cosine the first is taken: those whose products with all vectors are fast come before the others.
 DIRECT: tuple[type[ClosedForm], ...] = (

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from protogen.errors import BadRequest
 
+from ..algebra.hadamard import sylvester_entries
 from ..family import Tight
 
 if TYPE_CHECKING:
@@ -55,9 +56,7 @@ class Bent(Tight):
         """Return rows start to stop - 1, (stop - start, own_d) float32."""
         import torch
 
-        bits = torch.arange(2 * self.m)
-        x = torch.arange(self.own_n)[:, None] >> bits & 1
-        columns = x[(x[:, : self.m] & x[:, self.m :]).sum(1) % 2 == self.value]
-        index = torch.arange(start, stop)[:, None] >> bits & 1
-        odd = index.float() @ columns.float().T % 2
-        return (1 - 2 * odd) / math.sqrt(self.own_d)
+        x = torch.arange(self.own_n)
+        bent = sylvester_entries(x >> self.m, x & (1 << self.m) - 1)  # (-1)^f(x)
+        columns = x[bent == 1 - 2 * self.value]
+        return sylvester_entries(torch.arange(start, stop)[:, None], columns).float() / math.sqrt(self.own_d)

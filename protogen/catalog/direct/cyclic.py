@@ -88,7 +88,7 @@ def _is_tight(line: str) -> bool:
     return len(lengths) == 1 and int(order) * int(v) >= (lengths.pop() // 2 + 1) * int(own_d)
 
 
-def search(d: int, n: int, below: float = 1, nodes: int = 300_000) -> CyclicPacking | None:
+def search_packing(d: int, n: int, below: float = 1, nodes: int = 300_000) -> CyclicPacking | None:
     """Search a member with n > d vectors in R^d of coherence below that given; the same call finds the same member.
 
     A node is an element placed; 300,000 take about a second. The largest r come first, and of each the

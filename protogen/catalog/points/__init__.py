@@ -4,7 +4,7 @@ from ..direct.sharp import SharpPoints
 from ..family import ClosedForm
 from .antipodes import Antipodes
 from .quadric import QuadricPoints
-from .simplexlabels import SimplexLabels
+from .simplex_labels import SimplexLabels
 from .simplices import Simplices
 
 POINTS: tuple[type[ClosedForm], ...] = (Simplices, SharpPoints, QuadricPoints, Antipodes, SimplexLabels)

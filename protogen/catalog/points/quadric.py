@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 from protogen.errors import BadRequest
 
 from ..algebra.fields import field, prime_power, prime_powers
-from ..algebra.simplex import simplices
+from ..algebra.simplex import vertices
 from ..family import ClosedForm
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class QuadricPoints(ClosedForm):
 
         q = self.q
         middle, last = (min(max(start, bound), stop) for bound in (q**4, self.own_n - 1))
-        simplex = math.sqrt(q**2 - 1) * simplices(q, 1, 0, q)
+        simplex = math.sqrt(q**2 - 1) * vertices(q, 1, 0, q)
         rows = torch.zeros(stop - start, self.own_d)
         blocks = rows[:, 1:].view(stop - start, q**2 + 1, q - 1)
         rows[: middle - start, 0] = 1 / q**2

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from protogen.errors import BadRequest
 
-from ..algebra.simplex import simplices
+from ..algebra.simplex import vertices
 from ..family import ClosedForm
 
 if TYPE_CHECKING:
@@ -48,4 +48,4 @@ class Simplices(ClosedForm):
 
     def rows(self, start: int, stop: int) -> "torch.Tensor":
         """Return rows start to stop - 1, (stop - start, n - k) float32, by formula."""
-        return simplices(self.n, self.k, start, stop).float()
+        return vertices(self.n, self.k, start, stop).float()

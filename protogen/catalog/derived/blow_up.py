@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from protogen.errors import BadRequest
 
-from ..algebra.simplex import simplices
+from ..algebra.simplex import vertices
 from ..direct import DIRECT
 from ..family import Bases, ClosedForm, Tight
 
@@ -94,7 +94,7 @@ class BlowUp(ClosedForm):
         ratio = _ratio(self.form, self.size)
         share = (ratio / ((m + (source < larger)) * (1 + ratio) - 1))[:, None]
         rows = torch.empty(stop - start, self.own_d)
-        rows[:, : self.n - self.size] = simplices(self.n, self.size, start, stop) * (1 - share).clamp(min=0).sqrt()
+        rows[:, : self.n - self.size] = vertices(self.n, self.size, start, stop) * (1 - share).clamp(min=0).sqrt()
         rows[:, self.n - self.size :] = complement * share.sqrt()
         return rows
 
@@ -135,8 +135,8 @@ def _complement_of_bases(form: Tight, size: int, start: int, stop: int) -> "Tens
     vectors = form.rows(start, stop).double()
     basis = torch.arange(start, stop) // d
     first, last = start // d, -(-stop // d)
-    vertices = simplices(size // d, 1, first, last)[basis - first]
-    return (vertices[:, :, None] * vectors[:, None]).flatten(1)
+    labels = vertices(size // d, 1, first, last)[basis - first]
+    return (labels[:, :, None] * vectors[:, None]).flatten(1)
 
 
 def _complement_by_qr(form: Tight, size: int, start: int, stop: int) -> "Tensor":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from protogen.errors import BadRequest
 
-from ..algebra.simplex import simplices
+from ..algebra.simplex import vertices
 from ..derived.labels import BASES, labelled
 from ..family import Bases, ClosedForm, best
 
@@ -63,5 +63,5 @@ class SimplexLabels(ClosedForm):
         lines = self.form.rows(start // 2, (stop + 1) // 2).double()
         own = torch.stack((lines, -lines), 1).flatten(0, 1)[start % 2 :][: stop - start]
         first, last = start // size, -(-stop // size)
-        labels = simplices(self.count, 1, first, last)[torch.arange(start, stop) // size - first]
+        labels = vertices(self.count, 1, first, last)[torch.arange(start, stop) // size - first]
         return torch.cat((own * math.sqrt(1 - self.cosine), labels * math.sqrt(self.cosine)), 1).float()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from protogen.errors import BadRequest
 
-from ..algebra.simplex import simplices
+from ..algebra.simplex import vertices
 from ..family import Tight
 
 if TYPE_CHECKING:
@@ -48,4 +48,4 @@ class SimplexLines(Tight):
 
     def rows(self, start: int, stop: int) -> "torch.Tensor":
         """Return rows start to stop - 1, (stop - start, d) float32, by formula."""
-        return simplices(self.d + 1, 1, start, stop).float()
+        return vertices(self.d + 1, 1, start, stop).float()
