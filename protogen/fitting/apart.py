@@ -1,5 +1,6 @@
 """Rows pushed apart as lines until their coherence is low enough, staying as near to where they were as they can."""
 
+import math
 from functools import partial
 from typing import ClassVar
 
@@ -20,7 +21,8 @@ STEPS = 5000  # evaluations that a push may take
 FIRST_PULL, LAST_PULL, WEAKER = 0.1, 5e-4, 0.25  # of the spring to the first place, in turns; at the end none
 PATIENCE, GAIN = 8, 0.01  # a turn ends when so many steps lowered the loss by less than this share
 MARGIN = 0.002  # of alpha: the threshold lies so far below it
-SLACK = 0.1  # of alpha: pairs within it below the threshold are watched too
+SLACKS = (0.5, 0.25, 0.1)  # of the threshold: pairs so far below it are listed too, of the first share that can be
+REACH = 0.2  # how far a row moves in a step at the most
 MOST_PAIRS = 2**26  # that are listed; where more are near, all pairs are worked through
 HISTORY = 6  # steps that L-BFGS remembers
 CHUNK = 2**22  # numbers of the rows that are gathered at a time
@@ -31,9 +33,10 @@ class NearPairs(Changing):
 
         loss = sum over pairs of 1/2 max(|cos| - threshold, 0)^2 + pull / 2 * sum of |row - origin|^2
 
-    Pairs are listed by a pass over all, and worked through alone until they are mended or the pull changes; then
-    a new pass looks for others. So what is at most `target` has been seen on all pairs. `beside` (m, d) do not
-    move. Rows where `free` is True have no origin.
+    Pairs are listed by a pass over all, and worked through alone. A new pass looks for others when a row has moved so
+    far that an unlisted pair may be near, and, once there is no pull, when all that are listed are mended. So what is
+    at most `target` then has been seen on all pairs. `beside` (m, d) do not move. Rows where `free` is True
+    have no origin.
     """
 
     changes: ClassVar[tuple[str, ...]] = ("pull",)
@@ -54,18 +57,25 @@ class NearPairs(Changing):
         self._edge = tile_edge(torch.device(run.device), run.tile)
         self._all = Sliced(objective, run, beside)
         self._pairs: Tensor | None = None  # (2, pairs), the first of rows, the second of rows and those beside
-        self._listed_pull = -1.0
+        self._slack = 0.0  # how far below the threshold pairs were listed
+        self._listed: Tensor | None = None  # the rows at that time
 
     def __call__(self, rows: Tensor) -> Evaluation:
         every = torch.cat((rows, self._beside.to(rows)))
-        fresh = self._pairs is None or self._listed_pull != self.pull
+        fresh = self._is_stale(rows)
         if fresh:
             self._list(every, len(rows))
         at = self._at(rows, every)
-        if not fresh and self._pairs is not None and float(at.coherence) <= self._target:
+        if not (fresh or self.pull or self._pairs is None) and float(at.coherence) <= self._target:
             self._list(every, len(rows))
             at = self._at(rows, every)
         return at
+
+    def _is_stale(self, rows: Tensor) -> bool:
+        """Whether an unlisted pair may have come near by now."""
+        if self._listed is None:
+            return True
+        return float(torch.linalg.vector_norm(rows - self._listed, dim=1).max()) > self._slack
 
     def _at(self, rows: Tensor, every: Tensor) -> Evaluation:
         at = self._all(rows) if self._pairs is None else self._near(rows, every)
@@ -92,12 +102,20 @@ class NearPairs(Changing):
         return Evaluation(float(loss), loss, high, torch.maximum(high, -low), gradient[: len(rows)].clone())
 
     def _list(self, every: Tensor, count: int) -> None:
-        """Pass over all pairs of the first `count` rows, and of these with the others, and list those that are near."""
-        floor = self._objective.threshold * (1 - SLACK)
+        """List the near pairs of the first `count` rows, and of these with the others; none where they are too many."""
+        self._listed, self._pairs = every[:count], None
+        for share in SLACKS:
+            self._slack = share * self._objective.threshold
+            self._pairs = self._pass(every, count, self._objective.threshold - self._slack)
+            if self._pairs is not None:
+                return
+        self._slack = math.inf  # all pairs are worked through, whatever moves
+
+    def _pass(self, every: Tensor, count: int, floor: float) -> Tensor | None:
+        """Pass over all pairs and return those above the floor, None where they are more than MOST_PAIRS."""
         found: list[Tensor] = []
         total = 0
         buffer = every.new_empty(self._edge**2)
-        self._pairs, self._listed_pull = None, self.pull
         for i0, i1 in blocks(count, self._edge):
             for j0, j1 in blocks(len(every), self._edge):
                 if j1 <= i0:
@@ -108,16 +126,20 @@ class NearPairs(Changing):
                 found.append(torch.stack((i[once] + i0, j[once] + j0)))
                 total += len(once)
                 if total > MOST_PAIRS:
-                    return
-        self._pairs = torch.cat(found, 1)
+                    return None
+        return torch.cat(found, 1)
 
     def restore(self, state: State) -> None:
         super().restore(state)
-        self._pairs = None
+        self._listed = None
 
 
 class Patient(LBFGS):
-    """L-BFGS that stays where it is, instead of ending, as long as there is a pull that can become weaker."""
+    """L-BFGS in steps that move no row further than REACH.
+
+    As long as there is a pull that can become weaker, it stays where it is instead of ending. Another pull is another
+    loss: what was learned of its curvature is forgotten.
+    """
 
     def __init__(self, pairs: NearPairs) -> None:
         super().__init__(HISTORY, first=0.5)
@@ -126,6 +148,15 @@ class Patient(LBFGS):
     def next(self, rows: Tensor, at: Evaluation) -> Tensor | None:
         following = super().next(rows, at)
         return rows if following is None and self._held.pull else following
+
+    def restart(self) -> None:
+        super().restart()
+        self._forget()
+
+    def _descent_direction(self, tangent: Tensor) -> Tensor:
+        direction = super()._descent_direction(tangent)
+        lengths = torch.linalg.vector_norm(direction, dim=-1, keepdim=True)
+        return direction * (REACH / lengths.clamp(min=REACH))
 
 
 class LeastMoved(Changing):
@@ -164,7 +195,9 @@ class LeastMoved(Changing):
         if at.loss == 0:  # nothing is to be mended
             self._pairs.pull = 0.0
             return True
-        if len(self._losses) <= PATIENCE or self._losses[-1] < (1 - GAIN) * self._losses[-1 - PATIENCE]:
+        lowest = min(self._losses)
+        # A trial that leads up is no place to go on from.
+        if len(self._losses) <= PATIENCE or at.loss > lowest or lowest < (1 - GAIN) * min(self._losses[:-PATIENCE]):
             return False
         self._losses.clear()
         weaker = self._pairs.pull * WEAKER
