@@ -156,7 +156,7 @@ class Patient(LBFGS):
     def _descent_direction(self, tangent: Tensor) -> Tensor:
         direction = super()._descent_direction(tangent)
         lengths = torch.linalg.vector_norm(direction, dim=-1, keepdim=True)
-        return direction * (REACH / lengths.clamp(min=REACH))
+        return direction.mul_(REACH / lengths.clamp(min=REACH))
 
 
 class LeastMoved(Changing):
