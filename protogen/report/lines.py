@@ -35,6 +35,9 @@ def _fact_lines(facts: Facts) -> list[str]:
             lines.append(f"  guaranteed  {words} {guaranteed:.6f} by {facts.closed_form}")
     if facts.outdone is not None:
         lines.append(f"  outdone     coherence {facts.guaranteed_coherence:.6f}, guaranteed by {facts.outdone}")
+    if "kept_mean" in facts.more:
+        kept, least, seen = (facts.more[name] for name in ("kept_mean", "kept_least", "classes_seen"))
+        lines.append(f"  kept        of the codes: mean cosine {kept:.4f}, least {least:.4f}, of {seen:,} classes seen")
     if facts.phi is not None:
         code = f"; code: {facts.construction}" if facts.construction is not None else ""
         lines.append(f"  polytope    own d {facts.own_d}, phi {facts.phi_deg:.4f} deg{code}")
