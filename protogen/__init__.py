@@ -1,38 +1,142 @@
-"""Fixed classifier prototypes: n unit vectors in R^d, spread as well as anyone knows how."""
+"""Fixed classifier prototypes: n unit vectors in R^d, spread as well as anyone knows how.
+
+The way through:
+
+    options -> Spec -> method -> Solution -> measuring -> Prototypes -> store -> load -> frozen buffer -> head and loss
+
+The rooms, from the ground up; each imports from those before it alone:
+
+    errors, spec    what a user can cause; what was asked for
+    checks, bounds  checks of values; what no set can beat
+    rows, run       rows in memory or by formula; how to compute
+    measuring/      geometry, Gram tiles, statistics over all pairs
+    files/          one safetensors file: names, header, records, reading, writing, verification, disk
+    solution        what a method gives
+    catalog/        closed forms, a family a file, and the choice among them
+    descent/        losses, steppers, goals, checkpoints
+    fitting/        statistics of the classes of data, codes pushed apart
+    methods/        parameters and mathematics of each generator
+    generating      Spec -> Prototypes, the only orchestration
+    store/          a directory of immutable files: access, loading, pins (protogen.lock), turns, repair, prune
+    sharing/        other places with the layout of a store: transport, remotes, sync
+    capacity/       how many lines of a coherence fit
+    nn/             frozen heads and losses
+    demo/           training on real data
+    report/         records for machines, lines and pictures for people, progress
+    cli/            commands; all logic lies below
+
+What every command does is one call here. Nothing here prints: `Run.say` and the parameters named `say` and
+`report` are told what there is to tell.
+
+    make   resolve, ensure, generate, fit, extend           commands ebv, uniform, polytope, subcenters, fit, extend
+    look   load, best, pinned, measure_file, verify, comparison                            show, stats, verify, diff
+    keep   artifacts, verify_store, pin, unpin, pins, cache_key, prune_store           list, lock, cache-key, prune
+    share  push, pull, sync                                                                       push, pull, sync
+    know   line_bounds, point_bounds, listing, search_capacity                             bounds, catalog, capacity
+"""
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
+
+    from .bounds import line_bounds, point_bounds
+    from .capacity.capacity import capacity as search_capacity
     from .errors import ProtogenError
+    from .files.figures import measure_file
     from .files.prototypes import Prototypes
+    from .files.verify import verify
     from .generating import generate
     from .methods import resolve
+    from .report.difference import comparison
+    from .report.record import listing
     from .run import Run
+    from .sharing.project import pull, push, sync
     from .spec import Spec
     from .store.access import ensure
+    from .store.extending import extend
     from .store.fitting import fit
-    from .store.loading import load
+    from .store.keeping import artifacts, prune_store, verify_store
+    from .store.loading import best, load, pinned
+    from .store.pinning import pin, pins, unpin
+    from .store.pins import cache_key
 
-__all__ = ["ProtogenError", "Prototypes", "Run", "Spec", "ensure", "fit", "generate", "load", "resolve"]
+__all__ = [
+    "ProtogenError",
+    "Prototypes",
+    "Run",
+    "Spec",
+    "artifacts",
+    "best",
+    "cache_key",
+    "comparison",
+    "ensure",
+    "extend",
+    "fit",
+    "generate",
+    "line_bounds",
+    "listing",
+    "load",
+    "measure_file",
+    "pin",
+    "pinned",
+    "pins",
+    "point_bounds",
+    "prune_store",
+    "pull",
+    "push",
+    "resolve",
+    "search_capacity",
+    "sync",
+    "unpin",
+    "verify",
+    "verify_store",
+]
 
+# Where each public name is defined, and its name there where that is another.
 _HOMES = {
     "ProtogenError": "errors",
     "Prototypes": "files.prototypes",
     "Run": "run",
     "Spec": "spec",
+    "artifacts": "store.keeping",
+    "best": "store.loading",
+    "cache_key": "store.pins",
+    "comparison": "report.difference",
     "ensure": "store.access",
+    "extend": "store.extending",
     "fit": "store.fitting",
     "generate": "generating",
+    "line_bounds": "bounds",
+    "listing": "report.record",
     "load": "store.loading",
+    "measure_file": "files.figures",
+    "pin": "store.pinning",
+    "pinned": "store.loading",
+    "pins": "store.pinning",
+    "point_bounds": "bounds",
+    "prune_store": "store.keeping",
+    "pull": "sharing.project",
+    "push": "sharing.project",
     "resolve": "methods",
+    "search_capacity": "capacity.capacity:capacity",
+    "sync": "sharing.project",
+    "unpin": "store.pinning",
+    "verify": "files.verify",
+    "verify_store": "store.keeping",
 }
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":  # looked up when it is asked for, which takes longer than all the rest here
+        from importlib.metadata import version
+
+        return version("protogen-codes")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    home, _, inside = _HOMES[name].partition(":")
+    value = getattr(importlib.import_module(f".{home}", __name__), inside or name)
     globals()[name] = value
     return value
 

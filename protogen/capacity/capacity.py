@@ -25,7 +25,7 @@ from protogen.rows import InMemory, Rows
 from protogen.run import Run
 from protogen.spec import Spec, Value
 from protogen.store.access import ensure_path
-from protogen.store.store import Store, store_root
+from protogen.store.store import Store
 from protogen.store.turns import alone
 
 from .journal import Probe
@@ -117,9 +117,9 @@ def capacity(
     }
     spec = Spec.of(EBV.name, EBV.version, d=d, n=known.shape[0], seed=seed, params=params)
     reach = top if max_n else min(top, math.isqrt(int(WORK / d)))
-    place = Store(store_root(store))
+    place = Store.of(store)
     search = Search(spec, known, reach, run, place, say or (lambda _: None))
-    path = _go(search, spec, known, place)
+    path = _go(search, spec, known, place, say)
     form = origin if path is None else None
     if path is None and save:
         asked = resolve(EBV.name, d=d, n=spec.n, start=CLOSED_FORM)
@@ -140,10 +140,10 @@ def _check_how(max_n: int | None, steps: int, seed: int, run: Run) -> None:
         pick_device(run.device)
 
 
-def _go(search: Search, spec: Spec, known: Rows, place: Store) -> Path | None:
+def _go(search: Search, spec: Spec, known: Rows, place: Store, say: Callable[[str], None] | None) -> Path | None:
     """Search, one process at a time; return the file of the set, or None where a closed form has as many lines."""
     path = None
-    with alone(place.root, spec.key) if search.following() else contextlib.nullcontext():
+    with alone(place.root, spec.key, say=say) if search.following() else contextlib.nullcontext():
         search.go()
         if search.n > spec.n or isinstance(known, InMemory):
             path = search.publish()

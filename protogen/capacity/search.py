@@ -138,7 +138,7 @@ class Search:
 
     def _find(self) -> Path | None:
         """Set a damaged file of the best set aside; return a sound one, if the store has one."""
-        repair(self._place, self._found)
+        repair(self._place, self._found, self._say)
         return self._place.find(self._found)
 
     @cached_property

@@ -3,43 +3,39 @@
 import io
 import os
 import sys
+from typing import Annotated
 
 import typer
 
 from protogen.errors import DiskError, ProtogenError
 
-from .demo import demo
-from .files import diff, show, stats, verify
-from .keep import cache_key_, list_, lock, prune_, sync_
-from .make import add_commands
+from .commands import Commands
 from .options import INTERRUPTED
-from .remote import pull, push
-from .sizes import bounds, capacity, catalog
 
 app = typer.Typer(
     name="protogen",
-    help="Make, measure and keep fixed classifier prototypes.",
+    cls=Commands,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 
-add_commands(app)
-app.command()(show)
-app.command()(stats)
-app.command()(verify)
-app.command()(diff)
-app.command("list")(list_)
-app.add_typer(lock, name="lock", help="Pin artifacts by names, in a file that the project's repository keeps.")
-app.command("sync")(sync_)
-app.command("cache-key")(cache_key_)
-app.command("prune")(prune_)
-app.command()(push)
-app.command()(pull)
-app.command()(bounds)
-app.command()(catalog)
-app.command()(capacity)
-app.command()(demo)
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(version("protogen-codes"))
+        raise typer.Exit
+
+
+@app.callback()
+def protogen_(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Make, measure and keep fixed classifier prototypes."""
 
 
 def main() -> None:

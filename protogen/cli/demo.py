@@ -28,6 +28,10 @@ USUAL = {
 }  # d and epochs
 
 
+app = typer.Typer()
+
+
+@app.command()
 def demo(
     task: Annotated[
         str,

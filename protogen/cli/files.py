@@ -8,18 +8,21 @@ from typing import Annotated
 import typer
 
 from protogen import report
-from protogen.errors import BadRequest, DiskError, IntegrityError, NotFound, SchemaError, Unmet
+from protogen.errors import BadRequest, DiskError, IntegrityError, SchemaError, Unmet
 from protogen.files import verify as verifying
+from protogen.files.figures import measure_file
 from protogen.files.verify import Verified
-from protogen.measuring.stats import AngleStats
 from protogen.report.difference import comparison, comparison_lines
 from protogen.report.plot import save_png, terminal_lines
-from protogen.rows import Rows
-from protogen.store.store import Store, store_root
+from protogen.store.keeping import verify_store
+from protogen.store.store import Store
 
 from .options import Device, File, Json, StoreOption, Tile, check_tile, print_result
 
+app = typer.Typer()
 
+
+@app.command()
 def show(
     file: Annotated[str, typer.Argument(help="A safetensors file, or the URL of one.", show_default=False)],
     plot: Annotated[bool, typer.Option("--plot", help="Draw the histogram of angles, with the bounds marked.")] = False,
@@ -39,6 +42,7 @@ def show(
     print_result(shown.to_dict(), lambda _: [*report.artifact_lines(shown), *drawn], json)
 
 
+@app.command()
 def stats(
     file: File,
     tensor: Annotated[str | None, typer.Option(help="Which tensor; else prototypes, or the only matrix.")] = None,
@@ -47,11 +51,11 @@ def stats(
     json: Json = False,
 ) -> None:
     """Measure the rows of any safetensors file over all pairs, scaled to length one."""
-    from protogen.files.foreign import read_matrix
+    from protogen.report.progress import Display
 
     check_tile(tile)
-    rows = read_matrix(file, tensor)
-    measured = _measure(rows, device, tile)
+    with Display(quiet=False) as display:
+        rows, measured = measure_file(file, tensor, device=device, tile=tile, report=display.measuring)
     n, d = rows.shape
     bounds = report.compare(d, n, measured)
     document = {
@@ -68,6 +72,7 @@ def stats(
     )
 
 
+@app.command()
 def verify(
     file: Annotated[Path | None, typer.Argument(help="A safetensors file.", show_default=False, readable=False)] = None,
     all_: Annotated[bool, typer.Option("--all", help="Check the digests of every file of the store.")] = False,
@@ -82,7 +87,7 @@ def verify(
     if all_ == (file is not None) or (full and not all_):
         raise BadRequest("verify takes a file, which is measured, or --all for the store, with --full to measure it")
     if file is None:
-        _verify_store(Store(store_root(store)), full, device, tile, json)
+        _verify_store(Store.of(store), full, device, tile, json)
         return
     verified = _verified(file, device, tile)
     differences, measured = list(verified.differences), verified.stats
@@ -102,42 +107,25 @@ def _verify_store(store: Store, full: bool, device: str, tile: int | None, json:
 
     The worst makes the exit code: damaged, of a newer schema, unreadable, then differing.
     """
-    if not store.root.exists():
-        raise NotFound(f"{store.root}: no such store; name another with --store or PROTOGEN_STORE")
-    entries = store.entries()
-    damaged: dict[str, str] = {}
-    newer: dict[str, str] = {}
-    unreadable: dict[str, str] = {}
-    differing: dict[str, list[str]] = {}
-    for entry in entries:
-        try:
-            if entry.error is not None:
-                raise entry.error
-            verified = _verified(entry.path, device, tile) if full else verifying.verify(entry.path)
-            if verified.differences:
-                differing[str(entry.path)] = list(verified.differences)
-        except SchemaError as error:
-            newer[str(entry.path)] = str(error)
-        except IntegrityError as error:
-            damaged[str(entry.path)] = str(error)
-        except DiskError as error:
-            unreadable[str(entry.path)] = str(error)
-        except NotFound:  # gone meanwhile
-            pass
+    from protogen.report.progress import Display
+
+    with Display(quiet=not full) as display:
+        found = verify_store(store.root, full=full, device=device, tile=tile, report=display.measuring)
+    damaged, newer, unreadable, differing = found.damaged, found.newer, found.unreadable, found.differing
     document = {
         "store": str(store.root),
-        "files": len(entries),
-        "damaged": damaged,
-        "newer": newer,
-        "unreadable": unreadable,
-        "differing": differing,
+        "files": found.files,
+        "damaged": {str(path): error for path, error in damaged.items()},
+        "newer": {str(path): error for path, error in newer.items()},
+        "unreadable": {str(path): error for path, error in unreadable.items()},
+        "differing": {str(path): list(what) for path, what in differing.items()},
     }
     lines = [f"damaged: {error}" for error in damaged.values()]
     lines += [f"newer: {error}" for error in newer.values()]
     lines += [f"unreadable: {error}" for error in unreadable.values()]
-    lines += [f"differs: {path}: {'; '.join(found)}" for path, found in differing.items()]
+    lines += [f"differs: {path}: {'; '.join(what)}" for path, what in differing.items()]
     faulty = f"{len(damaged)} damaged, {len(unreadable)} unreadable, {len(differing)} with other figures"
-    said = f"{len(entries)} files, {faulty}" + (f", {len(newer)} of a newer schema" if newer else "")
+    said = f"{found.files} files, {faulty}" + (f", {len(newer)} of a newer schema" if newer else "")
     print_result(document, lambda _: [*lines, f"{store.root}: {said}"], json)
     if damaged:
         raise IntegrityError(
@@ -159,6 +147,7 @@ def _verified(file: Path, device: str, tile: int | None) -> Verified:
         return verifying.verify(file, full=True, device=device, tile=tile, report=display.measuring)
 
 
+@app.command()
 def diff(
     one: File,
     other: File,
@@ -169,16 +158,3 @@ def diff(
     print_result(found.to_dict(), lambda _: comparison_lines(found), json)
     if not found.same:
         sys.exit(Unmet.exit_code)
-
-
-def _measure(source: Rows, device: str, tile: int | None) -> AngleStats:
-    """Measure rows and show how far it is. Raises BadRequest where the device is unknown or too small."""
-    from protogen.measuring.geometry import pick_device
-    from protogen.measuring.measure import measure
-    from protogen.measuring.memory import check_memory, tile_bytes
-    from protogen.report.progress import Display
-
-    where, n = pick_device(device), source.shape[0]
-    check_memory(f"n={n} with this --tile", tile_bytes(n, where, tile), where)
-    with Display(quiet=False) as display:
-        return measure(source, device, tile, display.measuring)

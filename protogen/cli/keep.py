@@ -9,16 +9,16 @@ from typing import Annotated, Any
 import typer
 
 from protogen import report
-from protogen.errors import BadRequest, NotFound, ProtogenError
-from protogen.files.header import check_file
+from protogen.errors import BadRequest, ProtogenError
 from protogen.run import Run
-from protogen.sharing.remotes import remotes
-from protogen.sharing.sync import Synced, sync
-from protogen.store.pins import Pin, cache_key, changing, lock_path, read_lock, write_lock
+from protogen.sharing.project import sync_each
+from protogen.sharing.sync import Synced
+from protogen.store import pinning
+from protogen.store.pins import Pin, cache_key, lock_path, read_lock
 from protogen.store.prune import Removed, prune
-from protogen.store.store import Store, store_root
+from protogen.store.store import Store
 
-from .options import Json, RemoteOption, StoreOption, print_result
+from .options import Json, RemoteOption, StoreOption, print_result, tell
 
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -28,13 +28,17 @@ LockOption = Annotated[
 ]
 Name = Annotated[str, typer.Argument(help="The project's name for the artifact.", show_default=False)]
 
+app = typer.Typer()
 lock = typer.Typer(no_args_is_help=True)
+app.add_typer(lock, name="lock", help="Pin artifacts by names, in a file that the project's repository keeps.")
 
 
+@app.command("list")
 def list_(store: StoreOption = None, json: Json = False) -> None:
     """List the artifacts of a store; coherence is the largest cosine where the set is one of points."""
-    rows = [report.entry_of(entry) for entry in Store(store_root(store)).entries()]
-    print_result({"store": str(store_root(store)), "artifacts": rows}, lambda _: report.entry_lines(rows), json)
+    place = Store.of(store)
+    rows = [report.entry_of(entry) for entry in place.entries()]
+    print_result({"store": str(place.root), "artifacts": rows}, lambda _: report.entry_lines(rows), json)
 
 
 @lock.command()
@@ -48,36 +52,22 @@ def add(
     json: Json = False,
 ) -> None:
     """Pin an artifact under a name; its content is checked."""
-    path = file if file.exists() else store_root(store) / file
-    pin, place = Pin.of(name, path, check_file(path)), lock_path(lock)
-    with changing(place) as pins:
-        if pins.get(name, pin) != pin:
-            raise BadRequest(
-                f"{name} is {pins[name].path} with digest {pins[name].digest[:12]} in {place}, asked for is "
-                f"{pin.path} with {pin.digest[:12]}; remove it first: `protogen lock remove {name}`"
-            )
-        write_lock(place, [*pins.values(), pin])
-    _print_pins([pin], json)
+    _print_pins([pinning.pin(name, file, lock=lock, store=store, say=tell)], json)
 
 
 @lock.command()
 def remove(name: Name, lock: LockOption = None, json: Json = False) -> None:
     """Take a name out of the lock; the store stays as it is."""
-    place = lock_path(lock)
-    with changing(place) as pins:
-        if name not in pins:
-            raise NotFound(f"{name}: not in {place}, which has {', '.join(read_lock(place)) or 'no names'}")
-        pin = pins.pop(name)
-        write_lock(place, pins.values())
-    _print_pins([pin], json)
+    _print_pins([pinning.unpin(name, lock=lock, say=tell)], json)
 
 
 @lock.command("list")
 def list_pins(lock: LockOption = None, json: Json = False) -> None:
     """List what is pinned."""
-    _print_pins(list(read_lock(lock_path(lock)).values()), json)
+    _print_pins(list(pinning.pins(lock).values()), json)
 
 
+@app.command("sync")
 def sync_(
     lock: LockOption = None,
     store: StoreOption = None,
@@ -88,36 +78,36 @@ def sync_(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Make the store hold what the lock asks: present and sound, or fetched, or generated where a formula gives it."""
+    """Make the store hold what the lock asks: present, fetched, or generated where a formula gives it."""
     from protogen.report.progress import Display
 
-    path, place = lock_path(lock), Store(store_root(store))
-    pins = read_lock(path)
+    path, place = lock_path(lock), Store.of(store)
     rows: list[dict[str, Any]] = []
     failed: ProtogenError | None = None
     with Display(quiet=False) as display:
-        run = Run(report=display.step, measuring=display.measuring)
-        for done in sync(place, pins.values(), remotes(remote or ()), run, accept=accept_equivalent):
-            locked = pins[done.pin.name]
-            relocked = done.pin != locked and _relock(path, locked, done.pin)
-            rows.append(_row(done, relocked))
+        run = Run(report=display.step, measuring=display.measuring, say=tell)
+        for relocked in sync_each(path, place, remote or (), run, accept_equivalent):
+            done = relocked.synced
+            rows.append(_row(done, relocked.lock_changed))
             failed = failed or done.error
             if done.error is not None:
                 print(f"error: {done.pin.name}: {' '.join(str(done.error).split())}", file=sys.stderr)
             elif not json:
                 with contextlib.suppress(BrokenPipeError):  # who reads no more still wants the whole store
-                    print(_line(done, relocked), flush=True)
+                    print(_line(done, relocked.lock_changed), flush=True)
     if json:
         print_result({"lock": str(path), "store": str(place.root), "artifacts": rows}, lambda _: [], json)
     if failed is not None:
         sys.exit(failed.exit_code)
 
 
+@app.command("cache-key")
 def cache_key_(lock: LockOption = None) -> None:
     """Print a key for a cache of the store: of what the lock asks for, and of the schema of the files."""
     print(cache_key(read_lock(lock_path(lock))))
 
 
+@app.command("prune")
 def prune_(
     keep_lock: Annotated[bool, typer.Option("--keep-lock", help="Remove no artifact that the lock asks for.")] = False,
     older_than: Annotated[
@@ -138,7 +128,7 @@ def prune_(
     keep = {(pin.spec.key, pin.digest) for pin in read_lock(lock_path(lock)).values()} if keep_lock else None
     age = None if older_than is None else _amount("older-than", older_than, SECONDS, "30d, 12h or 2w")
     size = None if max_size is None else _amount("max-size", max_size, UNITS, "2GB or 500MB")
-    for each in prune(Store(store_root(store)), keep=keep, older_than=age, max_size=size, dry_run=dry_run):
+    for each in prune(Store.of(store), keep=keep, older_than=age, max_size=size, dry_run=dry_run):
         removed.append(each)
         if not json:
             print(f"{each.path}: {each.why}, {report.megabytes(each.size)}", flush=True)
@@ -161,20 +151,6 @@ def _print_pins(pins: list[Pin], json: bool) -> None:
         for pin in pins
     ]
     print_result(document, lambda _: lines or ["no names"], json)
-
-
-def _relock(path: Path, locked: Pin, made: Pin) -> bool:
-    """Put a pin in the place of another; the generation may have taken hours, and the lock be another by now."""
-    with changing(path) as pins:
-        if pins.get(made.name) == locked:
-            write_lock(path, (pins | {made.name: made}).values())
-            return True
-    print(
-        f"note: {path} has changed meanwhile and stays as it is; as good as what {made.name} was is {made.path} with "
-        f"digest {made.digest[:12]}",
-        file=sys.stderr,
-    )
-    return False
 
 
 def _row(done: Synced, relocked: bool) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from protogen.methods.ebv import EBV
 from protogen.methods.fit import Fit
 from protogen.run import EXACT_PAIRS, Run
 from protogen.solution import Status
-from protogen.store.access import ensure_path
+from protogen.store.access import ensure_with
 from protogen.store.fitting import taken
 
 from .options import (
@@ -35,6 +35,7 @@ from .options import (
     number,
     print_result,
     run_of,
+    tell,
     whole,
 )
 
@@ -63,12 +64,11 @@ def _generate(
         "largest cosine": max_cos_bound(spec.d, spec.n).value,
     }
     with Display(quiet, bounds) as display:
-        how = replace(run, report=display.step, measuring=display.measuring, say=display.say, files=asked.files())
+        how = replace(run, report=display.step, measuring=display.measuring, say=tell, files=asked.files())
         try:
-            path = ensure_path(spec, how, store=store, force=force)
+            shown = ensure_with(report.record_of, spec, how, store=store, force=force)
         except Interrupted as ended:
-            path = ended.path
-    shown = report.record_of(path)
+            shown = report.record_of(ended.path)
     print_result(shown.to_dict(), lambda _: report.artifact_lines(shown), json, quiet)
     status, target = shown.header.provenance.status, asked.target()
     if "ended" in shown.header.spec.options:
@@ -198,7 +198,7 @@ def _help(thing: object) -> str:
     return "\n\n".join(" ".join(part.split()) for part in (inspect.getdoc(thing) or "").split("\n\n"))
 
 
-def add_commands(app: typer.Typer) -> None:
+def _add_commands(app: typer.Typer) -> None:
     """Give each method its command, in its group if it has one, and `extend` its own."""
     groups: dict[str, typer.Typer] = {}
     for method in METHODS.values():
@@ -231,3 +231,7 @@ def add_commands(app: typer.Typer) -> None:
             *COMMON,
         )
     )
+
+
+app = typer.Typer()
+_add_commands(app)

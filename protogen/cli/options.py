@@ -1,6 +1,8 @@
 """What commands share: their options, the Run that these make, and how a result is printed."""
 
+import contextlib
 import json
+import sys
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -11,7 +13,7 @@ import typer
 from protogen.checks import check_between, check_whole, check_word
 from protogen.errors import BadRequest, printable
 from protogen.run import Run, Stats
-from protogen.store.access import store_path
+from protogen.store.store import store_path
 
 INTERRUPTED = 130
 MOST_CELLS = 10_000
@@ -98,6 +100,14 @@ def check_tile(tile: int | None) -> None:
     """Raise BadRequest unless tile is an edge in rows, or left out."""
     if tile is not None:
         check_whole("tile", tile, 1)
+
+
+def tell(line: str) -> None:
+    """Write a message on stderr, also where nobody reads it any more."""
+    with contextlib.suppress(OSError):
+        # One write, which the lines of other processes on the same terminal do not cut.
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
 
 
 def print_result(

@@ -32,7 +32,10 @@ from .options import (
     whole,
 )
 
+app = typer.Typer()
 
+
+@app.command()
 def bounds(
     d: Dimension,
     n: Number,
@@ -44,6 +47,7 @@ def bounds(
     print_result({"d": d, "n": n, "points": points, "bounds": found}, lambda _: report.bound_lines(found), json)
 
 
+@app.command()
 def catalog(
     d: Dimension,
     n: Number,
@@ -56,6 +60,7 @@ def catalog(
     print_result(report.listing(d, n, points), report.listing_lines, json)
 
 
+@app.command()
 def capacity(
     d: Annotated[str, typer.Option("--d", help="Dimension, at least 2; 50,100 or 50:200:50 for a table.")],
     alpha: Annotated[str, typer.Option("--alpha", help="Largest |cos|: 0.1, 1/3, 1/sqrt5; 0.1:0.3:0.05 for a table.")],

@@ -6,7 +6,6 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -80,6 +79,8 @@ class Checkpoint:
         from torch import __version__ as torch
 
         self._last, self._before = folder / "state.safetensors", folder / "before.safetensors"
+        from importlib.metadata import version
+
         versions = {"schema": SCHEMA, "protogen": version("protogen-codes"), "torch": str(torch)}
         self._about = canonical_json({"spec": spec.to_dict(), **versions})
         self._say, self._clock, self._refused = say, clock, False

@@ -15,8 +15,6 @@ from protogen.measuring.stats import AngleStats
 from protogen.methods import METHODS
 from protogen.methods.ebv import EBV
 from protogen.methods.start import descent_promise
-from protogen.sharing.remotes import remote_header
-from protogen.sharing.transport import shown
 from protogen.store.store import Entry
 
 
@@ -88,6 +86,9 @@ class Artifact:
 def record_of(file: str | Path) -> Artifact:
     """Read the header at a path or URL, and compare the set with the bounds of today."""
     if "://" in str(file):
+        from protogen.sharing.remotes import remote_header
+        from protogen.sharing.transport import shown
+
         path, header = shown(str(file)), remote_header(str(file))
     else:
         path, header = str(Path(file)), read_header(file)

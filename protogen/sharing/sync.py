@@ -1,8 +1,7 @@
 """Make a store hold what a lock asks for."""
 
-import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -11,8 +10,7 @@ from protogen.errors import IntegrityError, NotFound, ProtogenError, RemoteError
 from protogen.files.header import Header, check_file, read_header
 from protogen.methods import method_of
 from protogen.run import Run
-from protogen.spec import Spec
-from protogen.store.access import ensure_path
+from protogen.store.access import ensure_path, find_inputs
 from protogen.store.pins import Pin
 from protogen.store.repair import repair
 from protogen.store.store import Store
@@ -35,7 +33,7 @@ class Synced:
     error: ProtogenError | None = None
 
 
-def sync(
+def sync_pins(
     store: Store, pins: Iterable[Pin], places: Sequence[Remote] = (), run: Run | None = None, *, accept: bool = False
 ) -> Iterator[Synced]:
     """Have each pinned artifact in the store, with its key and digest; yield how it came there.
@@ -67,8 +65,8 @@ def _synced(store: Store, pin: Pin, places: Sequence[Remote], run: Run, accept: 
             return Synced(pin, "present", path)
     except (IntegrityError, NotFound):
         pass  # seen to while no other process does the same
-    with alone(store.root, pin.spec.key):
-        repair(store, pin.spec)
+    with alone(store.root, pin.spec.key, say=run.say):
+        repair(store, pin.spec, run.say)
         if path := store.holding(pin.spec, pin.digest):
             return Synced(pin, "present", path)
         urls: list[str] = []
@@ -82,14 +80,14 @@ def _synced(store: Store, pin: Pin, places: Sequence[Remote], run: Run, accept: 
             path = store.receive(pin.spec, pin.version, fill)
             return Synced(pin, "fetched", path, urls[0])
         except (NotFound, RemoteError) as error:
-            if isinstance(error, RemoteError) and (pin.reproducible == "exact" or accept):
-                print(f"note: {error}", file=sys.stderr)
+            if run.say is not None and isinstance(error, RemoteError) and (pin.reproducible == "exact" or accept):
+                run.say(f"note: {error}")
             if pin.reproducible == "exact":
                 return Synced(pin, "generated", _generated(store, pin, run))
             if not accept:
                 raise type(error)(
-                    f"{error}; it is statistical, so that another run gives another set: --accept-equivalent "
-                    "generates one as good and changes the lock"
+                    f"{error}; it is statistical, so that another run gives another set",
+                    "--accept-equivalent generates one as good and changes the lock",
                 ) from error
     return _equivalent(store, pin, run)
 
@@ -101,7 +99,7 @@ def _generated(store: Store, pin: Pin, run: Run) -> Path:
 
     spec = pin.spec
     store.prepare(method_of(spec).file_bytes(spec.d, spec.n))
-    made = generate(spec, replace(run, files=_inputs(store, spec)))
+    made = generate(spec, find_inputs(store, spec, run))
 
     def fill(target: Path) -> Header:
         if (digest := write(target, made)) != pin.digest:
@@ -120,7 +118,7 @@ def _equivalent(store: Store, pin: Pin, run: Run) -> Synced:
         here = Pin.of(pin.name, entry.path, read_header(entry.path))
         if _as_good(here, pin):
             return Synced(here, "present", entry.path)
-    path = ensure_path(pin.spec, replace(run, files=_inputs(store, pin.spec)), store=store.root, force=True)
+    path = ensure_path(pin.spec, run, store=store.root, force=True)
     made = Pin.of(pin.name, path, read_header(path))
     if made.spec != pin.spec or not _as_good(made, pin):
         raise Unmet(
@@ -134,17 +132,3 @@ def _as_good(made: Pin, locked: Pin) -> bool:
     if made.coherence is None or locked.coherence is None:
         return False
     return made.coherence <= locked.coherence + TOLERANCE
-
-
-def _inputs(store: Store, spec: Spec) -> tuple[Path, ...]:
-    """The artifacts that a Spec names by their digests. Raises NotFound where the store has one not."""
-    found = []
-    for digest in map(str, method_of(spec).files()):
-        held = next((entry.path for entry in store.entries() if entry.digest == digest), None)
-        if held is None:
-            raise NotFound(
-                f"{spec.method} d{spec.d}-n{spec.n} {spec.key}: is made from the artifact with digest {digest}, which "
-                "the store has not; lock that one too, or fetch this one from a remote"
-            )
-        found.append(held)
-    return tuple(found)

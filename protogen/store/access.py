@@ -3,33 +3,36 @@
 import contextlib
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from protogen.errors import BadRequest, DiskError, IntegrityError, Interrupted, NotFound
+from protogen.errors import DiskError, IntegrityError, Interrupted, NotFound
+from protogen.files.header import read_header
 from protogen.methods import method_of
 from protogen.run import Run
 from protogen.solution import Status
 from protogen.spec import Spec
 
 from .repair import repair
-from .store import Store, store_root
+from .store import Store
 from .turns import alone
 
 if TYPE_CHECKING:
     from protogen.files.prototypes import Prototypes
 
+Read = TypeVar("Read")
 
-def store_path(store: str | Path | None) -> Path | None:
-    """The directory that was named as the store, if any. Raises BadRequest on what is no path."""
-    if store is None:
-        return None
-    if not isinstance(store, str | Path) or str(store) == "" or "\0" in str(store):
-        raise BadRequest(
-            f"store is {store!r}; allowed is a directory's path; left out, it is PROTOGEN_STORE, else ./prototypes"
-        )
-    return Path(store)
+
+def ensure(spec: Spec, run: Run | None = None, *, store: str | Path | None = None, force: bool = False) -> "Prototypes":
+    """Load what `spec` asks for, checked; generate and publish it first where the store has it not.
+
+    As `ensure_path`, also where the damage is in the rows.
+    """
+    from protogen.files.reading import read
+
+    return ensure_with(read, spec, run, store=store, force=force)
 
 
 def ensure_path(spec: Spec, run: Run | None = None, *, store: str | Path | None = None, force: bool = False) -> Path:
@@ -37,32 +40,80 @@ def ensure_path(spec: Spec, run: Run | None = None, *, store: str | Path | None 
 
     One process at a time generates it, the others wait and take its file. A run that was killed goes on from
     its state in the store. A damaged file is set aside, and generated again. A run that was ended early, by
-    time or for want of memory, is published under the Spec that says so. `force` generates again. Raises
-    Interrupted where Ctrl-C has ended it and what there was is published so; DiskError, before any work, where
-    the store cannot be written or has no room for it; and IntegrityError where it cannot be written and has a
-    damaged file.
+    time or for want of memory, is published under the Spec that says so. Artifacts that the Spec names by
+    their digests are those of `run.files`, else the store's. `force` generates again. `run.say` is told who is
+    waited for and what is set aside.
+
+    Raises Interrupted where Ctrl-C has ended it and what there was is published so; DiskError, before any work,
+    where the store cannot be written or has no room for it; IntegrityError where it cannot be written and has a
+    damaged file; and NotFound, before any work, where an artifact that the Spec names is nowhere.
     """
-    place = Store(store_root(store_path(store)))
+    return ensure_with(_header_read, spec, run, store=store, force=force)
+
+
+def ensure_with(
+    reader: Callable[[Path], Read],
+    spec: Spec,
+    run: Run | None = None,
+    *,
+    store: str | Path | None = None,
+    force: bool = False,
+) -> Read:
+    """Return what `reader` reads in the file that holds what `spec` asks for, as `ensure_path` brings it about.
+
+    A file is damaged where `reader` raises IntegrityError. Where the store has the artifact, `reader` opens its
+    file and nothing opens another.
+    """
+    place, run = Store.of(store), run or Run()
     with contextlib.suppress(IntegrityError):  # damage is seen to below, while no other process does the same
-        if not force and (path := place.find(spec)):
-            return path
+        if not force and (found := place.read_first(spec, reader)) is not None:
+            return found
         place.prepare(method_of(spec).file_bytes(spec.d, spec.n))
-    with alone(place.root, spec.key):
+    with alone(place.root, spec.key, say=run.say):
         with contextlib.suppress(IntegrityError):
-            if not force and (path := place.find(spec)):
-                return path
-        repair(place, spec)
+            if not force and (found := place.read_first(spec, reader)) is not None:
+                return found
+        repair(place, spec, run.say)
         # What was damaged is gone; a file that is unsound in another way is an error, and not made again.
-        if not force and (path := place.find(spec)):
-            return path
-        return _make(place, spec, run or Run(), force)
+        if not force and (found := place.read_first(spec, reader)) is not None:
+            return found
+        return reader(_make(place, spec, run, force))
+
+
+def find_inputs(store: Store, spec: Spec, run: Run) -> Run:
+    """Add to a run the files of the artifacts that a Spec names by their digests and the run has not.
+
+    The run has those of its files and what it holds; the others are looked for in the store. What no artifact
+    has, as the statistics of some data, is not. Raises NotFound where an artifact is nowhere.
+    """
+    uses = method_of(spec).uses
+    given = {*run.held, *(read_header(path).digest for path in run.files)}
+    found = []
+    for name, digest in spec.inputs.items():
+        if digest in given or not uses[name]:
+            continue
+        path = store.with_digest(digest)
+        if path is None:
+            raise NotFound(
+                f"{spec.method} d{spec.d}-n{spec.n} {spec.key}: is made from the artifact with digest {digest}, which "
+                "the store has not",
+                "bring that one into the store, by `protogen pull` or by locking it too, or in Python name its file "
+                "by Run(files=(path,))",
+            )
+        found.append(path)
+    return replace(run, files=(*run.files, *found))
+
+
+def _header_read(path: Path) -> Path:
+    read_header(path)
+    return path
 
 
 def _make(place: Store, spec: Spec, run: Run, force: bool) -> Path:
     from protogen.generating import generate
 
     folder = place.root / ".runs" / spec.key
-    made = generate(spec, replace(run, folder=folder))
+    made = generate(spec, replace(find_inputs(place, spec, run), folder=folder))
     # Two runs that were ended early share a Spec and yet differ: neither hides the other.
     path = _keep(place, made, force=force or made.spec != spec)
     if made.spec == spec:
@@ -88,20 +139,3 @@ def _keep(place: Store, made: "Prototypes", force: bool) -> Path:
         except (OSError, DiskError):  # there neither
             raise error from None
         raise DiskError(f"{error}; what was made lies in {path}") from error
-
-
-def ensure(spec: Spec, run: Run | None = None, *, store: str | Path | None = None, force: bool = False) -> "Prototypes":
-    """Load what `spec` asks for, checked; generate and publish it first where the store has it not.
-
-    As `ensure_path`, also where the damage is in the rows.
-    """
-    from protogen.files.reading import read
-
-    path = ensure_path(spec, run, store=store, force=force)
-    try:
-        return read(path)
-    except (IntegrityError, NotFound):  # damaged, or set aside a moment ago
-        place = Store(store_root(store_path(store)))
-        with alone(place.root, spec.key):
-            repair(place, spec)
-        return read(ensure_path(spec, run, store=store))

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,10 +86,13 @@ def lock_path(given: str | Path | None = None) -> Path:
 
 
 @contextmanager
-def changing(path: Path) -> Iterator[dict[str, Pin]]:
-    """Read a lock, which need not be there yet, to write it anew while no other process does. Raises as both do."""
+def changing(path: Path, say: Callable[[str], None] | None = None) -> Iterator[dict[str, Pin]]:
+    """Read a lock, which need not be there yet, to write it anew while no other process does.
+
+    `say` is told who is waited for. Raises as `read_lock` and `write_lock`.
+    """
     target = Path(os.path.realpath(path))  # by whatever link it was named
-    with alone(target.parent, target.name):
+    with alone(target.parent, target.name, say=say):
         yield read_lock(path) if path.exists() else {}
 
 

@@ -1,30 +1,42 @@
 """The store: a directory of immutable files, how one is published and found."""
 
 import contextlib
-import itertools
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self, TypeVar
 
-from protogen.errors import DiskError, IntegrityError, NotFound, ProtogenError
-from protogen.files.disk import disk_error, kept, link, names, remove_stale, settle, sync, temporary
+from protogen.errors import BadRequest, DiskError, IntegrityError, NotFound, ProtogenError
+from protogen.files.disk import disk_error, kept, names, remove_stale, settle, sync, temporary
 from protogen.files.facts import Facts
-from protogen.files.header import Header, check_file, read_header
+from protogen.files.header import Header, read_header
 from protogen.files.names import ArtifactName, artifact_path, parse_path
 from protogen.files.provenance import Provenance
 from protogen.measuring.stats import AngleStats
 from protogen.spec import METHOD, Spec
 
+from .versions import Existing, first_that_serves, give_version
+
 if TYPE_CHECKING:
     from protogen.files.prototypes import Prototypes
 
+Read = TypeVar("Read")
 
-def store_root(store: str | Path | None = None) -> Path:
-    """Say which directory is the store: `store`, else PROTOGEN_STORE, else ./prototypes."""
-    return Path(os.path.expanduser(store or os.environ.get("PROTOGEN_STORE") or "prototypes"))
+
+def store_path(store: str | Path | None = None) -> Path:
+    """Say which directory is the store: `store`, else PROTOGEN_STORE, else ./prototypes.
+
+    Raises BadRequest on what is no path.
+    """
+    if store is None:
+        return Path(os.path.expanduser(os.environ.get("PROTOGEN_STORE") or "prototypes"))
+    if not isinstance(store, str | Path) or str(store) == "" or "\0" in str(store):
+        raise BadRequest(
+            f"store is {store!r}; allowed is a directory's path; left out, it is PROTOGEN_STORE, else ./prototypes"
+        )
+    return Path(os.path.expanduser(store))
 
 
 @dataclass(frozen=True)
@@ -56,48 +68,73 @@ class Store:
 
     root: Path
 
-    def entries(self, method: str | None = None, d: int | None = None, n: int | None = None) -> list[Entry]:
-        """List the artifacts, of one method, d or n if given, by their headers alone, in order of names.
+    @classmethod
+    def of(cls, store: str | Path | None = None) -> Self:
+        """Open the store at this path, else the one of PROTOGEN_STORE, else ./prototypes. Raises BadRequest."""
+        return cls(store_path(store))
 
-        Raises DiskError where the store is no directory or cannot be read.
+    def entries(self, method: str | None = None, **parts: object) -> list[Entry]:
+        """List the artifacts by their headers alone, in order of names.
+
+        `parts` are values of d, n, version and key that their names have; no other file is opened. Raises
+        DiskError where the store is no directory or cannot be read.
         """
-        named = []
+        return list(self._entries(self.named(method, **parts)))
+
+    def named(self, method: str | None = None, **parts: object) -> list[tuple[ArtifactName, Path]]:
+        """List the files that have an artifact's name, as `entries`; opens none. Raises DiskError."""
+        found, d, n = [], parts.get("d"), parts.get("n")
         try:
             methods = [each for each in os.listdir(self.root) if METHOD.fullmatch(each) and method in (None, each)]
             for folder in map(self.root.joinpath, methods):
                 for size in names(folder) if None in (d, n) else [f"d{d}-n{n}"]:
                     for path in map((folder / size).joinpath, names(folder / size)):
                         name = parse_path(path)
-                        if name and d in (None, name.d) and n in (None, name.n):
-                            named.append((name, path))
+                        if name and all(getattr(name, part) == value for part, value in parts.items()):
+                            found.append((name, path))
         except FileNotFoundError:
             return []
         except OSError as error:
             raise disk_error(Path(error.filename or self.root), error) from error
-        found = (_entry(path, name) for name, path in sorted(named))
-        return [entry for entry in found if not isinstance(entry.error, NotFound)]  # gone meanwhile
+        return sorted(found)
 
     def find(self, spec: Spec) -> Path | None:
-        """Find the file that holds what `spec` asks for: the lowest version that is sound.
+        """Find the file that holds what `spec` asks for: the lowest version that is sound, by its header alone.
 
         Raises IntegrityError where there are only damaged ones, and DiskError where they cannot be read.
         """
-        mine = self.of_key(spec)
-        for entry in mine:
-            if entry.error is None:
-                return entry.path
-        for entry in mine:
-            if entry.error is not None:
-                raise entry.error
+        return self.read_first(spec, _sound)
+
+    def read_first(self, spec: Spec, reader: Callable[[Path], Read]) -> Read | None:
+        """Have `reader` read the file that holds what `spec` asks for: the lowest version that it can read.
+
+        None where there is no file of the Spec; no file of another one is opened. Raises what `reader` raises
+        of the first file where it can read none.
+        """
+        errors = []
+        for path in self._paths(spec):
+            settle(path)
+            try:
+                return reader(path)
+            except NotFound:  # gone meanwhile
+                continue
+            except ProtogenError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
         return None
 
     def of_key(self, spec: Spec) -> list[Entry]:
-        """List the artifacts that are named as a Spec's, sound or not."""
-        return [entry for entry in self.entries(spec.method, spec.d, spec.n) if entry.name.key == spec.key]
+        """List the artifacts that are named as a Spec's, sound or not; no other file is opened."""
+        return self.entries(spec.method, d=spec.d, n=spec.n, key=spec.key)
 
     def holding(self, spec: Spec, digest: str) -> Path | None:
-        """Find a sound file of a Spec with this content."""
+        """Find a file of a Spec with this content, sound by its header; no file of another Spec is opened."""
         return next((entry.path for entry in self.of_key(spec) if entry.digest == digest), None)
+
+    def with_digest(self, digest: str) -> Path | None:
+        """Find a file with this content, of whatever Spec; the headers are read one by one until it is found."""
+        return next((entry.path for entry in self._entries(self.named()) if entry.digest == digest), None)
 
     def prepare(self, size: int) -> None:
         """Try whether the store can be written and has room for `size` bytes; leave nothing behind.
@@ -115,8 +152,8 @@ class Store:
         free = shutil.disk_usage(base).free
         if size > free:
             raise DiskError(
-                f"{self.root}: the file needs {size / 1e9:,.1f} GB of disk, free are {free / 1e9:,.1f} GB; "
-                "make room, name another place with --store, or ask for fewer vectors"
+                f"{self.root}: the file needs {size / 1e9:,.1f} GB of disk, free are {free / 1e9:,.1f} GB",
+                "make room, name another place with --store, or ask for fewer vectors",
             )
 
     def publish(self, prototypes: "Prototypes", force: bool = False) -> Path:
@@ -128,9 +165,12 @@ class Store:
         """
         from protogen.files.writing import write
 
-        spec, exact = prototypes.spec, prototypes.provenance.reproducible == "exact"
-        found = None if force else self.find(spec)
-        return found or self._bring(spec, 1, lambda path: write(path, prototypes), force, exact)
+        spec = prototypes.spec
+        if not force and (found := self.find(spec)):
+            return found
+        exact = prototypes.provenance.reproducible == "exact"
+        take = Existing.ANY if not force else Existing.ONLY_SAME if exact else Existing.SAME
+        return self._bring(spec, 1, lambda path: write(path, prototypes), take)
 
     def receive(self, spec: Spec, version: int, fill: Callable[[Path], Header]) -> Path:
         """Bring the artifact that `fill` writes, at the path that it is given, into the store.
@@ -148,9 +188,18 @@ class Store:
                 raise IntegrityError(f"{path}: holds {artifact_path(header.spec, version)}, asked for was {spec.key}")
             return header.digest
 
-        return self._bring(spec, version, write, force=True, exact=False)
+        return self._bring(spec, version, write, Existing.SAME)
 
-    def _bring(self, spec: Spec, version: int, write: Callable[[Path], str], force: bool, exact: bool) -> Path:
+    def _paths(self, spec: Spec) -> list[Path]:
+        """The files that are named as a Spec's, the lowest version first; opens none."""
+        return [path for _, path in self.named(spec.method, d=spec.d, n=spec.n, key=spec.key)]
+
+    def _entries(self, named: list[tuple[ArtifactName, Path]]) -> Iterator[Entry]:
+        """Read the headers of files one by one, without those that are gone meanwhile."""
+        found = (_entry(path, name) for name, path in named)
+        return (entry for entry in found if not isinstance(entry.error, NotFound))
+
+    def _bring(self, spec: Spec, version: int, write: Callable[[Path], str], take: Existing) -> Path:
         """Have an artifact written, and give it its name; `write` says its digest."""
         folder = self.root / artifact_path(spec, 1).parent
         claims = folder / ".claims"
@@ -163,7 +212,7 @@ class Store:
             with kept(claims):
                 with temporary(folder) as unnamed:
                     digest = write(unnamed)
-                    path = self._place(unnamed, spec, version, digest, force, exact)
+                    path = self._published(unnamed, spec, version, digest, take)
                 for changed in {folder, *(new.parent for new in made)}:
                     sync(changed)
             return path
@@ -175,28 +224,20 @@ class Store:
                     with contextlib.suppress(OSError):
                         directory.rmdir()  # only where it is empty
 
-    def _place(self, unnamed: Path, spec: Spec, first: int, digest: str, force: bool, exact: bool) -> Path:
-        """Give a finished file its name under the first version, from `first` on, that its key may have."""
-        here = self.entries(spec.method, spec.d, spec.n)
-        if force:
-            for entry in here:
-                if entry.name.key == spec.key and _same(entry.path, digest, exact):
-                    return entry.path
+    def _published(self, unnamed: Path, spec: Spec, first: int, digest: str, take: Existing) -> Path:
+        """Give a finished file its name, or find the published one that is taken in its place."""
+        here = self.named(spec.method, d=spec.d, n=spec.n)
+        mine = [path for name, path in here if name.key == spec.key]
         # A store that was copied without its claims still has its versions taken.
-        others = {entry.version for entry in here if entry.name.key != spec.key}
-        for version in itertools.count(first):
-            path = self.root / artifact_path(spec, version)
-            if version in others or not _claim(path.parent / ".claims", version, spec.key):
-                continue
-            if link(unnamed, path):
-                return path
-            settle(path)
-            if force and not _same(path, digest, exact):
-                continue
-            with contextlib.suppress(NotFound):  # gone meanwhile
-                read_header(path)
-                return path
-        raise AssertionError("versions do not end")
+        others = {name.version for name, _ in here if name.key != spec.key}
+        # Where any file is taken there was none, and one that has come meanwhile is met under its version.
+        held = None if take is Existing.ANY else first_that_serves(mine, digest, take)
+        return held or give_version(unnamed, self.root, spec, first, others, digest, take)
+
+
+def _sound(path: Path) -> Path:
+    read_header(path)
+    return path
 
 
 def _entry(path: Path, name: ArtifactName) -> Entry:
@@ -208,36 +249,6 @@ def _entry(path: Path, name: ArtifactName) -> Entry:
     spec = header.spec
     if (name.method, name.d, name.n) != (spec.method, spec.d, spec.n):
         belongs = artifact_path(spec, name.version)
-        misplaced = IntegrityError(f"{path}: holds what belongs into {belongs}; move it there or delete it")
+        misplaced = IntegrityError(f"{path}: holds what belongs into {belongs}", "move it there or delete it")
         return Entry(path, name, error=misplaced)
     return Entry(path, name, spec, header.digest, header.file_bytes, header.stats, header.facts, header.provenance)
-
-
-def _same(path: Path, digest: str, exact: bool) -> bool:
-    """Whether a published file holds the content of this digest; a damaged one does not."""
-    try:
-        published = read_header(path).digest
-    except (IntegrityError, NotFound):
-        return False
-    if published == digest:
-        with contextlib.suppress(NotFound):  # gone meanwhile
-            check_file(path)  # where the bytes are not those of the header, this says so
-            return True
-    elif exact:
-        raise IntegrityError(
-            f"{path}: holds digest {published}, generated again it is {digest}; a formula gives the same "
-            "bytes everywhere: delete the file if it is not to be trusted, and report this"
-        )
-    return False
-
-
-def _claim(claims: Path, version: int, key: str) -> bool:
-    """Claim a version for a key, for ever; whether it is this key's, from now or from before."""
-    claim = claims / str(version)
-    if not claim.exists():
-        with temporary(claims) as unnamed:
-            unnamed.write_text(key)
-            sync(unnamed)
-            link(unnamed, claim)
-    settle(claim)
-    return claim.read_text() == key

@@ -1,9 +1,12 @@
-"""One process at a time: a help against work that is done twice; publishing is safe without it."""
+"""Turns: one process of a store at a time works for a key.
+
+Turns save work that would be done twice. Publishing is safe without them.
+"""
 
 import contextlib
 import os
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,20 +17,40 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 LOCK = ".lock"
-POLL_S = 0.1
-FIRST_S, EVERY_S = 1.0, 10.0  # how long to wait before saying so, and before saying it again
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds of a wait: until it is said first, from then until it is said again, and between two tries."""
+
+    first_s: float = 1.0
+    every_s: float = 10.0
+    poll_s: float = 0.1
+
+
+PATIENCE = Patience()
 
 
 @contextlib.contextmanager
-def alone(root: Path, key: str, wait: bool = True) -> Iterator[bool]:
-    """Work for a key while no other process of the store does; wait for it first, saying on stderr for whom.
+def alone(
+    root: Path,
+    key: str,
+    wait: bool = True,
+    say: Callable[[str], None] | None = None,
+    patience: Patience = PATIENCE,
+) -> Iterator[bool]:
+    """Work for a key while no other process of the store does; wait for another that does.
 
-    Yields False where another has it, and `wait` is False. Where the file system has no locks, or lets none
-    be made, the work goes on without. Nothing is left behind.
+    - `root`: the store, which need not exist.
+    - `wait`: without it nothing is waited for, and False is yielded where another process has its turn.
+    - `say`: told in a line who is waited for.
+    - `patience`: how often that is, and how often the lock is tried.
+
+    Where the file system has no locks, or lets none be made, the work goes on without. Nothing is left behind.
     """
     path = root / ".locks" / f"{key}{LOCK}"
     made = [folder for folder in (root, *root.parents) if not os.path.exists(folder)]
-    lock, free = _acquired(path, wait)
+    lock, free = _acquire(path, wait, say, patience)
     try:
         yield free
     finally:
@@ -56,37 +79,49 @@ def is_held(path: Path) -> bool:
         return False
 
 
-def _acquired(path: Path, wait: bool) -> "tuple[BaseFileLock | None, bool]":
-    """The lock, None where there are none or another has it; and whether no other has it, as far as is known."""
-    from filelock import FileLock, Timeout
+def _acquire(
+    path: Path, wait: bool, say: Callable[[str], None] | None, patience: Patience
+) -> "tuple[BaseFileLock | None, bool]":
+    """Take the lock of this file, and say whether the work may begin.
 
-    pause, tried = FIRST_S if wait else 0.0, 0
-    try:
-        lock = FileLock(path, poll_interval=POLL_S, fallback_to_soft=False)
-        while True:
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                lock.acquire(timeout=pause)
-                break
-            except (FileNotFoundError, FileExistsError):
-                # The last one that had a lock has just removed the folder, which mkdir says in two ways.
-                tried += 1
-                if tried == TRIES:
-                    raise
-            except Timeout:
-                if not wait:
-                    return None, False
-                pause, tried = EVERY_S, 0
-                with contextlib.suppress(OSError):
-                    # One write, which the lines of other waiting processes on the same terminal do not cut.
-                    sys.stderr.write(f"waiting: {path.stem} is being made by {_holder(path)}\n")
-                    sys.stderr.flush()
-    except OSError:
-        return None, True
+    Returns one of three: the lock and True; None and False where another process has it and nothing is waited
+    for; None and True where there are no locks here.
+    """
+    from filelock import Timeout
+
+    seconds = patience.first_s if wait else 0.0
+    while True:
+        try:
+            lock = _take(path, seconds, patience.poll_s)
+            break
+        except Timeout:  # which is an OSError, too
+            if not wait:
+                return None, False
+        except OSError:
+            return None, True
+        seconds = patience.every_s
+        if say is not None:
+            say(f"waiting: {path.stem} is being made by {_holder(path)}")
     since = datetime.now(UTC).isoformat(timespec="seconds")
     with contextlib.suppress(OSError):
         path.write_text(f"process {os.getpid()} on {host()} since {since}")
     return lock, True
+
+
+def _take(path: Path, seconds: float, poll_s: float) -> "BaseFileLock":
+    """Take a lock, whose folder the last one that had a lock may be removing. Raises Timeout and OSError."""
+    from filelock import FileLock
+
+    lock = FileLock(path, timeout=seconds, poll_interval=poll_s, fallback_to_soft=False)
+    for _ in range(TRIES - 1):
+        # The folder may be removed at any moment, which mkdir says in two ways.
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+            return lock
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock.acquire()
+    return lock
 
 
 def _holder(path: Path) -> str:

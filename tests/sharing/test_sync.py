@@ -19,7 +19,7 @@ from protogen.methods import resolve
 from protogen.methods.subcenters import Subcenters
 from protogen.run import Run
 from protogen.sharing.remotes import Remote
-from protogen.sharing.sync import Synced, sync
+from protogen.sharing.sync import Synced, sync_pins
 from protogen.spec import Spec
 from protogen.store.access import ensure_path
 from protogen.store.pins import Pin
@@ -45,10 +45,10 @@ def pinned(there: Store, spec: Spec, name: str = "it", **run: Any) -> Pin:
     return Pin.of(name, path, read_header(path))
 
 
-def only(here: Store, *pins: Pin, remote: Store | None = None, accept: bool = False) -> Synced:
+def only(here: Store, *pins: Pin, remote: Store | None = None, accept: bool = False, run: Run | None = None) -> Synced:
     """What became of the last of the pins."""
     places = [Remote.of(str(remote.root))] if remote else []
-    return list(sync(here, pins, places, accept=accept))[-1]
+    return list(sync_pins(here, pins, places, run, accept=accept))[-1]
 
 
 def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,7 +62,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_spec_that_no_method_writes_is_one_error(here: Store, there: Store, params: dict[str, Any]) -> None:
     forged = Spec.of("ebv", 1, d=4, n=4, seed=0, params=params)
     pin = pinned(there, EXACT)
-    found = list(sync(here, [replace(pin, name="forged", spec=forged), pin]))
+    found = list(sync_pins(here, [replace(pin, name="forged", spec=forged), pin]))
     assert sorted(each.how for each in found) == ["failed", "generated"]
     (failed,) = [each.error for each in found if each.error]
     assert isinstance(failed, BadRequest)
@@ -87,7 +87,7 @@ def test_it_is_the_content_that_counts_not_the_version(here: Store, there: Store
 def test_what_is_missing_is_fetched(here: Store, there: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     pins = [pinned(there, DESCENT, "descent"), pinned(there, EXACT, "formula")]
     no_work(monkeypatch)
-    done = list(sync(here, pins, [Remote.of(str(there.root))]))
+    done = list(sync_pins(here, pins, [Remote.of(str(there.root))]))
     assert {each.pin.name: (each.how, each.path) for each in done} == {
         pin.name: ("fetched", here.root / pin.path) for pin in pins
     }
@@ -194,23 +194,23 @@ class TestAcceptEquivalent:
         assert len(here.entries()) == 1
 
 
-def test_a_damaged_file_is_set_aside_and_brought_anew(
-    here: Store, there: Store, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_file_is_set_aside_and_brought_anew(here: Store, there: Store) -> None:
+    said: list[str] = []
     for pin, remote in ((pinned(there, DESCENT, "descent"), there), (pinned(there, EXACT, "formula"), None)):
         path = only(here, pin, remote=remote).path
         assert path
         damaged = flip(path)
-        again = only(here, pin, remote=remote)
+        again = only(here, pin, remote=remote, run=Run(say=said.append))
         assert again.how == ("fetched" if remote else "generated")
         assert again.path == path
         assert check_file(path).digest == pin.digest
         (aside,) = (file for file in (here.root / ".quarantine").iterdir() if pin.spec.key in file.name)
         assert aside.read_bytes() == damaged
-        assert capfd.readouterr().err.startswith(f"set aside as {aside}: {path}: ")
+        assert said.pop().startswith(f"set aside as {aside}: {path}: ")
+    assert said == []
 
 
-def test_a_remote_with_wrong_bytes_is_never_taken(here: Store, there: Store, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_remote_with_wrong_bytes_is_never_taken(here: Store, there: Store) -> None:
     descent, formula = pinned(there, DESCENT, "descent"), pinned(there, EXACT, "formula")
     for pin in (descent, formula):
         flip(there.root / pin.path)
@@ -218,8 +218,9 @@ def test_a_remote_with_wrong_bytes_is_never_taken(here: Store, there: Store, cap
     assert isinstance(failed.error, RemoteError)
     assert not here.root.exists()
     # What a formula gives needs no remote, and yet it is said.
-    assert only(here, formula, remote=there).how == "generated"
-    assert capfd.readouterr().err.startswith(f"note: {formula.path}: ")
+    said: list[str] = []
+    assert only(here, formula, remote=there, run=Run(say=said.append)).how == "generated"
+    assert [line.startswith(f"note: {formula.path}: ") for line in said] == [True]
 
 
 def test_other_files_of_the_store_stay(here: Store, there: Store) -> None:
@@ -231,7 +232,7 @@ def test_other_files_of_the_store_stay(here: Store, there: Store) -> None:
 def test_one_that_fails_keeps_none_of_the_others(here: Store, there: Store) -> None:
     pins = [pinned(there, resolve("ebv", d=4, n=n), f"n{n}") for n in (2, 3, 4)]
     pins[1] = replace(pins[1], digest="0" * 64)
-    done = list(sync(here, pins))
+    done = list(sync_pins(here, pins))
     assert [(each.pin.name, each.how) for each in done] == [("n2", "generated"), ("n3", "failed"), ("n4", "generated")]
 
 
@@ -243,14 +244,14 @@ class TestInputs:
     def test_are_brought_first(self, here: Store, there: Store) -> None:
         base = pinned(there, EXACT, "z-base")
         derived = self.derived(there, there.root / base.path)
-        done = list(sync(here, [derived, base], accept=True))
+        done = list(sync_pins(here, [derived, base], accept=True))
         assert [each.pin.name for each in done] == ["z-base", "derived"]
         assert [each.how for each in done] == ["generated", "generated"]
 
     def test_are_brought_first_also_where_their_method_comes_later(self, here: Store, there: Store) -> None:
         base = pinned(there, resolve("uniform", d=4, n=4), "z-base")
         derived = self.derived(there, there.root / base.path)
-        done = list(sync(here, [derived, base], accept=True))
+        done = list(sync_pins(here, [derived, base], accept=True))
         assert [(each.pin.name, each.how) for each in done] == [("z-base", "generated"), ("derived", "generated")]
 
     def test_that_the_store_has_not_are_asked_for(self, here: Store, there: Store) -> None:

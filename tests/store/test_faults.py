@@ -21,7 +21,7 @@ from protogen.files.reading import read
 from protogen.files.writing import write
 from protogen.methods import resolve
 from protogen.rows import InMemory
-from protogen.store import store
+from protogen.store import versions
 from protogen.store.access import ensure
 from protogen.store.prune import prune
 from protogen.store.store import Store
@@ -94,9 +94,9 @@ class TestGoneMeanwhile:
     @pytest.mark.parametrize("force", [False, True])
     def test_a_file_that_was_first_gives_way(self, here: Store, monkeypatch: pytest.MonkeyPatch, force: bool) -> None:
         path = here.entries()[0].path
-        made, real = read(path), store.link
+        made, real = read(path), versions.link
         path.unlink()
-        monkeypatch.setattr(store, "link", lambda source, target: target != path and real(source, target))
+        monkeypatch.setattr(versions, "link", lambda source, target: target != path and real(source, target))
         found = here.publish(made, force)
         assert found.name == path.name.replace("v1-", "v2-")
         check_file(found)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import Timer
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,7 +31,7 @@ from protogen.spec import Spec
 from protogen.store import access, turns
 from protogen.store.access import ensure, ensure_path
 from protogen.store.store import Store
-from protogen.store.turns import alone, is_held
+from protogen.store.turns import Patience, alone, is_held
 
 pytestmark = pytest.mark.slow
 
@@ -118,21 +119,49 @@ ONE_FILE = ["ebv/d2-n2/.claims/1", f"ebv/d2-n2/v1-{SPEC.key}.safetensors"]
 
 
 @forks
-def test_one_generates_and_the_others_wait_and_say_for_whom(
-    root: Path, generations: Callable[[], list[int]], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(turns, "FIRST_S", 0.02)
-    monkeypatch.setattr(turns, "EVERY_S", 0.02)
-    monkeypatch.setattr(turns, "POLL_S", 0.005)
+def test_one_generates_and_the_others_wait(root: Path, generations: Callable[[], list[int]]) -> None:
     together(4, lambda: ensure(SPEC, store=root))
-    (maker,) = generations()
+    assert len(generations()) == 1
     assert left(root) == ONE_FILE
     assert not (root / ".locks").exists()
-    said = set(capfd.readouterr().err.splitlines())
-    waiting = rf"waiting: {SPEC.key} is being made by process {maker} on \S+ since [\d:T+-]+"
-    assert any(re.fullmatch(waiting, line) for line in said)
-    # Each of the others has the lock for a moment, too, to look once more.
-    assert all(re.match(rf"waiting: {SPEC.key} is being made by (?:another )?process", line) for line in said)
+
+
+@forks
+def test_who_waits_is_told_for_whom_again_and_again(root: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    with another(lambda: hold(root, "key", tmp_path / "ready")) as holder:
+        wait_for(tmp_path / "ready")
+
+        def say(line: str) -> None:
+            said.append(line)
+            if len(said) == 2:
+                os.kill(holder, signal.SIGKILL)
+
+        with alone(root, "key", say=say, patience=Patience(0.02, 0.02, 0.005)) as free:
+            assert free
+    waiting = rf"waiting: key is being made by process {holder} on \S+ since [\d:T+-]+"
+    assert len(said) >= 2
+    assert all(re.fullmatch(waiting, line) for line in said)
+
+
+@forks
+def test_who_waits_in_silence_is_not_told(root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with another(lambda: hold(root, "key", tmp_path / "ready")) as holder:
+        wait_for(tmp_path / "ready")
+        Timer(0.2, os.kill, (holder, signal.SIGKILL)).start()
+        with alone(root, "key", patience=Patience(0.02, 0.02, 0.005)) as free:
+            assert free
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_error_of_who_is_told_is_not_taken_for_a_disk_without_locks(root: Path, tmp_path: Path) -> None:
+    def say(line: str) -> None:
+        raise BrokenPipeError
+
+    with another(lambda: hold(root, "key", tmp_path / "ready")):
+        wait_for(tmp_path / "ready")
+        with pytest.raises(BrokenPipeError), alone(root, "key", say=say, patience=Patience(0.02, 0.02, 0.005)):
+            pass
 
 
 def test_who_does_not_wait_is_told(root: Path) -> None:
@@ -171,7 +200,7 @@ def test_a_folder_that_can_not_be_made_is_no_lock(root: Path) -> None:
 def test_without_locks_the_end_is_the_same(
     root: Path, generations: Callable[[], list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turns, "_acquired", lambda path, wait: (None, True))
+    monkeypatch.setattr(turns, "_acquire", lambda *_: (None, True))
     digests = root.parent / "digests"
 
     def work() -> None:
@@ -209,7 +238,7 @@ def test_a_folder_that_takes_no_lock_is_gone_on_without(root: Path, generations:
 def test_a_hit_takes_no_lock(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = Store(root).publish(made_here())
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise AssertionError
 
     monkeypatch.setattr(access, "alone", refuse)
@@ -234,8 +263,7 @@ def test_an_interruption_ends_the_wait_at_once(root: Path, tmp_path: Path) -> No
     key = resolve("ebv", d=3, n=3).key
     with another(lambda: hold(root, key, tmp_path / "ready")) as holder:
         wait_for(tmp_path / "ready")
-        code = "import protogen.store.turns as l; l.FIRST_S = 0.1; from protogen.cli import main; main()"
-        words = [sys.executable, "-c", code, "ebv", "--d", "3", "--n", "3", "--store", str(root)]
+        words = [sys.executable, "-m", "protogen", "ebv", "--d", "3", "--n", "3", "--store", str(root)]
         child = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert child.stderr
         assert child.stderr.readline().startswith(f"waiting: {key} is being made by process {holder} on ")
@@ -289,15 +317,16 @@ class TestDamage:
         damaged = path.read_bytes()[:-1] + b"\x7f"  # the rows, of which the header says nothing
         path.write_bytes(damaged)
         assert ensure_path(SPEC, store=root) == path  # a hit reads the header alone
-        kept = ensure(SPEC, store=root)
+        said: list[str] = []
+        kept = ensure(SPEC, Run(say=said.append), store=root)
         assert kept.path == path
         assert len(generations()) == 1
         (aside,) = (root / ".quarantine").iterdir()
         assert re.fullmatch(rf"\d{{8}}T\d{{6}}\.\d{{6}}Z-ebv-d2-n2-v1-{SPEC.key}\.safetensors", aside.name)
         assert aside.read_bytes() == damaged
         assert left(root) == [f".quarantine/{aside.name}", *ONE_FILE]
-        line = f"set aside as {aside}: {path}: the bytes of its tensors do not give the digests in the header\n"
-        assert capfd.readouterr() == ("", line)
+        assert said == [f"set aside as {aside}: {path}: the bytes of its tensors do not give the digests in the header"]
+        assert capfd.readouterr() == ("", "")
 
     def test_in_the_header_too(self, root: Path, generations: Callable[[], list[int]]) -> None:
         path = Store(root).publish(made_here())

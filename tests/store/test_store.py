@@ -33,7 +33,7 @@ from protogen.spec import Spec
 from protogen.store import loading
 from protogen.store.access import ensure
 from protogen.store.loading import load
-from protogen.store.store import Store, store_root
+from protogen.store.store import Store, store_path
 
 FORK = multiprocessing.get_context("fork")
 
@@ -116,12 +116,12 @@ def generated(monkeypatch: pytest.MonkeyPatch) -> list[Prototypes]:
 
 def test_the_root_is_the_option_then_the_variable_then_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROTOGEN_STORE", "/from/variable")
-    assert store_root("/from/option") == Path("/from/option")
-    assert store_root() == Path("/from/variable")
+    assert store_path("/from/option") == Path("/from/option")
+    assert store_path() == Path("/from/variable")
     monkeypatch.setenv("PROTOGEN_STORE", "")
-    assert store_root() == Path("prototypes")
+    assert store_path() == Path("prototypes")
     monkeypatch.setenv("HOME", "/home/me")
-    assert store_root("~/sets") == Path("/home/me/sets")
+    assert store_path("~/sets") == Path("/home/me/sets")
 
 
 def test_a_published_file_is_found_and_alone(here: Store) -> None:
@@ -215,7 +215,7 @@ def test_processes_that_publish_two_specs_end_with_two_versions(
 
     run_all([work(0.1), work(0.2)])
     for n in sizes:
-        entries = here.entries("ebv", 2, n)
+        entries = here.entries("ebv", d=2, n=n)
         assert [e.version for e in entries] == [1, 2]
         assert {e.name.key for e in entries} == {spec(0.1, n).key, spec(0.2, n).key}
         assert len(names(here.root / f"ebv/d2-n{n}")) == 4

@@ -1,0 +1,34 @@
+"""Add vectors to a set that is there."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from protogen.files.header import read_header
+from protogen.methods.ebv import EBV
+from protogen.run import Run
+
+from .access import ensure
+
+if TYPE_CHECKING:
+    from protogen.files.prototypes import Prototypes
+
+
+def extend(
+    file: str | Path,
+    n: int,
+    *,
+    seed: int = 0,
+    run: Run | None = None,
+    store: str | Path | None = None,
+    force: bool = False,
+    **params: Any,
+) -> "Prototypes":
+    """Load a set of n vectors whose first are those of a file, bit for bit; make the others first, as `ensure`.
+
+    A closed form gives its next rows; else a descent moves the new vectors alone. `params` are alpha, steps and
+    restarts of the method `ebv`. Raises BadRequest where the file cannot be extended so, and as `ensure`.
+    """
+    run, asked = run or Run(), EBV(extends=str(file), **params)
+    spec = asked.resolve(read_header(file).spec.d, n, seed)
+    return ensure(spec, replace(run, files=(*run.files, *asked.files())), store=store, force=force)

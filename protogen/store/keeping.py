@@ -1,0 +1,94 @@
+"""Look after a whole store: list it, verify it, prune it, each in one call."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from protogen.errors import DiskError, IntegrityError, NotFound, SchemaError
+from protogen.files.verify import verify
+
+from .pins import Pin
+from .prune import Removed, prune
+from .store import Entry, Store
+
+
+@dataclass(frozen=True)
+class StoreVerified:
+    """What was found of the files of a store: how many there are, and by path what is wrong with those that are not
+    sound. `newer` are of a later protogen's schema, `differing` have other figures than they say."""
+
+    files: int
+    damaged: dict[Path, str] = field(default_factory=dict)
+    newer: dict[Path, str] = field(default_factory=dict)
+    unreadable: dict[Path, str] = field(default_factory=dict)
+    differing: dict[Path, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing is wrong with any file."""
+        return not (self.damaged or self.newer or self.unreadable or self.differing)
+
+
+def artifacts(store: str | Path | None = None, method: str | None = None, **parts: object) -> list[Entry]:
+    """List the artifacts of a store by their headers; of one method, and with these d, n, version or key.
+
+    Raises DiskError where the store cannot be read.
+    """
+    return Store.of(store).entries(method, **parts)
+
+
+def verify_store(
+    store: str | Path | None = None,
+    *,
+    full: bool = False,
+    device: str = "cpu",
+    tile: int | None = None,
+    report: Callable[[float], None] | None = None,
+) -> StoreVerified:
+    """Check the digests of every file of a store; with `full` measure each again and compare with what it says.
+
+    `device`, `tile` and `report` are those of `verify`. Raises NotFound where there is no store, DiskError where
+    it cannot be listed, and BadRequest where the device is unknown or the memory too small.
+    """
+    place = Store.of(store)
+    if not place.root.exists():
+        raise NotFound(f"{place.root}: no such store; name another with --store or PROTOGEN_STORE")
+    entries = place.entries()
+    found = StoreVerified(len(entries))
+    for entry in entries:
+        try:
+            if entry.error is not None:
+                raise entry.error
+            verified = verify(entry.path, full=full, device=device, tile=tile, report=report)
+            if verified.differences:
+                found.differing[entry.path] = verified.differences
+        except SchemaError as error:
+            found.newer[entry.path] = str(error)
+        except IntegrityError as error:
+            found.damaged[entry.path] = str(error)
+        except DiskError as error:
+            found.unreadable[entry.path] = str(error)
+        except NotFound:  # gone meanwhile
+            pass
+    return found
+
+
+def prune_store(
+    store: str | Path | None = None,
+    *,
+    keep: Mapping[str, Pin] | None = None,
+    older_than: float | None = None,
+    max_size: int | None = None,
+    dry_run: bool = False,
+) -> list[Removed]:
+    """Remove leftovers of a store, and artifacts where any condition is given; list what went.
+
+    - `keep`: no artifact of these pins goes, as `protogen.pins()` reads them.
+    - `older_than`: none goes that was written fewer seconds ago.
+    - `max_size`: the oldest go until the rest has at most so many bytes.
+    - `dry_run`: nothing goes, and what would is listed.
+
+    Raises DiskError. As `protogen.store.prune.prune`, which yields each when it is gone.
+    """
+    kept = None if keep is None else {(pin.spec.key, pin.digest) for pin in keep.values()}
+    return list(prune(Store.of(store), keep=kept, older_than=older_than, max_size=max_size, dry_run=dry_run))
