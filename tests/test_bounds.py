@@ -5,14 +5,19 @@ import random
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.special import binom, eval_jacobi, poch
 
 from protogen.bounds import (
     LARGEST,
+    Bound,
+    Limit,
     coherence_bound,
     line_bounds,
     line_limits,
@@ -24,6 +29,8 @@ from protogen.bounds import (
 )
 from protogen.errors import BadRequest
 
+Best = Callable[[int, int], Bound]
+Most = Callable[[int, float], Limit | None]
 PHI = (1 + math.sqrt(5)) / 2
 PALEY = [5, 9, 13, 17, 25, 29, 37, 41, 49, 53, 61, 73, 81, 89, 97, 101, 109, 113]
 
@@ -161,6 +168,26 @@ def test_bounds_grow_with_n() -> None:
     for d, n in sizes:
         for best in (coherence_bound, max_cos_bound):
             assert best(d, n + 1).value >= best(d, n).value - 1e-15, (best, d, n)
+
+
+@pytest.mark.parametrize("best", [coherence_bound, max_cos_bound])
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(st.integers(1, 5000), st.integers(1, 10**7), st.integers(0, 500), st.integers(0, 10**6))
+def test_a_bound_never_rises_where_there_is_more_room(best: Best, d: int, n: int, wider: int, fewer: int) -> None:
+    assert best(d + wider, max(1, n - fewer)).value <= best(d, n).value + 1e-14
+
+
+@pytest.mark.parametrize(("best", "most"), [(coherence_bound, max_lines), (max_cos_bound, max_points)])
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(st.integers(1, 5000), st.integers(2, 10**7))
+def test_a_limit_is_the_inverse_of_its_bound(best: Best, most: Most, d: int, n: int) -> None:
+    """A limit at the bound for n holds n, and the bound for one more than the limit lies above the cosine."""
+    cosine = best(d, n).value
+    limit = most(d, cosine)
+    assert limit is None or limit.n >= n
+    if limit is not None and limit.n < LARGEST:
+        assert best(d, limit.n).value <= cosine + 1e-12
+        assert best(d, limit.n + 1).value > cosine
 
 
 def test_lists_run_from_the_largest_and_from_the_smallest() -> None:

@@ -20,11 +20,19 @@ FORMS = [family for family in DIRECT if issubclass(family, QuadraticBases)]
 class Punctured(ClosedForm):
     """The flat bases of a form in R^D, of coherence mu, without the last `drop` coordinates.
 
-    Coherence (mu D + drop) / (D - drop), as each coordinate adds 1 or -1 to the inner product T of two
-    rows of signs, |T| <= mu D. If drop >= mu D, even (mu D / 2 + drop) / (D - drop): the last mu D
-    coordinates are a flat V; let S be the sum over V for rows of two bases, 0 or a power of two but for its
-    sign. S is, but for signs, the mean of T and of the other inner products that come of one row being
-    multiplied by a character constant on V. So if |S| = mu D, S = T, else |T - S| <= 3/2 mu D.
+    The coherence is (mu D + drop) / (D - drop) for drop < mu D, and (mu D / 2 + drop) / (D - drop) from there on.
+    Let T be the inner product of two rows of signs over all D coordinates; |T| <= mu D.
+
+    1. A coordinate adds 1 or -1 to T. Without `drop` of them the inner product is at most mu D + drop.
+       This proves the first formula.
+    2. For drop >= mu D the last mu D coordinates are a flat V of the index space. Let S be the part of T
+       that they add. Two rows of one basis differ by a character; the bound below holds for them as well.
+    3. The signs of two bases differ by a quadratic form. Hence |S| is 0 or a power of two, at most mu D.
+    4. Multiply one row by the characters that are constant on V. But for signs, S is the mean of the
+       inner products that come of this. T is one of them, and none exceeds mu D.
+    5. If |S| = mu D, all of them are equal but for signs, and T = S: nothing is left beside V.
+    6. Otherwise |S| <= mu D / 2 by step 3, and |T - S| <= 3/2 mu D = mu D + mu D / 2.
+    7. The other drop - mu D coordinates add 1 each at most. The sum is mu D / 2 + drop.
     """
 
     family: ClassVar[str] = "punctured"

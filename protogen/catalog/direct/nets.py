@@ -21,15 +21,21 @@ if TYPE_CHECKING:
 class Net(Packing):
     """Points in g columns of q, the lines y = m x + c of s slopes, and in each column as much again, by `levels`.
 
-    A level (q, s, g) has the points (x, y) and the lines (m, c) of a transversal design over a product
-    R of finite fields with q elements (MacNeish 1922, Euler's squares): c in R, s elements m, and g
-    elements x whose differences are units, as many as the smallest field has. With all q slopes one
-    more column can be had, whose y is on the lines of slope y. A line has a point in each column.
-    The points of one column are the first q of the next level, which is laid once into each column
-    (Wilson 1972, An existence theory for pairwise balanced designs). (1, 1, q) is a line that holds
-    all q points; ((q, q, q), (1, 1, q)) is the affine plane; (q, s, 1) gives each point s lines of its own;
-    (q, s, 2) with q < s < 2q, a last level, has s rounds in which 2q points meet in pairs.
-    r is the sum of all s; coherence 1/r.
+    1. A level (q, s, g) is a transversal design over a product R of finite fields with q elements
+       (MacNeish 1922, Euler's squares). Its points (x, y) have y in R and x among g elements whose
+       differences are units, as many as the smallest field has. Its lines (m, c) have c in R and m among
+       s elements.
+    2. A line has one point in each column x. Two points of different columns are on one line at most,
+       as the difference of their x is a unit.
+    3. Where all q slopes are there, s = q, one more column can be had: its point y is on the lines of slope y.
+    4. Two points of one column are on no line of the level. The points of a column are the first q points of the
+       next level, which is laid into each column once (Wilson 1972, An existence theory for pairwise
+       balanced designs). So two points are on one line at most in all.
+    5. Each point is on s lines of each level. The sum of all s is r, and the coherence is 1/r.
+
+    Special levels: (1, 1, q) is one line that holds all q points; ((q, q, q), (1, 1, q)) is the affine plane;
+    (q, s, 1) gives each point s lines of its own; (q, s, 2) with q < s < 2q, which stands last, has s rounds
+    in which 2q points meet in pairs.
     """
 
     family: ClassVar[str] = "net"
