@@ -7,7 +7,7 @@ from protogen.errors import BadRequest
 if TYPE_CHECKING:
     import torch
 
-TILE_NUMBER_BYTES = 32  # of each cosine of a tile: itself, copies, its bin and its float64 in 8 bytes each
+TILE_NUMBER_BYTES = 64  # of each cosine of a tile: itself, copies, bin and float64, and its place where all are close
 
 
 def tile_bytes(n: int, device: "torch.device", tile: int | None) -> int:
