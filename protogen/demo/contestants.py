@@ -16,7 +16,7 @@ from protogen.files.reading import read
 from protogen.methods import resolve
 from protogen.nn import (
     AssignmentHead,
-    EBVLoss,
+    CosineHead,
     FrozenPrototypes,
     MarginHead,
     MultiCenterClassifier,
@@ -67,13 +67,13 @@ def _learned(d: int, n: int) -> Contestant:
 
 
 def _multicenter(d: int, n: int) -> Contestant:
-    head = MultiCenterClassifier(d, n)
-    return Contestant(head, head.loss, head, lambda z, y: head.weight[y])
+    head = MultiCenterClassifier(d=d, n=n)
+    return Contestant(head, head.loss, head, lambda z, y: head.vectors(y))
 
 
 def _ebv(file: Path, signs: Callable[[Tensor], Tensor] = random_signs) -> Contestant:
-    loss = EBVLoss(FrozenPrototypes(signs(read(file).tensor)))
-    return Contestant(loss, loss, loss.head, lambda z, y: loss.head.prototypes.vectors(y))
+    head = CosineHead(FrozenPrototypes(signs(read(file).tensor)))
+    return Contestant(head, head.loss, head, lambda z, y: head.vectors(y))
 
 
 def _regression(file: Path, dynamic: bool) -> Contestant:
@@ -86,12 +86,12 @@ def _regression(file: Path, dynamic: bool) -> Contestant:
         return head.loss(z, y)
 
     after = head.reassign if dynamic else lambda: None
-    return Contestant(head, loss, head, lambda z, y: prototypes.vectors(head.assignment[y]), after)
+    return Contestant(head, loss, head, lambda z, y: head.vectors(y), after)
 
 
 def _polytope(file: Path, margin: float | Literal["max"]) -> Contestant:
     head = MarginHead(file, margin)
-    return Contestant(head, lambda z, y: F.cross_entropy(head(z, y), y), head, lambda z, y: head.prototypes.vectors(y))
+    return Contestant(head, head.loss, head, lambda z, y: head.vectors(y))
 
 
 class TrainedMargin(nn.Module):
@@ -154,7 +154,7 @@ def likeliest(subcenters: Tensor, features: Tensor, labels: Tensor) -> Tensor:
 
 def _subcenters(file: Path, trained: bool = False, beta: float = 1e-4) -> Contestant:
     fixed = SubcenterHead(file, beta)
-    rows = fixed.prototypes.rows(0, fixed.prototypes.n)
+    rows = fixed.prototypes.rows(0, fixed.n)
     if not trained:
         return Contestant(fixed, fixed.loss, fixed, lambda z, y: likeliest(rows, z, y))
     head = TrainedSubcenters(rows, beta)

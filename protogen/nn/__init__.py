@@ -3,20 +3,22 @@
 from protogen.measuring.geometry import random_signs
 
 from .assignment import AssignmentHead, assign, regression_loss, update_means
-from .chunked import ChunkedCosineLoss, chunked_cross_entropy
 from .ddp import ddp_ignore
 from .fingerprint import Fingerprint
 from .fixed import FixedPrototypes
 from .frozen import FrozenPrototypes
-from .heads import CosineHead, cosine_logits
-from .losses import EBVLoss, ebv_loss
+from .head import Head
+from .heads import ChunkedCosineLoss, CosineHead, EBVLoss, chunked_cross_entropy, cosine_logits, ebv_loss
 from .margin import MarginHead, margin_logits, max_margin
 from .multicenter import MultiCenterClassifier, multicenter_cross_entropy, multicenter_logits, variance_loss
 from .sources import as_prototypes
 from .structured import StructuredPrototypes
 from .subcenters import SubcenterHead, subcenter_logits, subcenter_loss
 
+HEADS: tuple[type[Head], ...] = (CosineHead, MarginHead, AssignmentHead, SubcenterHead, MultiCenterClassifier)
+
 __all__ = [
+    "HEADS",
     "AssignmentHead",
     "ChunkedCosineLoss",
     "CosineHead",
@@ -24,6 +26,7 @@ __all__ = [
     "Fingerprint",
     "FixedPrototypes",
     "FrozenPrototypes",
+    "Head",
     "MarginHead",
     "MultiCenterClassifier",
     "StructuredPrototypes",

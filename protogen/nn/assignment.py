@@ -1,22 +1,22 @@
 """Which prototype stands for which class, decided anew during training."""
 
+from collections.abc import Callable
+from numbers import Integral
+from typing import Any, Self
+
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
 from protogen.errors import BadRequest
 
-from .checks import (
-    REDUCTIONS,
-    check_finite,
-    check_labels,
-    check_one_of,
-    check_prototypes,
-    directions,
-    own_prototypes,
-    reduced,
-)
-from .fixed import FixedPrototypes
+from .checks import IGNORED, as_classes, check_finite, check_label_shape, directions, own_prototypes, whole, within
+from .fixed import FixedPrototypes, check_features
+from .head import Directions, FixedHead, Source, hold
+from .places import Places, grown_places, kept_dtype
+from .targets import Losses, Wanted, weighted_loss
+
+torch.fx.wrap("directions")
 
 PART = 1024  # classes whose nearest prototypes are searched together: the search is as fast as the bare product
 
@@ -39,29 +39,38 @@ def regression_loss(
     for it.
     Source: Dynamic Label-to-Prototype Assignment, Section 3.2.2, Eq. 6.
     """
-    n = prototypes.n if isinstance(prototypes, FixedPrototypes) else len(prototypes)
-    check_labels(places, features, n, debug=debug)
-    if debug:
-        check_finite(features)
-    own = own_prototypes(prototypes, places)
+    n, d = (prototypes.n, prototypes.d) if isinstance(prototypes, FixedPrototypes) else prototypes.shape
+
+    def losses(wanted: Wanted) -> Losses:
+        if wanted.classes is None:
+            raise BadRequest("places are floating; allowed are integers: convert them first, with .long()")
+        return _squares(features.reshape(-1, d), own_prototypes(prototypes, wanted.classes)), None
+
+    return weighted_loss(losses, features, places, n, d, reduction=reduction, debug=debug)
+
+
+def _squares(features: Tensor, own: Tensor) -> Tensor:
     z = directions(features, own.shape[-1])
-    return reduced(((z * own.to(z.dtype)).sum(-1) - 1).square() / 2, reduction)
+    losses: Tensor = ((z * own.to(z.dtype)).sum(-1) - 1).square() / 2
+    return losses
 
 
 @torch.no_grad()
 def update_means(means: Tensor, seen: Tensor, features: Tensor, labels: Tensor, momentum: float = 0.9) -> None:
-    """Move the means (c, d) of the classes in a batch towards it, in place, and mark them in `seen` (c,).
+    """Move the means (c, d) of the classes in a batch towards it, in place, and mark them with 1 in `seen` (c,).
 
         mean = momentum mean + (1 - momentum) average of the class's normalised features, normalised
 
     once a batch, however often a class occurs in it; the first batch with a class sets its mean. Features
-    that are zero or not finite have no direction and do not count. Work and memory grow with the batch, not
-    with c but for c integers.
+    that are zero or not finite have no direction and do not count, nor do those whose label is no class. Work
+    and memory grow with the batch, not with c but for c integers.
     Source: Dynamic Label-to-Prototype Assignment, Section 3.2.3, below Eq. 8.
     """
     z = directions(features, means.shape[1]).reshape(-1, means.shape[1])
     labels = labels.reshape(-1).long()
-    counted = torch.linalg.vector_norm(z, dim=-1) > 0.5  # else 0 or NaN
+    known = (labels >= 0) & (labels < len(means))
+    labels = labels.where(known, 0)
+    counted = (torch.linalg.vector_norm(z, dim=-1) > 0.5) & known  # a norm is 1, 0 or NaN
     # Each class adds up in the place of one of its samples: no tensor of c rows, no number that the host waits for.
     place = labels.new_zeros(len(means))
     place[labels] = torch.arange(len(labels), device=labels.device)
@@ -69,11 +78,11 @@ def update_means(means: Tensor, seen: Tensor, features: Tensor, labels: Tensor, 
     sums = torch.zeros_like(z).index_add_(0, place, z.where(counted[:, None], 0))[place]
     counts = z.new_zeros(len(z)).index_add_(0, place, counted.to(z.dtype))[place]
     average, present = sums / counts[:, None], counts > 0
-    old, known = means[labels].to(z.dtype), seen[labels]
-    moved = (momentum * old + (1 - momentum) * average).where(known[:, None], average)
+    old, before = means[labels].to(z.dtype), seen[labels] > 0
+    moved = (momentum * old + (1 - momentum) * average).where(before[:, None], average)
     # Samples of one class write the same row.
     means[labels] = F.normalize(moved, dim=-1).where(present[:, None], old).to(means.dtype)
-    seen[labels] = known | present
+    seen[labels] = (before | present).to(seen.dtype)
 
 
 @torch.no_grad()
@@ -95,11 +104,11 @@ def assign(
     for 1,000 classes, 3 to 5 s for 5,000 and 16 to 20 s for 10,000. With `candidates` k a class can take one
     of its k nearest prototypes or keep its present one: the best of these assignments, which is never worse
     than the present one, with memory for c (k + 1) pairs. With k = 64 it was the best of all pairs, in 2 s for
-    10,000 classes (tests/bench_assignment.py).
+    10,000 classes (tests/benchmarks/bench_assignment.py).
     Source: Dynamic Label-to-Prototype Assignment, Section 3.2.3, Eq. 9.
     """
     chosen = current.clone()
-    moving = torch.ones_like(current, dtype=torch.bool) if seen is None else seen
+    moving = torch.ones_like(current, dtype=torch.bool) if seen is None else seen > 0
     taken = torch.zeros(prototypes.n, dtype=torch.bool, device=current.device)
     taken[current[~moving]] = True
     if moving.any():
@@ -112,93 +121,129 @@ def assign(
     return chosen
 
 
-class AssignmentHead(nn.Module):
+class AssignmentHead(FixedHead):
     """Classify by the nearest prototype under an assignment that follows the features; no parameters.
 
-    `head(features)` are the cosines (..., c) to each class's prototype, for predictions; `head.loss` is what
-    to train with; `head.update`, once a step, keeps the class means; `head.reassign()`, once an epoch, or
-    `every` k updates by itself, gives each class the prototype that suits the means. There may be more
-    prototypes than classes. The assignment is the same on all ranks: rank 0 solves, and sends it.
+        head = AssignmentHead(d=512, n=1000)
+        loss = head.loss(features, labels)
+        head.update(features, labels)  # and each epoch head.reassign()
 
-    `assignment` (c,) is the prototype of each class, at first its own number, and `class_of` (n,) the class
-    of each prototype, -1 where it has none. `candidates` makes `reassign` a partial one, as `assign` says.
-    Assignment, means, the classes seen and the number of updates are part of `state_dict`.
+    - `source`, or `d` and `n`: the prototypes, as Head says; by sizes alone they are those of `protogen uniform`;
+    - `classes`: the number of classes, left out as many as prototypes; there may be more of these;
+    - `momentum`: that of the class means;
+    - `every`: reassign after so many updates, without a call;
+    - `candidates`: how many of the nearest prototypes a class chooses from, left out all, as `assign` says;
+    - `debug`: read features and targets on every device.
+
+    `head(features)` are the cosines to each class's prototype. `head.loss` is the regression loss, Eq. 6, of the
+    normalised feature to it. `head.update`, once a step, keeps the class means; `head.reassign()` gives each class
+    the prototype that suits its mean, the same on all ranks: rank 0 solves, and sends it. `head.extend` grows it.
+
+    `assignment` (c,) is the prototype of each class, at first its own number, and `class_of` (n,) the class of
+    each prototype, -1 where it has none. Assignment, means, the classes seen and the number of updates are part
+    of `state_dict`; they keep their types when the model is cast. Averages of the head, also those that average
+    buffers, have an assignment that the head has had: that of the moment they stand at.
+
+    >>> import torch
+    >>> from protogen.nn import AssignmentHead
+    >>> head = AssignmentHead(torch.eye(3))
+    >>> head.update(torch.eye(3).flip(0), torch.tensor([0, 1, 2]))
+    >>> head.reassign(), head.assignment
+    (2, tensor([2, 1, 0]))
 
     Raises BadRequest where a setting is not allowed.
     Source: Dynamic Label-to-Prototype Assignment, Section 3.2, Eq. 6, 8 and 9, and Algorithm 1.
     """
 
-    assignment: Tensor
     means: Tensor
     seen: Tensor
 
     def __init__(
         self,
-        prototypes: FixedPrototypes,
+        source: Source | None = None,
         classes: int | None = None,
         *,
+        d: int | None = None,
+        n: int | None = None,
         momentum: float = 0.9,
         every: int | None = None,
         candidates: int | None = None,
-        reduction: str = "mean",
         debug: bool = False,
     ) -> None:
-        super().__init__()
-        check_prototypes("AssignmentHead", prototypes)
-        classes = prototypes.n if classes is None else classes
-        if not 1 <= classes <= prototypes.n:
-            raise BadRequest(f"classes is {classes}; allowed is 1 to {prototypes.n}, the number of prototypes")
-        if not 0 <= momentum < 1:
-            raise BadRequest(f"momentum is {momentum}; allowed is 0 to below 1; 0.9 is usual")
-        for name, number in (("every", every), ("candidates", candidates)):
-            if number is not None and number < 1:
-                raise BadRequest(f"{name} is {number}; allowed is None or a number from 1 on")
-        check_one_of("reduction", reduction, REDUCTIONS)
-        self.prototypes = prototypes
-        self.momentum = momentum
-        self.every = every
-        self.candidates = candidates
-        self.reduction = reduction
-        self.debug = debug
+        super().__init__(hold(source, d, n, "uniform"), debug)
+        classes = _classes(classes, self.prototypes.n)
+        self.momentum = within("momentum", momentum, 0, 1, "; 0.9 is usual", below=True)
+        self.every = None if every is None else whole("every", every, 1)
+        self.candidates = None if candidates is None else whole("candidates", candidates, 1)
         self.updates = 0
-        self.register_buffer("assignment", torch.arange(classes))
-        self.register_buffer("means", torch.zeros(classes, prototypes.d))
-        self.register_buffer("seen", torch.zeros(classes, dtype=torch.bool))
+        self.places = Places(torch.arange(classes), self.prototypes.n)
+        # In float32, as every loop that averages a model's buffers can average them.
+        self.register_buffer("means", torch.zeros(classes, self.prototypes.d, dtype=torch.float32))
+        self.register_buffer("seen", torch.zeros(classes, dtype=torch.float32))
 
     @property
-    def classes(self) -> int:
+    def n(self) -> int:
         """The number of classes."""
-        return len(self.assignment)
+        return len(self.means)
+
+    @property
+    def assignment(self) -> Tensor:
+        """The prototype of each class, (c,) int64, a tensor that is never written to."""
+        places: Tensor = self.places()
+        return places
 
     @property
     def class_of(self) -> Tensor:
         """The class of each prototype, (n,); -1 where it has none."""
-        classes = torch.arange(self.classes, device=self.assignment.device)
-        return classes.new_full((self.prototypes.n,), -1).scatter(0, self.assignment, classes)
+        assignment = self.assignment
+        classes = torch.arange(self.n, device=assignment.device)
+        return classes.new_full((self.prototypes.n,), -1).scatter(0, assignment, classes)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the cosines (..., c) of features (..., d) to the prototype of each class."""
         cosines = self.prototypes.product(directions(features, self.prototypes.d))
-        # A copy, since the backward pass needs this assignment even where there is another by then.
-        return cosines.index_select(-1, self.assignment.clone())
+        return cosines.index_select(-1, self.assignment)
 
-    def loss(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Return the `regression_loss` of features (..., d) to the prototypes of their labels (...)."""
-        check_labels(labels, features, self.classes, debug=self.debug)
-        places = self.assignment[labels.long()]
-        return regression_loss(features, self.prototypes, places, reduction=self.reduction, debug=self.debug)
+    def vectors(self, labels: Tensor) -> Tensor:
+        """Return the prototype of each label's class (...), (..., d)."""
+        return self.prototypes.vectors(self.assignment[self._classes(labels)])
+
+    def as_linear(self) -> nn.Sequential:
+        """Return the normalisation, and behind it an nn.Linear without bias: the prototypes as assigned now.
+
+        They are copies, and frozen.
+        """
+        linear = nn.Linear(self.d, self.n, bias=False, device="meta")
+        rows = self.prototypes.vectors(self.assignment)
+        linear.weight = nn.Parameter(rows.to(torch.promote_types(rows.dtype, torch.float32)), requires_grad=False)
+        return nn.Sequential(Directions(self.d), linear)
+
+    def _losses(self, features: Tensor, wanted: Wanted) -> Losses:
+        own = spread = None
+        if wanted.classes is not None:
+            own = _squares(features, self.prototypes.vectors(self.assignment[wanted.classes]))
+        if wanted.shares is not None:
+            cosines = self(features)
+            spread = (
+                (cosines.to(torch.promote_types(features.dtype, torch.float32)) - 1).square() * wanted.shares
+            ).sum(1) / 2
+        return own, spread
 
     @torch.no_grad()
-    def update(self, features: Tensor, labels: Tensor) -> None:
+    def update(self, features: Tensor, labels: Tensor, *, ignore_index: int = IGNORED) -> None:
         """Take one step's features (..., d) and labels (...) of all ranks into the class means.
 
         One momentum update a class, by `update_means`. Call it on every rank, also with no samples. With
         several ranks all batches are sent to all, which costs what they hold, whatever the number of classes.
         """
-        check_labels(labels, features, self.classes, debug=self.debug)
+        as_classes(labels, self.n, ignore_index, debug=self.debug)
+        check_label_shape(labels, features)
+        check_features(features, self.d)
         if self.debug:
             check_finite(features)
-        every_rank = _gather(features.reshape(-1, features.shape[-1]), labels.reshape(-1))
+        labels = labels.long().reshape(-1)
+        labels = labels.where(labels != ignore_index, -1)
+        every_rank = _gather(features.reshape(-1, features.shape[-1]), labels)
         update_means(self.means, self.seen, *every_rank, self.momentum)
         self.updates += 1
         if self.every and self.updates % self.every == 0:
@@ -208,16 +253,55 @@ class AssignmentHead(nn.Module):
     def reassign(self) -> int:
         """Give the classes seen the prototypes that suit their means, and return how many got another.
 
-        Rank 0 solves, by `assign`, and sends the result: call it on every rank.
+        Rank 0 solves, by `assign`, and sends the result: call it on every rank. Where rank 0 fails it raises there,
+        and BadRequest on the others.
         """
-        previous = self.assignment.clone()
+        previous = self.assignment
         ranks = _ranks()
+        failed: Exception | None = None
+        found = torch.full_like(previous, -1)
         if ranks == 1 or distributed.get_rank() == 0:
-            found = assign(self.means, self.prototypes, previous, seen=self.seen, candidates=self.candidates)
-            self.assignment.copy_(found)
+            try:
+                found = assign(self.means, self.prototypes, previous, seen=self.seen, candidates=self.candidates)
+            except Exception as error:
+                if ranks == 1:
+                    raise
+                failed = error
         if ranks > 1:
-            distributed.broadcast(self.assignment, 0)
-        return int((self.assignment != previous).sum())
+            distributed.broadcast(found, 0)
+        if failed:
+            raise failed
+        if len(found) and found[0] < 0:
+            raise BadRequest("rank 0 found no assignment; its own error says why")
+        self.places.move(found)
+        return int((found != previous).sum())
+
+    @torch.no_grad()
+    def extend(self, source: Source, classes: int | None = None) -> None:
+        """Grow to the prototypes of `source`, whose first are the present ones, as `protogen extend` makes them.
+
+        Present classes keep their prototypes, means and all; each new one begins with the first that is free.
+        `classes` is their number, left out as many as prototypes. Raises BadRequest where the first prototypes are
+        others or `classes` is less than now.
+        """
+        grown = hold(source, None, None).to(self.means.device)
+        held = self.prototypes
+        if grown.d != held.d or grown.n < held.n or not torch.equal(grown.rows(0, held.n), held.rows(0, held.n)):
+            raise BadRequest(
+                f"the prototypes are ({grown.n}, {grown.d}), and the first {held.n} are not those of this head; "
+                "allowed is a set that `protogen extend` has made of these"
+            )
+        classes = _classes(classes, grown.n, self.n)
+        places = grown_places(self.assignment, classes, grown.n)
+        self.prototypes = grown
+        self._grow(classes)
+        self.places = Places(places, grown.n)
+
+    def _grow(self, classes: int) -> None:
+        """Add classes that were never seen."""
+        more = classes - self.n
+        self.means = F.pad(self.means, (0, 0, 0, more))
+        self.seen = F.pad(self.seen, (0, more))
 
     def get_extra_state(self) -> Tensor:
         """Return the number of updates, for `state_dict`."""
@@ -227,16 +311,40 @@ class AssignmentHead(nn.Module):
         """Take the number of updates from a `state_dict`."""
         self.updates = int(state)
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Load the state of fewer classes too, and that of an older head."""
+        if f"{prefix}assignment" in state_dict:
+            state_dict[f"{prefix}places.value"] = state_dict.pop(f"{prefix}assignment")
+        for name in ("means", "seen"):
+            held, loaded = getattr(self, name), state_dict.get(f"{prefix}{name}")
+            if loaded is not None and len(loaded) < self.n:
+                more = held.new_zeros(self.n - len(loaded), *held.shape[1:])
+                state_dict[f"{prefix}{name}"] = torch.cat([loaded.to(held), more])
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Follow `fn` to another device, never to another type."""
+        super()._apply(lambda tensor: kept_dtype(fn, tensor), recurse)
+        return self
+
     def extra_repr(self) -> str:
         """Show the settings where the module is printed."""
-        return f"classes={self.classes}, momentum={self.momentum}, every={self.every}, candidates={self.candidates}"
+        return f"classes={self.n}, momentum={self.momentum}, every={self.every}, candidates={self.candidates}"
+
+
+def _classes(classes: int | None, prototypes: int, least: int = 1) -> int:
+    if classes is None:
+        return prototypes
+    if not isinstance(classes, Integral) or isinstance(classes, bool) or not least <= classes <= prototypes:
+        raise BadRequest(f"classes is {classes!r}; allowed is {least} to {prototypes}, the number of prototypes")
+    return int(classes)
 
 
 def _hungarian(means: Tensor, prototypes: FixedPrototypes, taken: Tensor) -> Tensor:
     """Return the best prototypes for `means` among those not taken, over all pairs."""
     from scipy.optimize import linear_sum_assignment
 
-    scores = prototypes.product(means).cpu()
+    scores = prototypes.product(means).float().cpu()  # numpy has no bfloat16
     free = (~taken).nonzero().flatten().cpu()
     if len(free) < prototypes.n:
         scores = scores[:, free]
@@ -250,12 +358,12 @@ def _sparse(means: Tensor, prototypes: FixedPrototypes, taken: Tensor, current: 
 
     parts = [prototypes.topk(some, candidates) for some in means.split(PART)]
     cosines, nearest = (torch.cat(part) for part in zip(*parts, strict=True))
-    own = (means * prototypes.vectors(current)).sum(-1, keepdim=True)
+    own = (means * prototypes.vectors(current).float()).sum(-1, keepdim=True)
     # The present prototype stands once among the pairs: scipy would add the weights of two.
     allowed = (~taken[nearest]) & (nearest != current[:, None])
     pairs = torch.cat([allowed, torch.ones_like(own, dtype=torch.bool)], 1).cpu()
     columns = torch.cat([nearest, current[:, None]], 1).cpu()[pairs]
-    costs = 2 - torch.cat([cosines, own], 1).double().cpu()[pairs]  # a weight of 0 would be no pair
+    costs = 2 - torch.cat([cosines.float(), own], 1).double().cpu()[pairs]  # a weight of 0 would be no pair
     starts = F.pad(pairs.sum(1).cumsum(0), (1, 0))
     shape = (len(means), prototypes.n)
     graph = csr_array((costs.numpy(), columns.int().numpy(), starts.int().numpy()), shape=shape)

@@ -1,214 +1,188 @@
-"""Cross entropy over very many fixed prototypes, without the logits in memory."""
+"""Log-sum-exps over very many prototypes, by chunks of them: without the logits in memory."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+from torch import Tensor
 
 from protogen.errors import BadRequest
 
-from .checks import (
-    REDUCTIONS,
-    check_finite,
-    check_labels,
-    check_one_of,
-    check_positive,
-    check_prototypes,
-    directions,
-    own_prototypes,
-)
-from .fixed import FixedPrototypes, check_features
+from .fixed import FixedPrototypes
 from .frozen import FrozenPrototypes
 
 # Logits that are in memory at a time: few enough for a cache, or enough to keep a GPU busy.
 CPU_LOGITS, GPU_LOGITS = 1 << 20, 1 << 24
-IGNORED = -100  # the label that torch's losses leave out
+CHUNKS = 4  # of logits, above which a loss goes by chunks
 
 
-def chunked_cross_entropy(
+def is_large(batch: int, n: int, device: torch.device) -> bool:
+    """Tell whether the logits (batch, n) are so many that their loss should go by chunks."""
+    # An exported graph is for batches of any size: it does not ask for this one's.
+    return not torch.compiler.is_exporting() and batch * n > CHUNKS * _logits(device)
+
+
+def others_logsumexp(
     features: Tensor,
     prototypes: Tensor | FixedPrototypes,
-    labels: Tensor,
-    temperature: float = 1.0,
+    classes: Tensor | None = None,
     *,
-    label_smoothing: float = 0.0,
-    ignore_index: int = IGNORED,
-    reduction: str = "mean",
+    per_class: int = 1,
     chunk: int | None = None,
-    debug: bool = False,
 ) -> Tensor:
-    """Return the cross entropy of features (..., d) with labels (...) under prototypes (n, d), by chunks of classes.
+    """Return the log-sum-exp of the products of features (N, d) with all rows but those of their classes (N,): (N,).
 
-        loss = cross_entropy(features @ prototypes.T / temperature, labels)
+        others[i] = log(sum over rows w_j not of class i of exp(features[i] @ w_j))
 
-    A scalar, or (...) where `reduction` is "none", in float32 (float64 if the features are float64). It is
-    equal to that line but for rounding and one case: the mean over ignored labels alone is 0, not NaN. The
-    gradient reaches `features` alone and has no derivative of its own.
+    Class c owns the rows c per_class to (c + 1) per_class - 1; where `classes` is None no row is left out, and
+    where a class owns all rows the result is -inf. Features are float32 or float64, as are the results.
 
-    In memory are the logits of `chunk` classes at a time; left out, 2^20 logits (on a GPU 2^24), and no fewer
-    classes than d. One pass over the prototypes takes a running log-sum-exp and, while a chunk is at hand,
-    its share of the gradient. Seconds for 256 features, 100,000 prototypes, d = 1000, forward and backward,
-    float32, on 2 cores, in one run: this one .63, the product and F.cross_entropy .83, two passes (the
-    second for the gradient) 1.11, F.linear_cross_entropy with chunks of 128 features 1.47, with its own
-    choice 11.7. On a GPU, where nothing was timed, one pass is as many products as the plain line's.
-
-    Under autocast the products run in autocast's type, all else in float32. Structured prototypes go by
-    their own product and stay in float32.
-
-    Raises BadRequest on features, labels and settings that are not allowed; labels outside 0 to n - 1 other
-    than `ignore_index` are seen on the CPU, with `debug` on every device, as are features that are not finite.
+    One pass over the rows takes a running log-sum-exp and, while a chunk is at hand, its share of the gradient;
+    a second pass is taken for a derivative of that gradient, also in forward mode. The gradient reaches
+    `features` alone. Under autocast the products of the first pass run in autocast's type.
     """
     n, d = (prototypes.n, prototypes.d) if isinstance(prototypes, FixedPrototypes) else prototypes.shape
-    check_features(features, d)
-    _check_settings(temperature, label_smoothing, reduction)
-    if chunk is not None and chunk < 1:
-        raise BadRequest(f"chunk is {chunk}; allowed is a number of classes from 1 on, or None")
-    check_labels(labels, features, n, ignore_index, debug=debug)
-    if debug:
-        check_finite(features)
-
-    rows = features.reshape(-1, d).to(torch.promote_types(features.dtype, torch.float32)) / temperature
-    kept = labels.reshape(-1) != ignore_index
-    classes = labels.reshape(-1).long().where(kept, 0)
-    own = own_prototypes(prototypes, classes).to(rows.dtype)
     if isinstance(prototypes, FrozenPrototypes):
-        prototypes = prototypes.constant("prototypes", rows.device)
+        prototypes = prototypes.constant("prototypes", features.device)
     elif isinstance(prototypes, Tensor):
         prototypes = prototypes.detach()
-    chunk = chunk or max(d, (CPU_LOGITS if rows.device.type == "cpu" else GPU_LOGITS) // max(1, len(rows)))
-    wanted = torch.is_grad_enabled() and rows.requires_grad
-    losses: Tensor = _NegativeLogProbability.apply(rows, prototypes, classes, own, n, chunk, wanted)
-    if label_smoothing:
-        losses = losses + label_smoothing * (rows * (own - _mean(prototypes, rows))).sum(1)
-    losses = losses.where(kept, 0)
-    if reduction == "none":
-        return losses.view(labels.shape)
-    return losses.sum() / kept.sum().clamp(min=1) if reduction == "mean" else losses.sum()
+    if classes is None:
+        classes = torch.full((features.shape[0],), -1, device=features.device)
+    chunk = chunk or max(d, _logits(features.device) // max(1, features.shape[0]))
+    chunk = -(-chunk // per_class) * per_class
+    transformed = torch._C._are_functorch_transforms_active()
+    wanted = transformed or (torch.is_grad_enabled() and features.requires_grad)
+    others, _ = _apply(features, classes, prototypes, n, chunk, per_class, wanted)
+    return others
 
 
-class ChunkedCosineLoss(nn.Module):
-    """Compute the loss of a CosineHead on very many fixed prototypes by chunks of classes; no parameters.
+def _logits(device: torch.device) -> int:
+    return CPU_LOGITS if device.type == "cpu" else GPU_LOGITS
 
-        loss = cross_entropy(CosineHead(prototypes, temperature)(features), labels)
 
-    Takes features (..., d) and labels (...); see `chunked_cross_entropy`. For predictions that CosineHead has
-    a `topk`, which goes by parts of the classes too.
+def _apply(*arguments: Any) -> tuple[Tensor, Tensor]:
+    # torch.compile traces no function with a jvp of its own.
+    function = _Others if torch.compiler.is_compiling() else _ForwardOthers
+    result: tuple[Tensor, Tensor] = function.apply(*arguments)
+    return result
 
-    Raises BadRequest where `prototypes` are neither FrozenPrototypes nor StructuredPrototypes, and where a
-    setting is not allowed.
-    Source: Equiangular Basis Vectors, Section 3.4, Eq. 6 and 7; temperature: Section 4.1.1.
+
+class _Others(torch.autograd.Function):
+    """The log-sum-exp (N,) and its gradient (N, d), which is empty where none is wanted.
+
+    The gradient is an output, so that a derivative of it comes back here.
     """
-
-    def __init__(
-        self,
-        prototypes: FixedPrototypes,
-        temperature: float = 0.07,
-        *,
-        label_smoothing: float = 0.0,
-        ignore_index: int = IGNORED,
-        reduction: str = "mean",
-        debug: bool = False,
-    ) -> None:
-        super().__init__()
-        check_prototypes("ChunkedCosineLoss", prototypes)
-        _check_settings(temperature, label_smoothing, reduction)
-        self.prototypes = prototypes
-        self.temperature = temperature
-        self.label_smoothing = label_smoothing
-        self.ignore_index = ignore_index
-        self.reduction = reduction
-        self.debug = debug
-
-    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss of features (..., d) with labels (...)."""
-        return chunked_cross_entropy(
-            directions(features, self.prototypes.d),
-            self.prototypes,
-            labels,
-            self.temperature,
-            label_smoothing=self.label_smoothing,
-            ignore_index=self.ignore_index,
-            reduction=self.reduction,
-            debug=self.debug,
-        )
-
-    def extra_repr(self) -> str:
-        """Show the settings where the module is printed."""
-        return (
-            f"temperature={self.temperature}, label_smoothing={self.label_smoothing}, "
-            f"ignore_index={self.ignore_index}, reduction={self.reduction!r}"
-        )
-
-
-class _NegativeLogProbability(torch.autograd.Function):
-    """-log softmax(features @ prototypes.T) at each feature's class, (N,); the gradient is made on the way."""
 
     @staticmethod
     def forward(
-        ctx: Any,
         features: Tensor,
-        prototypes: Tensor | FixedPrototypes,
         classes: Tensor,
-        own: Tensor,
+        prototypes: Tensor | FixedPrototypes,
         n: int,
         chunk: int,
+        per_class: int,
         wanted: bool,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         # Sums of exp(logit - top) and of exp(logit - top) w, where top is the largest logit so far.
-        top = features.new_full((len(features), 1), -math.inf)
-        total, weighted, labelled = torch.zeros_like(top), torch.zeros_like(features), torch.zeros_like(top)
+        top = features.new_full((features.shape[0], 1), -math.inf)
+        total = torch.zeros_like(top)
+        weighted = torch.zeros_like(features) if wanted else features.new_zeros(0)
         for start in range(0, n, chunk):
             stop = min(start + chunk, n)
-            logits, combine = _chunk(features, prototypes, start, stop)
-            place = classes[:, None] - start
-            here = (place >= 0) & (place < stop - start)
-            # The label's logit comes from the chunk, not from `own`: in half precision the two differ.
-            labelled = logits.gather(1, place.clamp(0, stop - start - 1)).where(here, labelled)
+            logits = _without(_product(features, prototypes, start, stop), classes, start, per_class)
             higher = torch.maximum(top, logits.amax(1, keepdim=True))
-            shrink, terms = (top - higher).exp(), logits.sub_(higher).exp_()
+            above = higher.masked_fill(higher == -math.inf, 0)
+            shrink, terms = (top - above).exp(), logits.sub_(above).exp_()
             total = total * shrink + terms.sum(1, keepdim=True)
             if wanted:
-                weighted = weighted * shrink + combine(terms)
+                weighted = weighted * shrink + _combine(terms, prototypes, start, stop)
             top = higher
-        if wanted:
-            ctx.save_for_backward(weighted / total - own)
-        return (top + total.log() - labelled).squeeze(1)
+        gradient = weighted / total.masked_fill(total == 0, 1) if wanted else weighted
+        return (top + total.log()).squeeze(1), gradient
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = ctx.saved_tensors
-        return gradients[0][:, None] * gradient, None, None, None, None, None, None
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        features, classes, prototypes, *ctx.settings = inputs
+        ctx.set_materialize_grads(False)  # a gradient of zeros would cost a pass
+        ctx.prototypes = None if isinstance(prototypes, Tensor) else prototypes
+        kept = prototypes if isinstance(prototypes, Tensor) else classes
+        ctx.save_for_backward(features, classes, kept, *output)
+        ctx.save_for_forward(features, classes, kept, *output)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        of_others, of_gradient = gradients
+        found = None if of_others is None else of_others[:, None] * ctx.saved_tensors[-1]
+        if of_gradient is not None:
+            curved = _curved(ctx, of_gradient)
+            found = curved if found is None else found + curved
+        return found, None, None, None, None, None, None
 
 
-def _chunk(
-    features: Tensor, prototypes: Tensor | FixedPrototypes, start: int, stop: int
-) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """Return the logits (N, stop - start), to be overwritten, and what sums prototypes with weights of that shape."""
-    if isinstance(prototypes, Tensor):
-        rows = prototypes[start:stop].to(features.dtype)
-        # In this order the product of few features with many rows is the faster one on a CPU.
-        return (rows @ features.T).T.to(features.dtype), lambda weights: (weights @ rows).to(features.dtype)
-    with torch.enable_grad():
-        leaf = features.detach().requires_grad_()
-        product = prototypes.product(leaf, start, stop)
-    return product.detach(), lambda weights: torch.autograd.grad(product, leaf, weights)[0]
+class _ForwardOthers(_Others):
+    """The same for forward derivatives and for vmap."""
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, Tensor]:
+        gradient = ctx.saved_tensors[-1]
+        if gradient.numel() == 0 and tangents[0].numel():
+            features, classes, kept = ctx.saved_tensors[:3]
+            _, gradient = _apply(features, classes, ctx.prototypes or kept, *ctx.settings[:-1], True)
+            return (gradient * tangents[0]).sum(1), torch.zeros_like(ctx.saved_tensors[-1])
+        return (gradient * tangents[0]).sum(1), _curved(ctx, tangents[0])
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
+        if in_dims[2] is not None:
+            raise BadRequest("prototypes are batched under vmap; allowed is one set for all: map over features alone")
+        features, classes = (
+            x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
+            for x, dim in zip(inputs[:2], in_dims[:2], strict=True)
+        )
+        found = _apply(features.flatten(0, 1), classes.flatten(0, 1), *inputs[2:])
+        others, gradient = (x.unflatten(0, features.shape[:2]) for x in found)
+        return (others, gradient), (0, 0)
 
 
-def _mean(prototypes: Tensor | FixedPrototypes, like: Tensor) -> Tensor:
-    """Return the mean of all prototypes, (d,) of the type of `like`."""
-    if isinstance(prototypes, Tensor):
-        return prototypes.mean(0, dtype=like.dtype)
-    with torch.enable_grad():
-        leaf = like.new_zeros(prototypes.d).requires_grad_()
-        return torch.autograd.grad(prototypes.product(leaf).mean(), leaf)[0]
+def _curved(ctx: Any, along: Tensor) -> Tensor:
+    """Return the second derivative along vectors (N, d): sum of p (w @ along) w, less (sum of p w @ along) times mean.
+
+    p is the softmax over the rows that are not left out, and the mean of the rows under it is the gradient.
+    """
+    features, classes, kept, others, gradient = ctx.saved_tensors
+    prototypes = ctx.prototypes or kept
+    n, chunk, per_class, _ = ctx.settings
+    lowest = others.masked_fill(others == -math.inf, 0)[:, None]
+    total, mean = torch.zeros_like(along), torch.zeros_like(lowest)
+    for start in range(0, n, chunk):
+        stop = min(start + chunk, n)
+        logits = _without(_product(features, prototypes, start, stop), classes, start, per_class)
+        shares = (logits - lowest).exp() * _product(along, prototypes, start, stop)
+        total = total + _combine(shares, prototypes, start, stop)
+        mean = mean + shares.sum(1, keepdim=True)
+    curved: Tensor = total - mean * gradient
+    return curved
 
 
-def _check_settings(temperature: float, label_smoothing: float, reduction: str) -> None:
-    check_positive("temperature", temperature)
-    if not 0 <= label_smoothing <= 1:
-        raise BadRequest(f"label_smoothing is {label_smoothing}; allowed is 0 to 1")
-    check_one_of("reduction", reduction, REDUCTIONS)
+def _without(logits: Tensor, classes: Tensor, start: int, per_class: int) -> Tensor:
+    """Return logits (N, stop - start) that are -inf at the rows of their classes (N,)."""
+    first = classes * per_class - start
+    places = first[:, None] + torch.arange(per_class, device=first.device)
+    here = (classes[:, None] >= 0) & (places >= 0) & (places < logits.shape[1])
+    places = places.clamp(0, logits.shape[1] - 1)
+    return logits.scatter_(1, places, logits.gather(1, places).masked_fill(here, -math.inf))
+
+
+def _product(features: Tensor, prototypes: Tensor | FixedPrototypes, start: int, stop: int) -> Tensor:
+    """Return the inner products (N, stop - start), a tensor of its own, in the features' type."""
+    if isinstance(prototypes, FixedPrototypes):
+        return prototypes.product(features, start, stop).to(features.dtype)
+    # In this order the product of few features with many rows is the faster one on a CPU.
+    return (prototypes[start:stop].to(features.dtype) @ features.T).T.to(features.dtype)
+
+
+def _combine(weights: Tensor, prototypes: Tensor | FixedPrototypes, start: int, stop: int) -> Tensor:
+    """Return the sums of the rows with weights (N, stop - start)."""
+    if isinstance(prototypes, FixedPrototypes):
+        return prototypes.combine(weights, start, stop).to(weights.dtype)
+    return (weights @ prototypes[start:stop].to(weights.dtype)).to(weights.dtype)

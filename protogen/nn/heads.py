@@ -1,14 +1,17 @@
-"""Classifiers on fixed prototypes."""
+"""The cosine softmax on fixed prototypes."""
 
-import math
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from protogen.errors import BadRequest
-
-from .checks import check_prototypes, directions
+from .checks import IGNORED, REDUCTIONS, check_one_of, directions, flag, positive, within
+from .entropy import cross_entropy, entropies
 from .fixed import FixedPrototypes
+from .head import CosineScale, Source, hold
+from .targets import Losses, Wanted
+
+USUAL = "; the paper's is 0.07"
 
 
 def cosine_logits(features: Tensor, prototypes: Tensor | FixedPrototypes, temperature: float = 0.07) -> Tensor:
@@ -29,7 +32,7 @@ def cosine_logits(features: Tensor, prototypes: Tensor | FixedPrototypes, temper
     `temperature` is not positive and finite.
     Source: Equiangular Basis Vectors, Section 3.4, Eq. 6; temperature: Section 4.1.1.
     """
-    _check_temperature(temperature)
+    temperature = positive("temperature", temperature, USUAL)
     # The temperature divides the (..., d) factor: the (..., n) product may be the largest tensor of the step.
     if isinstance(prototypes, FixedPrototypes):
         return prototypes.product(directions(features, prototypes.d) / temperature)
@@ -37,37 +40,157 @@ def cosine_logits(features: Tensor, prototypes: Tensor | FixedPrototypes, temper
     return F.linear(ahead / temperature, prototypes.detach().to(ahead.dtype))
 
 
-class CosineHead(nn.Module):
-    """Classify by the cosine to fixed prototypes; no parameters.
+def ebv_loss(
+    features: Tensor,
+    prototypes: Tensor | FixedPrototypes,
+    targets: Tensor,
+    temperature: float = 0.07,
+    **settings: Any,
+) -> Tensor:
+    """Return the cross entropy of `cosine_logits` with labels (...) or soft targets (..., n).
 
-    Takes features (..., d) and returns logits (..., n) for a cross entropy: `cosine_logits` with the
-    prototypes and the temperature held here, be they FrozenPrototypes or StructuredPrototypes.
+        P = softmax(normalize(features) @ prototypes.T / temperature)
+        loss = -sum over classes of target * log P
 
-    Raises BadRequest where `prototypes` are neither or `temperature` is not positive and finite.
-    Source: Equiangular Basis Vectors, Section 3.4, Eq. 6; temperature: Section 4.1.1.
+    A label is the target 1 at its class; soft targets are probabilities, such as mixup and cutmix make. The
+    settings are those of `CosineHead.loss`, and `debug`. The paper prints the sum over the batch,
+    `reduction="sum"`. The loss is computed in float32 (float64 if the features are float64), from logits that
+    under autocast have autocast's precision; the gradient reaches `features` alone.
+    Source: Equiangular Basis Vectors, Section 3.4, Eq. 5 to 7; smoothing and mixup: Section 4.1.1, Setting A2.
+    """
+    d = prototypes.d if isinstance(prototypes, FixedPrototypes) else prototypes.shape[1]
+    temperature = positive("temperature", temperature, USUAL)
+    return cross_entropy(directions(features, d), prototypes, targets, temperature, **settings)
+
+
+def chunked_cross_entropy(
+    features: Tensor,
+    prototypes: Tensor | FixedPrototypes,
+    labels: Tensor,
+    temperature: float = 1.0,
+    *,
+    chunk: int | None = None,
+    **settings: Any,
+) -> Tensor:
+    """Return the cross entropy of features (..., d) with labels (...) under prototypes (n, d), by chunks of classes.
+
+        loss = cross_entropy(features @ prototypes.T / temperature, labels)
+
+    A scalar, or (...) where `reduction` is "none", in float32 (float64 if the features are float64). It is
+    equal to that line but for rounding and one case: the mean over ignored labels alone is 0, not NaN. The
+    gradient reaches `features` alone.
+
+    In memory are the logits of `chunk` classes at a time; left out, 2^20 logits (on a GPU 2^24), no fewer
+    classes than d, and all at once where they are few. The settings are those of `CosineHead.loss`, and `debug`.
+
+    Under autocast the products run in autocast's type, all else in float32. Structured prototypes go by
+    their own product and stay in float32.
+    """
+    temperature = positive("temperature", temperature)
+    return cross_entropy(features, prototypes, labels, temperature, chunk=chunk, **settings)
+
+
+class CosineHead(CosineScale):
+    """Classify by the cosine to fixed prototypes, over a temperature.
+
+        head = CosineHead(d=512, n=1000)
+        loss = head.loss(features, labels)
+        values, classes = head.topk(features, 5)
+
+    - `source`, or `d` and `n`: the prototypes, as Head says; by sizes alone they are those of `protogen ebv`;
+    - `temperature`: what divides the cosines;
+    - `learn_scale`: begin at that temperature and learn its inverse, as the parameter `log_scale`;
+    - `debug`: read features and targets on every device.
+
+    `head(features)` are `cosine_logits`, and `head.loss` is `ebv_loss`. Where the batch and the classes make
+    many logits, the loss goes by chunks of classes and never has all logits in memory.
+
+    >>> import torch
+    >>> from protogen.nn import CosineHead
+    >>> head = CosineHead(torch.eye(3), temperature=0.1)
+    >>> head(torch.tensor([[0.0, 2.0, 0.0]])).argmax(-1)
+    tensor([1])
+    >>> head.loss(torch.tensor([[0.0, 2.0, 0.0]]), torch.tensor([1])) < 1e-3
+    tensor(True)
+
+    Raises BadRequest where a setting is not allowed.
+    Source: Equiangular Basis Vectors, Section 3.4, Eq. 5 to 7; temperature: Section 4.1.1.
     """
 
-    def __init__(self, prototypes: FixedPrototypes, temperature: float = 0.07) -> None:
-        super().__init__()
-        check_prototypes("CosineHead", prototypes)
-        _check_temperature(temperature)
-        self.prototypes = prototypes
-        self.temperature = temperature
+    def __init__(
+        self,
+        source: Source | None = None,
+        temperature: float = 0.07,
+        *,
+        d: int | None = None,
+        n: int | None = None,
+        learn_scale: bool = False,
+        debug: bool = False,
+    ) -> None:
+        temperature = positive("temperature", temperature, USUAL)
+        super().__init__(hold(source, d, n), temperature, learn_scale, debug)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Return logits (..., n) for features (..., d)."""
-        return cosine_logits(features, self.prototypes, self.temperature)
+    @property
+    def temperature(self) -> Tensor | float:
+        """What divides the cosines: a tensor (1,) where it is learned."""
+        return self._temperature if self.log_scale is None else (-self.log_scale).exp()
 
-    def topk(self, features: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """Return the k largest logits of features (..., d) and their classes, without all n logits in memory."""
-        return self.prototypes.topk(directions(features, self.prototypes.d) / self.temperature, k)
+    def _losses(self, features: Tensor, wanted: Wanted) -> Losses:
+        return entropies(self._scaled(directions(features, self.d)), self.prototypes, wanted)
 
     def extra_repr(self) -> str:
         """Show the temperature where the module is printed."""
-        return f"temperature={self.temperature}"
+        return f"temperature={self._temperature}" + ("" if self.log_scale is None else ", learn_scale=True")
 
 
-def _check_temperature(temperature: float) -> None:
-    """Raise BadRequest unless `temperature` is positive and finite."""
-    if not 0 < temperature < math.inf:
-        raise BadRequest(f"temperature must be positive and finite, got {temperature}: the paper's is 0.07")
+class EBVLoss(nn.Module):
+    """Compute `CosineHead.loss` as a module of features (..., d) and targets; `head` is the CosineHead.
+
+    - `source`, `temperature`: those of CosineHead;
+    - `ignore_index`, `weight`, `label_smoothing`, `reduction`: those of `CosineHead.loss`.
+
+    >>> import torch
+    >>> from protogen.nn import EBVLoss
+    >>> loss = EBVLoss(torch.eye(3), label_smoothing=0.1)
+    >>> loss(torch.eye(3), torch.tensor([0, 1, 2])).shape
+    torch.Size([])
+    """
+
+    weight: Tensor | None
+
+    def __init__(
+        self,
+        source: Source | None = None,
+        temperature: float = 0.07,
+        *,
+        ignore_index: int = IGNORED,
+        weight: Tensor | None = None,
+        label_smoothing: float = 0.0,
+        reduction: str = "mean",
+        debug: bool = False,
+    ) -> None:
+        super().__init__()
+        check_one_of("reduction", reduction, REDUCTIONS)
+        self.head = CosineHead(source, temperature, debug=flag("debug", debug))
+        self.ignore_index = ignore_index
+        self.register_buffer("weight", weight, persistent=False)
+        self.label_smoothing = within("label_smoothing", label_smoothing, 0, 1)
+        self.reduction = reduction
+
+    def forward(self, features: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of features (..., d) with labels (...) or soft targets (..., n)."""
+        return self.head.loss(
+            features,
+            targets,
+            ignore_index=self.ignore_index,
+            weight=self.weight,
+            label_smoothing=self.label_smoothing,
+            reduction=self.reduction,
+        )
+
+    def extra_repr(self) -> str:
+        """Show the settings where the module is printed."""
+        return f"label_smoothing={self.label_smoothing}, reduction={self.reduction!r}"
+
+
+ChunkedCosineLoss = EBVLoss

@@ -5,15 +5,21 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from protogen.errors import BadRequest
 from protogen.files.prototypes import Prototypes
+from protogen.measuring.measure import measure
+from protogen.rows import InMemory
 
-from .checks import check_finite, check_labels, check_positive, directions, own_prototypes
+from .checks import as_classes, check_finite, check_label_shape, directions, own_prototypes, positive, within
+from .entropy import entropies
 from .fixed import FixedPrototypes
-from .frozen import FrozenPrototypes
+from .head import CosineScale, Source, hold, taken
 from .heads import cosine_logits
+from .targets import Losses, Wanted
+
+MEASURED = 20_000  # prototypes whose smallest angle is measured at once, in seconds
 
 
 def margin_logits(
@@ -44,100 +50,145 @@ def margin_logits(
     features on every device, and waits for it.
     Source: Regular Polytope Networks, Section 3, Eq. 8 and 9.
     """
-    _check_margin(margin)
-    logits = _cosines(features, prototypes, kappa)
-    check_labels(labels, features, logits.shape[-1], debug=debug)
+    kappa, margin = positive("kappa", kappa), within("margin", margin, 0, math.pi)
+    logits = cosine_logits(features, prototypes, 1 / kappa)
+    classes, _ = as_classes(labels, logits.shape[-1], debug=debug)
+    check_label_shape(labels, features)
     if debug:
         check_finite(features)
-    own = own_prototypes(prototypes, labels)
-    ahead = directions(features, own.shape[-1])
+    own = own_prototypes(prototypes, classes)
+    psi = _psi(directions(features, own.shape[-1]), own, margin)
+    return logits.to(psi.dtype).scatter(-1, classes.unsqueeze(-1), kappa * psi.unsqueeze(-1))
+
+
+def _psi(ahead: Tensor, own: Tensor, margin: float) -> Tensor:
+    """Return psi of the angles between unit features (..., d) and their own prototypes (..., d), (...)."""
     own = own.to(ahead.dtype)
     cosine = (ahead * own).sum(-1, keepdim=True)
-    sine = torch.linalg.vector_norm(ahead - cosine * own, dim=-1, keepdim=True)
+    sine = torch.linalg.vector_norm(ahead - cosine * own, dim=-1)
+    cosine = cosine.squeeze(-1)
     near = cosine * math.cos(margin) - sine * math.sin(margin)
-    psi = near.where(cosine >= -math.cos(margin), cosine - (1 - math.cos(margin)))
-    return logits.to(psi.dtype).scatter(-1, labels.long().unsqueeze(-1), kappa * psi)
+    psi: Tensor = near.where(cosine >= -math.cos(margin), cosine - (1 - math.cos(margin)))
+    return psi
 
 
-class MarginHead(nn.Module):
-    """Classify by the cosine to fixed prototypes, and train with an additive angular margin; no parameters.
+class MarginHead(CosineScale):
+    """Classify by the cosine to fixed prototypes, and train with an additive angular margin.
 
-    Called with features (..., d) it returns kappa times the cosines (..., n), Eq. 8, for predictions; with
-    labels (...) as well the `margin_logits`, whose cross entropy with the labels is Eq. 9.
+        head = MarginHead(d=9, n=10)
+        loss = head.loss(features, labels)
+        values, classes = head.topk(features, 5)
 
-    `source` are prototypes, or the artifact that they come from: a `Prototypes` record or the path of its
-    file. `margin` is in radians, or "max" for the `max_margin` of the artifact. A margin of 0 is Eq. 8.
+    - `source`, or `d` and `n`: the prototypes, as Head says; by sizes alone they are the polytope of the largest
+      angle that has n vertices: simplex, orthoplex or cube;
+    - `margin`: radians, from 0 to pi, or "max" for the `max_margin` of the source. A margin of 0 is Eq. 8;
+    - `kappa`: what the cosines are multiplied with;
+    - `learn_scale`: begin at that kappa and learn it, as the parameter `log_scale`;
+    - `debug`: read features and targets on every device.
 
-    Raises BadRequest where `margin` is not 0 to pi, `kappa` is not positive and finite, or "max" is asked of
-    what is no polytope's artifact.
+    `head(features)` are kappa times the cosines, Eq. 8, and `head.loss` is the cross entropy of `margin_logits`,
+    Eq. 9. The margin is that of one class: with soft targets train a CosineHead.
+
+    >>> import torch
+    >>> from protogen.nn import MarginHead
+    >>> head = MarginHead(torch.eye(3), margin=0.5)
+    >>> head(torch.tensor([[0.0, 2.0, 0.0]]))
+    tensor([[ 0., 30.,  0.]])
+    >>> head.loss(torch.tensor([[1.0, 1.1, 0.0]]), torch.tensor([1])) > 5
+    tensor(True)
+
+    Raises BadRequest where a setting is not allowed.
     Source: Regular Polytope Networks, Section 3, Eq. 6, 8 and 9; kappa: below Eq. 8; margin: Eq. 10 to 12.
     """
 
     def __init__(
         self,
-        source: FixedPrototypes | Prototypes | str | Path,
+        source: Source | None = None,
         margin: float | Literal["max"] = "max",
         kappa: float = 30.0,
         *,
+        d: int | None = None,
+        n: int | None = None,
+        learn_scale: bool = False,
         debug: bool = False,
     ) -> None:
-        super().__init__()
-        if isinstance(source, (str, Path)):
-            from protogen.store.loading import load
+        kappa = positive("kappa", kappa)
+        if isinstance(margin, str) and margin != "max":
+            raise BadRequest(f"margin is {margin!r}; allowed is 'max' or a number of radians from 0 to pi")
+        if not isinstance(margin, str):
+            margin = within("margin", margin, 0, math.pi, ", or 'max'")
+        source = taken(source, d, n, _polytope(d, n))
+        prototypes = hold(source, d, n)
+        super().__init__(prototypes, 1 / kappa, learn_scale, debug)
+        self.margin = _largest(source, prototypes) if isinstance(margin, str) else margin
 
-            source = load(Path(source))
-        if isinstance(margin, str):
-            if margin != "max" or not isinstance(source, Prototypes):
+    @property
+    def kappa(self) -> Tensor | float:
+        """What the cosines are multiplied with: a tensor (1,) where it is learned."""
+        return self.scale
+
+    def _losses(self, features: Tensor, wanted: Wanted) -> Losses:
+        ahead = directions(features, self.d)
+        if wanted.classes is None:
+            if self.margin:
                 raise BadRequest(
-                    f"margin is {margin!r} of {type(source).__name__}; allowed is 'max' of a polytope's artifact, "
-                    "as a record or a path, or a number of radians from 0 to pi"
+                    f"the margin, {self.margin:g}, is that of one class; allowed are labels: with soft targets train "
+                    "CosineHead, or a margin of 0"
                 )
-            margin = max_margin(source)
-        _check_margin(margin)
-        check_positive("kappa", kappa)
-        self.prototypes = source if isinstance(source, FixedPrototypes) else FrozenPrototypes(source)
-        self.margin = margin
-        self.kappa = kappa
-        self.debug = debug
-
-    def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return logits (..., n) for features (..., d), with the margin at their labels (...) if these are given."""
-        if labels is None:
-            return _cosines(features, self.prototypes, self.kappa)
-        return margin_logits(features, self.prototypes, labels, self.margin, self.kappa, debug=self.debug)
+            return entropies(self._scaled(ahead), self.prototypes, wanted)
+        psi = _psi(ahead, self.prototypes.vectors(wanted.classes), self.margin)
+        return entropies(self._scaled(ahead), self.prototypes, wanted, self._scaled(psi))
 
     def extra_repr(self) -> str:
         """Show margin and kappa where the module is printed."""
-        return f"margin={self.margin}, kappa={self.kappa}"
+        shown = f"margin={self.margin}, kappa={self.kappa if self.log_scale is None else 1 / self._temperature}"
+        return shown + ("" if self.log_scale is None else ", learn_scale=True")
 
 
 def max_margin(artifact: Prototypes) -> float:
-    """Return the largest margin that a polytope's artifact allows, in radians.
+    """Return the largest margin that an artifact allows, in radians.
 
-    The artifact's phi, the angle from a vertex to its neighbours; where only some of a cube's vertices are
-    taken, the smallest angle between these, as measured (as guaranteed where nothing was measured).
+    The phi of a polytope's artifact, the angle from a vertex to its neighbours; where only some of a cube's
+    vertices are taken, and for all other prototypes, the smallest angle between two, as measured (as guaranteed
+    where nothing was measured).
 
-    Raises BadRequest where the artifact has no phi.
+    Raises BadRequest where the artifact has neither.
     Source: Regular Polytope Networks, Section 3, Eq. 10 to 12.
     """
     spec, facts = artifact.spec, artifact.facts
-    if facts.phi is None:
-        raise BadRequest(
-            f"margin is 'max', and {spec.method} with d {spec.d}, n {spec.n} has no phi; allowed is a simplex, an "
-            "orthoplex or a cube, or a number of radians from 0 to pi"
-        )
+    if facts.phi is not None and (spec.method != "cube" or spec.n == 1 << (facts.own_d or spec.d)):
+        return facts.phi
     largest = artifact.stats.max_cos.value if artifact.stats else facts.guaranteed_max_cos
-    if spec.method == "cube" and largest is not None and spec.n < 1 << (facts.own_d or spec.d):
-        return math.acos(max(-1.0, min(1.0, largest)))
-    return facts.phi
+    if largest is None:
+        raise BadRequest(
+            f"margin is 'max', and of {spec.method} with d {spec.d}, n {spec.n} no angle is known; allowed is a set "
+            "that was measured, or a number of radians from 0 to pi"
+        )
+    return math.acos(max(-1.0, min(1.0, largest)))
 
 
-def _cosines(features: Tensor, prototypes: Tensor | FixedPrototypes, kappa: float) -> Tensor:
-    check_positive("kappa", kappa)
-    return cosine_logits(features, prototypes, 1 / kappa)
+def _largest(source: Source, prototypes: FixedPrototypes) -> float:
+    """Return the `max_margin` of a source, by measuring where nothing is known of its angles."""
+    if isinstance(source, (str, Path)) and not str(source).endswith(")"):
+        from protogen.store.loading import load
+
+        source = load(Path(source), rows=slice(0, 1))  # its header tells the angles
+    if isinstance(source, Prototypes):
+        return max_margin(source)
+    rows = prototypes.rows(0, 1)
+    if prototypes.n > MEASURED or rows.is_meta:
+        raise BadRequest(
+            f"margin is 'max', and no angle of these {prototypes.n} prototypes is known; allowed is 'max' of a record, "
+            "a path or rows in memory, or a number of radians from 0 to pi"
+        )
+    if prototypes.n == 1:
+        return math.pi
+    cosine = measure(InMemory(prototypes.rows(0, prototypes.n).cpu().float())).max_cos.value
+    return math.acos(max(-1.0, min(1.0, cosine)))
 
 
-def _check_margin(margin: float) -> None:
-    """Raise BadRequest unless `margin` is an angle from 0 to pi."""
-    if not 0 <= margin <= math.pi:
-        raise BadRequest(f"margin is {margin}; allowed is 'max' or a number of radians from 0 to pi")
+def _polytope(d: int | None, n: int | None) -> str:
+    """Return the regular polytope of the largest angle that has n vertices in R^d."""
+    if d is None or n is None or n <= d + 1:
+        return "simplex"
+    return "orthoplex" if n <= 2 * d else "cube"

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from protogen.errors import BadRequest
-
-from .checks import check_finite, check_labels, check_positive
+from .checks import flag, positive, whole
+from .entropy import of_logits
 from .fixed import check_features
+from .head import Head, Source, hold
+from .targets import Losses, Wanted, weighted_loss
 
 
 def multicenter_logits(features: Tensor, weight: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
@@ -44,11 +45,30 @@ def multicenter_cross_entropy(logits: Tensor, labels: Tensor, per_class: int = 2
     every device.
     Source: Generating Multi-Center Classifier, Section 4.2, Eq. 8 and 9.
     """
-    n = logits.shape[-1] // (per_class + 1)
-    check_labels(labels, logits, n, debug=debug)
-    rows = logits.to(torch.promote_types(logits.dtype, torch.float32)).reshape(-1, n, per_class + 1)
-    own = rows.gather(1, labels.reshape(-1, 1, 1).long().expand(-1, 1, per_class + 1)).squeeze(1)
-    return (rows.flatten(1).logsumexp(1) - (own[:, 0] + own[:, 1:].mean(1)) / 2).mean()
+    width = logits.shape[-1]
+    return weighted_loss(
+        lambda wanted: _entropies(logits.reshape(-1, width), per_class, wanted),
+        logits,
+        labels,
+        width // (per_class + 1),
+        width,
+        debug=debug,
+    )
+
+
+def _entropies(logits: Tensor, per_class: int, wanted: Wanted) -> Losses:
+    """Return Eq. 9 of logits (N, n (K + 1)), at the classes and over shares of the n."""
+    centers = logits.to(torch.promote_types(logits.dtype, torch.float32)).unflatten(1, (-1, per_class + 1))
+    total = centers.flatten(1).logsumexp(1)
+    own = spread = None
+    if wanted.classes is not None:
+        place = wanted.classes[:, None, None].expand(-1, 1, per_class + 1)
+        found = centers.gather(1, place).squeeze(1)
+        own = total - (found[:, 0] + found[:, 1:].mean(1)) / 2
+    if wanted.shares is not None:
+        logs = (centers[..., 0] + centers[..., 1:].mean(2)) / 2
+        spread = total * wanted.shares.sum(-1) - (logs * wanted.shares).sum(1)
+    return own, spread
 
 
 def variance_loss(log_variance: Tensor) -> Tensor:
@@ -63,34 +83,60 @@ def variance_loss(log_variance: Tensor) -> Tensor:
     return (log_variance.expm1() - log_variance).sum(-1).mean() / 2
 
 
-class MultiCenterClassifier(nn.Module):
+class MultiCenterClassifier(Head):
     """Learn the mean and the variance of n Gaussians in R^d; train on samples of them, classify by the means.
 
-    In training mode each call draws K sub-centres a class anew, from torch's generator for the device, and
-    returns logits (..., n (K + 1)), class t's mean at t (K + 1) and its sub-centres behind it; in evaluation
-    mode it is the linear layer of the means, without bias, and returns logits (..., n). `loss(features,
-    labels)` is Eq. 11 in training and the plain cross entropy in evaluation. `as_linear()` is the layer to
-    deploy.
+        head = MultiCenterClassifier(d=512, n=1000)
+        loss = head.loss(features, labels)
+        linear = head.as_linear()
 
-    Parameters: `weight` (n, d), drawn as that of nn.Linear, and `log_variance` (n, d), which begins at the
-    deviation `sigma`. `per_class` is K.
+    - `d` and `n`: the sizes of a classifier that begins as nn.Linear does; `source` are prototypes that it
+      begins with instead, and learns from there;
+    - `per_class`: K, the number of sub-centres that are drawn for a class at each step;
+    - `sigma`: the deviation that it begins with;
+    - `debug`: read features and targets on every device.
 
-    Raises BadRequest where d, n or `per_class` is below 1, or `sigma` is not positive and finite.
+    `head(features)` are the logits of the means, without bias. In training `head.loss` draws K sub-centres a
+    class anew, from torch's generator for the device, and is Eq. 11; in evaluation it is the plain cross entropy.
+    Parameters: `weight` (n, d), and `log_variance` (n, d).
+
+    >>> import torch
+    >>> from protogen.nn import MultiCenterClassifier
+    >>> head = MultiCenterClassifier(d=4, n=3)
+    >>> head(torch.ones(2, 4)).shape
+    torch.Size([2, 3])
+    >>> head.loss(torch.ones(2, 4), torch.tensor([0, 2])).shape
+    torch.Size([])
+
+    Raises BadRequest where a setting is not allowed.
     Source: Generating Multi-Center Classifier via Conditional Gaussian Distribution, Section 4; K: Section 4.1.
     """
 
-    def __init__(self, d: int, n: int, per_class: int = 2, sigma: float = 0.1, *, debug: bool = False) -> None:
+    def __init__(
+        self,
+        source: Source | None = None,
+        per_class: int = 2,
+        sigma: float = 0.1,
+        *,
+        d: int | None = None,
+        n: int | None = None,
+        debug: bool = False,
+    ) -> None:
         super().__init__()
-        for name, value in (("d", d), ("n", n), ("per_class", per_class)):
-            if value < 1:
-                raise BadRequest(f"{name} is {value}; allowed is a whole number from 1 on")
-        check_positive("sigma", sigma)
+        self.per_class = whole("per_class", per_class, 1)
+        self.sigma = positive("sigma", sigma)
+        self.debug = flag("debug", debug)
+        if source is None:
+            n, d, prototypes = whole("n", n, 1), whole("d", d, 1), None
+        else:
+            prototypes = hold(source, d, n)
+            n, d = prototypes.n, prototypes.d
         self.weight = nn.Parameter(torch.empty(n, d))
         self.log_variance = nn.Parameter(torch.empty(n, d))
-        self.per_class = per_class
-        self.sigma = sigma
-        self.debug = debug
         self.reset_parameters()
+        if prototypes is not None:
+            with torch.no_grad():
+                self.weight.copy_(prototypes.rows(0, n))
 
     @property
     def n(self) -> int:
@@ -108,32 +154,39 @@ class MultiCenterClassifier(nn.Module):
         nn.init.constant_(self.log_variance, 2 * math.log(self.sigma))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return logits for features (..., d): (..., n (K + 1)) in training, (..., n) in evaluation."""
-        check_features(features, self.d)
-        if self.debug:
-            check_finite(features)
-        if self.training:
-            noise = torch.randn(self.n, self.per_class, self.d, device=self.weight.device)
-            return multicenter_logits(features, self.weight, self.log_variance, noise)
-        dtype = torch.promote_types(features.dtype, self.weight.dtype)
-        return F.linear(features.to(dtype), self.weight.to(dtype))
+        """Return the logits (..., n) of features (..., d): their inner products with the means."""
+        return _linear(features, self.weight)
 
-    def loss(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss of features (..., d) with labels (...): Eq. 11 in training, Eq. 3 in evaluation."""
-        logits = self(features)
-        if self.training:
-            entropy = multicenter_cross_entropy(logits, labels, self.per_class, debug=self.debug)
-            return entropy + variance_loss(self.log_variance)
-        check_labels(labels, features, self.n, debug=self.debug)
-        rows = logits.to(torch.promote_types(logits.dtype, torch.float32)).reshape(-1, self.n)
-        return F.cross_entropy(rows, labels.reshape(-1).long())
+    def vectors(self, labels: Tensor) -> Tensor:
+        """Return the mean of each label's class (...), (..., d)."""
+        return self.weight[self._classes(labels)]
 
-    def as_linear(self) -> nn.Linear:
-        """Return the means as a linear layer of its own, without bias: what evaluation computes."""
+    def as_linear(self) -> nn.Sequential:
+        """Return the means as an nn.Linear of its own, without bias; nothing must precede it."""
         linear = nn.Linear(self.d, self.n, bias=False, device="meta")
         linear.weight = nn.Parameter(self.weight.detach().clone())
-        return linear
+        return nn.Sequential(linear)
+
+    def _losses(self, features: Tensor, wanted: Wanted) -> Losses:
+        if not self.training:
+            return of_logits(self(features), wanted)
+        noise = torch.randn(self.n, self.per_class, self.d, device=self.weight.device)
+        logits = multicenter_logits(features, self.weight, self.log_variance, noise)
+        own, spread = _entropies(logits, self.per_class, wanted)
+        # The mean over a batch adds Eq. 10 to Eq. 9 once.
+        divergence = variance_loss(self.log_variance)
+        own = None if own is None else own + divergence
+        if spread is None or wanted.shares is None:
+            return own, None
+        return own, spread + wanted.shares.sum(-1) * divergence
 
     def extra_repr(self) -> str:
         """Show sizes and settings where the module is printed."""
         return f"d={self.d}, n={self.n}, per_class={self.per_class}, sigma={self.sigma}"
+
+
+@torch.fx.wrap
+def _linear(features: Tensor, weight: Tensor) -> Tensor:
+    check_features(features, weight.shape[1])
+    dtype = torch.promote_types(features.dtype, weight.dtype)
+    return F.linear(features.to(dtype), weight.to(dtype))

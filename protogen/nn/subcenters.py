@@ -1,19 +1,21 @@
 """Fixed sub-centres: several vectors a class, of which a feature need be near one."""
 
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from protogen.errors import BadRequest
-from protogen.files.prototypes import Prototypes
 
-from .checks import check_finite, check_labels, check_one_of
-from .fixed import check_features
+from .checks import check_finite, check_one_of, flag, positive
+from .chunked import is_large, others_logsumexp
+from .entropy import of_logits
+from .fixed import FixedPrototypes, at_least_float32
 from .frozen import FrozenPrototypes
+from .head import FixedHead, Source, taken
+from .targets import Losses, Wanted, weighted_loss
 
 
+@torch.fx.wrap
 def subcenter_logits(features: Tensor, subcenters: Tensor) -> Tensor:
     """Return the inner products of features (..., d) with sub-centres (n, s, d): (..., n, s).
 
@@ -23,8 +25,7 @@ def subcenter_logits(features: Tensor, subcenters: Tensor) -> Tensor:
     Raises BadRequest where `features` has another width than d or is not of a floating type.
     Source: The Fixed Sub-Center, Section 3.1, Eq. 2, and Section 3.2, Eq. 6.
     """
-    check_features(features, subcenters.shape[-1])
-    features = features.to(torch.promote_types(features.dtype, torch.float32))
+    features = at_least_float32(features, subcenters.shape[-1])
     rows = subcenters.detach().flatten(0, 1).to(features.dtype)
     logits: Tensor = F.linear(features, rows).unflatten(-1, subcenters.shape[:2])
     return logits
@@ -53,35 +54,77 @@ def subcenter_loss(
     on the CPU, with `debug` on every device, as are features that are not finite.
     Source: The Fixed Sub-Center, Section 3.1, Eq. 3, and Section 3.3, Eq. 7 and 8; beta: Section 4.2.
     """
-    _check_settings(beta, reduction)
-    logits = subcenter_logits(features, subcenters)
-    check_labels(labels, features, len(subcenters), debug=debug)
-    if debug:
-        check_finite(features)
-    n, s, d = subcenters.shape
-    rows, labels = (
-        logits.to(torch.promote_types(logits.dtype, torch.float32)).reshape(-1, n, s),
-        labels.reshape(-1).long(),
+    beta = _check_settings(beta, reduction)
+    n, _, d = subcenters.shape
+    return weighted_loss(
+        lambda wanted: _terms(features.reshape(-1, d), subcenters.detach(), wanted, beta, reduction),
+        features,
+        labels,
+        n,
+        d,
+        debug=debug,
     )
-    place = labels[:, None, None].expand(-1, 1, s)
-    own = rows.gather(1, place).squeeze(1)
-    entropy = (rows.flatten(1).logsumexp(1) - own.logsumexp(1)).mean()
-    nearest = subcenters.detach()[labels, own.argmax(1)]
-    apart = features.reshape(-1, d).to(torch.promote_types(features.dtype, torch.float32)) - nearest
-    distances = apart.square().sum(1) / 2
-    return entropy + beta * (distances.sum() if reduction == "sum" else distances.mean())
 
 
-class SubcenterHead(nn.Module):
+def _terms(features: Tensor, subcenters: Tensor, wanted: Wanted, beta: float, compactness: str) -> Losses:
+    """Return Eq. 3 + beta Eq. 7 of features (N, d), at their classes and over shares.
+
+    With `compactness` "sum" beta counts once for each feature, so that the mean over the batch has the sum.
+    """
+    n, s, d = subcenters.shape
+    features = at_least_float32(features, d)
+    factor = features.new_ones(()) * wanted.count * beta if compactness == "sum" else beta
+    large = wanted.shares is None and is_large(features.shape[0], n * s, features.device)
+    logits = None if large else subcenter_logits(features, subcenters)
+    own, spread = (None, None) if logits is None else of_logits(_class_logits(logits), wanted)
+    if wanted.classes is not None:
+        centers = subcenters[wanted.classes].to(features.dtype)
+        near = (features[:, None] * centers).sum(-1)
+        if own is None:
+            rows = subcenters.flatten(0, 1)
+            own = -F.logsigmoid(near.logsumexp(1) - others_logsumexp(features, rows, wanted.classes, per_class=s))
+        place = near.argmax(1)[:, None, None].expand(-1, 1, d)
+        own = own + factor * (features - centers.gather(1, place).squeeze(1)).square().sum(1) / 2
+    if wanted.shares is not None:
+        assert logits is not None
+        assert spread is not None
+        top, place = logits.to(features.dtype).max(-1)
+        lengths = subcenters.to(features.dtype).square().sum(-1).expand(*logits.shape).gather(-1, place[..., None])
+        distances = features.square().sum(1, keepdim=True) - 2 * top + lengths.squeeze(-1)
+        spread = spread + factor * (wanted.shares * distances).sum(1) / 2
+    return own, spread
+
+
+@torch.fx.wrap
+def _class_logits(logits: Tensor) -> Tensor:
+    """Return the log of each class's summed exponentials, in float32 at least."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32)).logsumexp(-1)
+
+
+class SubcenterHead(FixedHead):
     """Classify by s fixed sub-centres a class; no parameters.
 
-    Called with features (..., d) it returns logits (..., n), the log of each class's summed exponentials:
-    their softmax is the sum over a class of the P of Eq. 6, and the cross entropy of them Eq. 3.
-    `loss(features, labels)` is Eq. 8 whole, as `subcenter_loss` has it with the settings held here.
+        head = SubcenterHead(d=512, n=1000)
+        loss = head.loss(features, labels)
+        values, classes = head.topk(features, 5)
 
-    `source` is a float32 tensor (n, s, d), or the artifact of `protogen subcenters`: a record or the path of
-    its file. `prototypes.prototypes` is the buffer (n, s, d), float32 whatever the model is cast to, shared by
-    copies and kept out of `state_dict` by `persistent=False`, as FrozenPrototypes has it.
+    - `source`, or `d` and `n`: a float32 tensor (n, s, d), or the artifact of `protogen subcenters` as a record,
+      as the path of its file, or by its sizes alone. FixedPrototypes are one sub-centre a class;
+    - `beta`: the weight of the squared distance to the nearest sub-centre;
+    - `compactness`: "sum" adds the distances of a batch, as printed, "mean" averages them;
+    - `persistent`: keep the sub-centres in `state_dict`, as FrozenPrototypes do;
+    - `debug`: read features and targets on every device.
+
+    `head(features)` are the logs of each class's summed exponentials: their softmax is the sum over a class of
+    the P of Eq. 6, and the cross entropy of them Eq. 3. `head.loss` is Eq. 8 whole. Features are not normalised.
+
+    >>> import torch
+    >>> from protogen.nn import SubcenterHead
+    >>> head = SubcenterHead(torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[-1.0, 0.0], [0.0, -1.0]]]))
+    >>> head(torch.tensor([0.0, 3.0])).argmax()
+    tensor(0)
+    >>> head.loss(torch.tensor([[0.0, 9.0]]), torch.tensor([0])) < 0.01
+    tensor(True)
 
     Raises BadRequest where the source is not (n, s, d), not float32 or not finite, and on settings that are
     not allowed.
@@ -90,35 +133,69 @@ class SubcenterHead(nn.Module):
 
     def __init__(
         self,
-        source: Tensor | Prototypes | str | Path,
+        source: Source | None = None,
         beta: float = 1e-4,
         *,
-        reduction: str = "sum",
+        d: int | None = None,
+        n: int | None = None,
+        compactness: str = "sum",
         persistent: bool = False,
         debug: bool = False,
     ) -> None:
-        super().__init__()
-        _check_settings(beta, reduction)
-        self.prototypes = _Subcenters(source, persistent=persistent)
+        beta = _check_settings(beta, compactness, "compactness")
+        source = taken(source, d, n, "subcenters")
+        if isinstance(source, FixedPrototypes) and not isinstance(source, _Subcenters):
+            source = source.rows(0, source.n).float().unsqueeze(1)
+        if not isinstance(source, _Subcenters):
+            source = _Subcenters(source, persistent=flag("persistent", persistent))
+        super().__init__(source, debug)
+        if (d is not None and d != self.d) or (n is not None and n != self.n):
+            raise BadRequest(
+                f"the sub-centres are of d={self.d}, n={self.n}, asked for are d={d}, n={n}; leave them out"
+            )
         self.beta = beta
-        self.reduction = reduction
-        self.debug = debug
+        self.compactness = compactness
 
     def forward(self, features: Tensor) -> Tensor:
         """Return logits (..., n) for features (..., d), in float32 or float64."""
         if self.debug:
             check_finite(features)
-        logits = subcenter_logits(features, self.prototypes.constant("prototypes", features.device))
-        return logits.to(torch.promote_types(logits.dtype, torch.float32)).logsumexp(-1)
+        return _class_logits(subcenter_logits(features, self._rows(features)))
 
-    def loss(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Return the F-SC loss of features (..., d) with labels (...)."""
-        rows = self.prototypes.constant("prototypes", features.device)
-        return subcenter_loss(features, rows, labels, self.beta, reduction=self.reduction, debug=self.debug)
+    def vectors(self, labels: Tensor) -> Tensor:
+        """Return the sub-centres of each label's class (...), (..., s, d)."""
+        return super().vectors(labels)
+
+    def as_linear(self) -> nn.Sequential:
+        """Return an nn.Linear of all sub-centres, without bias, and behind it the sum over those of a class.
+
+        Its weight is a copy, and frozen. Nothing must precede it.
+        """
+        rows = self.prototypes.rows(0, self.n)
+        linear = nn.Linear(self.d, rows.shape[0] * rows.shape[1], bias=False, device="meta")
+        linear.weight = nn.Parameter(rows.flatten(0, 1).clone(), requires_grad=False)
+        return nn.Sequential(linear, _Classes(rows.shape[1]))
+
+    def _losses(self, features: Tensor, wanted: Wanted) -> Losses:
+        return _terms(features, self._rows(features), wanted, self.beta, self.compactness)
+
+    def _rows(self, features: Tensor) -> Tensor:
+        return self.prototypes.constant("prototypes", features.device)
 
     def extra_repr(self) -> str:
         """Show the settings where the module is printed."""
-        return f"beta={self.beta}, reduction={self.reduction!r}"
+        return f"beta={self.beta}, compactness={self.compactness!r}"
+
+
+class _Classes(nn.Module):
+    """Make logits (..., n) of the inner products (..., n s) with all sub-centres."""
+
+    def __init__(self, s: int) -> None:
+        super().__init__()
+        self.s = s
+
+    def forward(self, products: Tensor) -> Tensor:
+        return _class_logits(products.unflatten(-1, (-1, self.s)))
 
 
 class _Subcenters(FrozenPrototypes):
@@ -165,7 +242,6 @@ class _Subcenters(FrozenPrototypes):
         return f"n={self.n}, s={self.s}, d={self.d}"
 
 
-def _check_settings(beta: float, reduction: str) -> None:
-    if not 0 <= beta < float("inf"):
-        raise BadRequest(f"beta is {beta}; allowed is 0 or a positive and finite number; the paper's is 1e-4")
-    check_one_of("reduction", reduction, ("sum", "mean"))
+def _check_settings(beta: float, reduction: str, name: str = "reduction") -> float:
+    check_one_of(name, reduction, ("sum", "mean"))
+    return positive("beta", beta, "; the paper's is 1e-4", or_zero=True)

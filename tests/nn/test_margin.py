@@ -135,10 +135,10 @@ def test_ebv_module_is_the_function_and_its_head_predicts() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"label_smoothing": 1.5}, "label_smoothing is 1.5; allowed is 0 to 1"),
+        ({"label_smoothing": 1.5}, "label_smoothing is 1.5; allowed is a number from 0 to 1"),
         ({"label_smoothing": math.nan}, "label_smoothing is nan"),
         ({"reduction": "avg"}, "reduction is 'avg'; allowed is 'mean', 'sum', 'none'"),
-        ({"temperature": 0}, "temperature must be positive and finite, got 0"),
+        ({"temperature": 0}, "temperature is 0; allowed is a positive and finite number; the paper's is 0.07"),
     ],
 )
 def test_ebv_settings_out_of_range_are_refused(settings: dict, message: str) -> None:
@@ -234,27 +234,27 @@ def test_without_labels_the_head_is_the_cosine_head_at_one_over_kappa() -> None:
     assert head.kappa == 30.0
     assert torch.equal(head(features), CosineHead(head.prototypes, 1 / 30)(features))
     torch.testing.assert_close(head(features), 30 * normalize(features, dim=1) @ head.prototypes.prototypes.T)
-    assert torch.equal(head(features, labels), margin_logits(features, head.prototypes, labels, 0.5))
+    with_margin = margin_logits(features, head.prototypes, labels, 0.5)
+    torch.testing.assert_close(head.loss(features, labels), cross_entropy(with_margin, labels))
     others = torch.ones(7, 5).scatter(1, labels[:, None], 0).bool()
-    assert torch.equal(head(features, labels)[others], head(features)[others])
+    assert torch.equal(with_margin[others], head(features)[others])
     plain = MarginHead(head.prototypes, 0.0)
-    torch.testing.assert_close(plain(features, labels), plain(features))
+    torch.testing.assert_close(plain.loss(features, labels), cross_entropy(plain(features), labels))
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 7, 3), (0, 3)])
 def test_margin_keeps_leading_dimensions(shape: tuple[int, ...]) -> None:
-    head = MarginHead(frozen(5, 3), 0.5)
     features, labels = draw(*shape).float(), torch.ones(shape[:-1], dtype=torch.int32)
-    assert head(features, labels).shape == (*shape[:-1], 5)
+    assert margin_logits(features, frozen(5, 3), labels, 0.5).shape == (*shape[:-1], 5)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast_leaves_the_labels_logits_in_float32(dtype: torch.dtype) -> None:
     head, features, labels = MarginHead(frozen(50, 32), 1.0), draw(64, 32).float(), torch.arange(64) % 50
     with torch.autocast("cpu", dtype):
-        logits = head(features, labels)
+        logits = margin_logits(features, head.prototypes, labels, 1.0)
     assert logits.dtype == torch.float32
-    expected = head(features, labels)
+    expected = margin_logits(features, head.prototypes, labels, 1.0)
     own = labels[:, None]
     torch.testing.assert_close(logits.gather(1, own), expected.gather(1, own), rtol=0, atol=1e-5)
     torch.testing.assert_close(logits, expected, rtol=0, atol=30 * 1e-2)
@@ -317,15 +317,27 @@ def test_max_margin_comes_from_a_file_too(tmp_path: Path) -> None:
     assert repr(head).startswith("MarginHead(\n  margin=1.5707963267948966, kappa=30.0")
 
 
-def test_max_margin_needs_an_artifact_with_phi() -> None:
-    made = artifact("ebv", 4, 4)
-    with pytest.raises(BadRequest, match=r"margin is 'max', and ebv with d 4, n 4 has no phi; allowed is a simplex"):
-        MarginHead(made, "max")
+def test_max_margin_of_other_prototypes_is_their_smallest_angle(tmp_path: Path) -> None:
+    made = protogen.ensure(protogen.resolve("ebv", d=4, n=6, steps=20), store=tmp_path)
+    for source in (made, made.path, made.tensor, FrozenPrototypes(made)):
+        assert MarginHead(source).margin == pytest.approx(smallest_angle(made.tensor), abs=1e-6)
     assert MarginHead(made, 0.5).margin == 0.5
-    with pytest.raises(BadRequest, match=r"margin is 'max' of FrozenPrototypes; allowed is 'max' of a polytope's"):
-        MarginHead(frozen(5, 3))
-    with pytest.raises(BadRequest, match=r"margin is 'phi' of Prototypes"):
-        MarginHead(made, "phi")
+    with torch.device("meta"):
+        assert MarginHead(made.path).margin == MarginHead(made).margin
+        with pytest.raises(BadRequest, match="margin is 'max', and no angle of these 3 prototypes is known"):
+            MarginHead(torch.eye(3))
+
+
+@pytest.mark.parametrize(
+    ("d", "n", "method"), [(9, 10, "simplex"), (9, 11, "orthoplex"), (9, 18, "orthoplex"), (9, 19, "cube")]
+)
+def test_sizes_alone_are_the_polytope_of_the_largest_angle(
+    d: int, n: int, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROTOGEN_STORE", str(tmp_path))
+    head = MarginHead(d=d, n=n)
+    assert head.margin == max_margin(artifact(method, d, n))
+    assert torch.equal(head.prototypes.rows(0, n), artifact(method, d, n).tensor)
 
 
 def test_a_head_with_one_vector_a_class_refuses_sub_centres(tmp_path: Path) -> None:
@@ -337,7 +349,7 @@ def test_a_head_with_one_vector_a_class_refuses_sub_centres(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("margin", [-0.1, 3.2, math.nan, math.inf])
 def test_margin_out_of_range_is_refused(margin: float) -> None:
-    with pytest.raises(BadRequest, match=f"margin is {margin}; allowed is 'max' or a number of radians"):
+    with pytest.raises(BadRequest, match=f"margin is {margin}; allowed is a number from 0 to 3.14159, or 'max'"):
         MarginHead(frozen(5, 3), margin)
 
 
@@ -347,71 +359,19 @@ def test_kappa_must_be_positive_and_finite(kappa: float) -> None:
         MarginHead(frozen(5, 3), 0.5, kappa)
 
 
-# What both share
-
-HEADS = [
-    lambda debug: MarginHead(frozen(5, 3), 0.5, debug=debug),
-    lambda debug: EBVLoss(frozen(5, 3), debug=debug),
-]
+# Their state
 
 
-@pytest.mark.parametrize("make", HEADS)
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [
-        (torch.tensor([0, 5]), "labels hold 5; allowed is 0 to 4"),
-        (torch.tensor([-1, 5]), "labels hold -1; allowed is 0 to 4"),
-        (torch.tensor([0, 200], dtype=torch.uint8), "labels hold 200; allowed is 0 to 4"),
-        (torch.tensor([0]), r"labels have shape \(1,\); allowed is one a feature, \(2,\)"),
-        (torch.tensor([True, False]), "labels are torch.bool; allowed are integers"),
-    ],
-)
-def test_wrong_labels_are_refused_in_one_line(make, labels: Tensor, message: str) -> None:
-    with pytest.raises(BadRequest, match=message) as refused:
-        make(False)(draw(2, 3), labels)
-    assert "\n" not in str(refused.value)
-
-
-@pytest.mark.parametrize("make", HEADS)
-def test_features_of_another_width_are_refused(make) -> None:
-    with pytest.raises(BadRequest, match=r"features have shape \(2, 4\), the prototypes need \(\.\.\., 3\)"):
-        make(False)(draw(2, 4), torch.tensor([0, 1]))
-
-
-@pytest.mark.parametrize("make", HEADS)
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_debug_finds_features_that_are_not_finite(make, value: float) -> None:
-    features = draw(3, 3)
-    features[1, 2] = value
-    make(False)(features, torch.arange(3))
-    with pytest.raises(BadRequest, match="1 of 3 features are not finite; allowed are finite ones"):
-        make(True)(features, torch.arange(3))
-    make(True)(draw(3, 3), torch.arange(3))
-
-
-@pytest.mark.parametrize("make", HEADS)
-def test_compiled_without_breaks_and_exported(make) -> None:
-    head, features, labels = make(False), draw(7, 3).float(), torch.arange(7) % 5
-    expected = head(features, labels)
-    torch.testing.assert_close(torch.compile(head, backend="eager", fullgraph=True)(features, labels), expected)
-    torch.testing.assert_close(torch.export.export(head, (features, labels)).module()(features, labels), expected)
-
-
-@pytest.mark.parametrize("make", HEADS)
+@pytest.mark.parametrize("make", [lambda: MarginHead(frozen(5, 3), 0.5), lambda: EBVLoss(frozen(5, 3)).head])
 def test_state_copies_and_types(make) -> None:
-    head, features, labels = make(False), draw(7, 3).float(), torch.arange(7) % 5
-    expected = head(features, labels)
+    head, features, labels = make(), draw(7, 3).float(), torch.arange(7) % 5
+    expected = head.loss(features, labels)
     assert list(head.parameters()) == []
-    (name,) = (name for name in head.state_dict() if name.endswith("prototypes.prototypes"))
-    fresh = make(False)
-    fresh.load_state_dict({name: frozen(5, 3).prototypes.flip(0)})
-    assert not torch.equal(fresh(features, labels), expected)
+    other = type(head)(FrozenPrototypes(frozen(5, 3).prototypes.flip(0)), 0.5)
     with pytest.raises(BadRequest, match="the checkpoint was trained with"):
-        fresh.load_state_dict(head.state_dict())
-    fresh.load_state_dict({name: head.state_dict()[name]})
-    assert torch.equal(fresh(features, labels), expected)
+        other.load_state_dict(head.state_dict())
     for copied in (copy.deepcopy(head), nn.Sequential(head).half()[0], nn.Sequential(head).bfloat16()[0]):
-        assert torch.equal(copied(features, labels), expected)
-    empty = make(False).to("meta").to_empty(device="cpu")
+        assert torch.equal(copied.loss(features, labels), expected)
+    empty = make().to("meta").to_empty(device="cpu")
     empty.load_state_dict(head.state_dict())
-    assert torch.equal(empty(features, labels), expected)
+    assert torch.equal(empty.loss(features, labels), expected)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from protogen.errors import BadRequest
-from protogen.nn import MultiCenterClassifier, multicenter_cross_entropy, multicenter_logits, variance_loss
+from protogen.nn import MultiCenterClassifier, multicenter, multicenter_cross_entropy, multicenter_logits, variance_loss
 
 
 def written_out(x: Tensor, w: Tensor, log_variance: Tensor, noise: Tensor, labels: list[int]) -> Tensor:
@@ -83,7 +83,7 @@ def test_variance_loss_is_least_at_deviation_1_and_summed_over_d() -> None:
 
 def test_it_begins_as_linear_does_and_at_sigma() -> None:
     torch.manual_seed(0)
-    classifier = MultiCenterClassifier(4, 5)
+    classifier = MultiCenterClassifier(d=4, n=5)
     torch.manual_seed(0)
     assert torch.equal(classifier.weight, nn.Linear(4, 5, bias=False).weight)
     torch.testing.assert_close((classifier.log_variance / 2).exp(), torch.full((5, 4), 0.1))
@@ -92,12 +92,26 @@ def test_it_begins_as_linear_does_and_at_sigma() -> None:
     assert repr(classifier) == "MultiCenterClassifier(d=4, n=5, per_class=2, sigma=0.1)"
 
 
-def test_subcenters_are_drawn_anew_with_the_deviations_learned() -> None:
+def sampled(classifier: MultiCenterClassifier, monkeypatch: pytest.MonkeyPatch) -> Tensor:
+    """The centres (n, K + 1, d) that a training step draws, read off by features."""
+    seen = []
+
+    def spy(*asked: Tensor) -> Tensor:
+        seen.append(multicenter_logits(*asked))
+        return seen[-1]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(multicenter, "multicenter_logits", spy)
+        classifier.train().loss(torch.eye(classifier.d), torch.zeros(classifier.d).long())
+    return seen[0].detach().T.view(classifier.n, -1, classifier.d)
+
+
+def test_subcenters_are_drawn_anew_with_the_deviations_learned(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    classifier = MultiCenterClassifier(3, 4, per_class=5000)
+    classifier = MultiCenterClassifier(d=3, n=4, per_class=5000)
     with torch.no_grad():
         classifier.log_variance.copy_(2 * torch.linspace(-2, 1, 12).view(4, 3))
-    first, second = (classifier(torch.eye(3)).detach().T.view(4, 5001, 3) for _ in range(2))
+    first, second = sampled(classifier, monkeypatch), sampled(classifier, monkeypatch)
     torch.testing.assert_close(first[:, 0], classifier.weight.detach())
     assert torch.equal(first[:, 0], second[:, 0])
     assert not torch.isclose(first[:, 1:], second[:, 1:]).any(dim=(1, 2)).all()
@@ -108,12 +122,10 @@ def test_subcenters_are_drawn_anew_with_the_deviations_learned() -> None:
 
 
 def test_evaluation_is_the_linear_layer() -> None:
-    classifier, features, labels = MultiCenterClassifier(4, 5), draw(6, 4).float(), torch.arange(6) % 5
-    assert classifier(features).shape == (6, 15)
-    classifier.eval()
-    linear = classifier.as_linear()
-    assert classifier(features).shape == (6, 5)
-    assert torch.equal(classifier(features), linear(features))
+    classifier, features, labels = MultiCenterClassifier(d=4, n=5), draw(6, 4).float(), torch.arange(6) % 5
+    (linear,) = classifier.as_linear()
+    for training in (True, False):
+        assert torch.equal(classifier.train(training)(features), linear(features))
     torch.testing.assert_close(classifier.loss(features, labels), cross_entropy(linear(features), labels))
     assert type(linear) is nn.Linear
     assert linear.bias is None
@@ -127,7 +139,7 @@ def test_evaluation_is_the_linear_layer() -> None:
 
 def test_training_learns_means_and_deviations() -> None:
     torch.manual_seed(0)
-    classifier = MultiCenterClassifier(8, 4)
+    classifier = MultiCenterClassifier(d=8, n=4)
     labels = torch.arange(64) % 4
     features = 3 * torch.eye(8)[labels] + 0.3 * torch.randn(64, 8)
     optimizer = torch.optim.Adam(classifier.parameters(), lr=0.05)
@@ -144,9 +156,9 @@ def test_training_learns_means_and_deviations() -> None:
 @pytest.mark.parametrize("shape", [(), (7,), (2, 3)])
 @pytest.mark.parametrize("training", [True, False])
 def test_leading_dimensions(shape: tuple[int, ...], training: bool) -> None:
-    classifier = MultiCenterClassifier(4, 5).train(training)
+    classifier = MultiCenterClassifier(d=4, n=5).train(training)
     features, labels = draw(*shape, 4), torch.ones(shape, dtype=torch.int32)
-    assert classifier(features).shape == (*shape, 15 if training else 5)
+    assert classifier(features).shape == (*shape, 5)
     torch.manual_seed(0)
     loss = classifier.loss(features, labels)
     torch.manual_seed(0)
@@ -157,7 +169,7 @@ def test_leading_dimensions(shape: tuple[int, ...], training: bool) -> None:
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision(dtype: torch.dtype, training: bool) -> None:
-    classifier = MultiCenterClassifier(4, 5).train(training)
+    classifier = MultiCenterClassifier(d=4, n=5).train(training)
     features, labels = draw(6, 4).to(dtype), torch.arange(6) % 5
     assert classifier(features).dtype == torch.float32  # the parameters'
     torch.manual_seed(0)
@@ -177,9 +189,9 @@ def test_half_precision(dtype: torch.dtype, training: bool) -> None:
 
 
 def test_state_dict_deepcopy_and_meta() -> None:
-    classifier = MultiCenterClassifier(4, 5, per_class=3)
+    classifier = MultiCenterClassifier(d=4, n=5, per_class=3)
     with torch.device("meta"):
-        empty = MultiCenterClassifier(4, 5, per_class=3)
+        empty = MultiCenterClassifier(d=4, n=5, per_class=3)
     empty.load_state_dict(classifier.state_dict(), assign=True)
     copied = copy.deepcopy(classifier)
     features = draw(6, 4).float()
@@ -193,7 +205,7 @@ def test_state_dict_deepcopy_and_meta() -> None:
 
 @pytest.mark.parametrize("training", [True, False])
 def test_compiles_without_a_graph_break(training: bool) -> None:
-    classifier = MultiCenterClassifier(4, 5).train(training)
+    classifier = MultiCenterClassifier(d=4, n=5).train(training)
     features, labels = draw(6, 4).float(), torch.arange(6) % 5
     for function in (classifier, lambda z: classifier.loss(z, labels)):
         compiled = torch.compile(function, backend="eager", fullgraph=True)
@@ -217,7 +229,7 @@ def test_compiles_without_a_graph_break(training: bool) -> None:
     ],
 )
 def test_wrong_use_is_one_line(features: Tensor, labels: Tensor, message: str, training: bool) -> None:
-    classifier = MultiCenterClassifier(4, 5, debug=True).train(training)
+    classifier = MultiCenterClassifier(d=4, n=5, debug=True).train(training)
     with pytest.raises(BadRequest, match=message) as refused:
         classifier.loss(features, labels)
     assert "\n" not in str(refused.value)

@@ -81,8 +81,8 @@ def test_the_gradient_is_that_of_the_formula() -> None:
 
 
 def test_the_sum_grows_with_the_batch_and_the_mean_does_not() -> None:
-    head = SubcenterHead(draw(5, 3, 4).float(), beta=1.0, reduction="sum")
-    averaging = SubcenterHead(draw(5, 3, 4).float(), beta=1.0, reduction="mean")
+    head = SubcenterHead(draw(5, 3, 4).float(), beta=1.0, compactness="sum")
+    averaging = SubcenterHead(draw(5, 3, 4).float(), beta=1.0, compactness="mean")
     features, labels = draw(2, 4, seed=2), torch.tensor([0, 3])
     twice = features.repeat(2, 1), labels.repeat(2)
     entropy = cross_entropy(head(features), labels)
@@ -143,8 +143,6 @@ def test_the_artifact_of_the_command_is_taken(tmp_path: Path) -> None:
 
 def test_a_head_that_wants_one_vector_a_class_refuses_them() -> None:
     head = SubcenterHead(draw(5, 3, 4).float())
-    with pytest.raises(BadRequest, match="CosineHead takes FrozenPrototypes, got SubcenterHead"):
-        CosineHead(head)
     with pytest.raises(BadRequest, match="each class has 3 sub-centres; allowed is one vector a class"):
         CosineHead(head.prototypes)(torch.ones(2, 4))
 
@@ -209,7 +207,7 @@ def test_compiles_without_a_graph_break() -> None:
     ("change", "message"),
     [
         ({"labels": torch.tensor([0, 5])}, "labels hold 5; allowed is 0 to 4"),
-        ({"labels": torch.tensor([0, -100])}, "labels hold -100; allowed is 0 to 4"),
+        ({"labels": torch.tensor([0, -1])}, "labels hold -1; allowed is 0 to 4"),
         ({"labels": torch.ones(2)}, "labels are torch.float32; allowed are integers"),
         ({"features": torch.ones(2, 3)}, r"the prototypes need \(\.\.\., 4\)"),
         ({"features": torch.full((2, 4), math.nan), "debug": True}, "2 of 2 features are not finite"),
@@ -246,4 +244,4 @@ def test_head_refuses_settings_at_once_and_debug_reaches_the_forward() -> None:
         SubcenterHead(draw(5, 3, 4).float(), beta=-1)
     with pytest.raises(BadRequest, match="1 of 1 features are not finite"):
         SubcenterHead(draw(5, 3, 4).float(), debug=True)(torch.full((4,), math.inf))
-    assert "beta=0.0001, reduction='sum'" in repr(SubcenterHead(draw(5, 3, 4).float()))
+    assert "beta=0.0001, compactness='sum'" in repr(SubcenterHead(draw(5, 3, 4).float()))
