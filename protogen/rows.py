@@ -55,7 +55,7 @@ class InMemory:
 
         if isinstance(source, cls):
             return source
-        tensor = torch.empty(source.shape)
+        tensor = torch.empty(source.shape, dtype=torch.float32, device="cpu")
         for start, stop in pieces(source.shape):
             tensor[start:stop] = source.rows(start, stop)
         return cls(tensor)

@@ -248,7 +248,7 @@ def prune(rows: "Tensor", alpha: float, least: int, run: Run) -> "Tensor":
     import torch
 
     pairs = _violations(rows, alpha + PRUNED, run)
-    keep = torch.ones(len(rows), dtype=torch.bool)
+    keep = torch.ones(len(rows), dtype=torch.bool, device="cpu")
     while pairs is not None and len(pairs) and keep.sum() > least:
         worst = pairs.flatten().bincount().argmax()
         keep[worst] = False
@@ -264,7 +264,7 @@ def _violations(rows: "Tensor", most: float, run: Run) -> "Tensor | None":
 
     device = torch.device(run.device)
     edge = min(tile_edge(device, run.tile), len(rows))
-    rows, buffer = rows.to(device), torch.empty(edge * edge, device=device)
+    rows, buffer = rows.to(device), torch.empty(edge * edge, device=device, dtype=torch.float32)
     found, count = [], 0
     for i0, i1, j0, j1 in upper_tiles(len(rows), edge):
         tile = gram_tile(rows[i0:i1], rows[j0:j1], buffer).abs_()
@@ -272,5 +272,5 @@ def _violations(rows: "Tensor", most: float, run: Run) -> "Tensor | None":
         count += len(pairs)
         if count > EDGES * len(rows):
             return None
-        found.append(pairs.cpu() + torch.tensor((i0, j0)))
+        found.append(pairs.cpu() + torch.tensor((i0, j0), device="cpu"))
     return torch.cat(found)

@@ -86,7 +86,7 @@ class Subsets:
         from .evaluate import Evaluation
 
         n = len(rows)
-        chosen = torch.randperm(n, generator=self._generator)[: self._size].to(rows.device)
+        chosen = torch.randperm(n, generator=self._generator, device="cpu")[: self._size].to(rows.device)
         # A pair inside the subset stands twice in the sum, once from each end.
         ends = torch.ones_like(rows[:, 0]).index_fill_(0, chosen, 2.0)
         total = rows.new_full((), self._size, dtype=torch.float64)  # i = j counts exp(0)

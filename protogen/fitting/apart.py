@@ -52,7 +52,7 @@ class NearPairs(Changing):
     ) -> None:
         self.pull = FIRST_PULL
         self._objective, self._origin, self._target = objective, origin, target
-        self._held = torch.ones(len(origin)) if free is None else (~free).float()
+        self._held = torch.ones(len(origin), dtype=torch.float32, device="cpu") if free is None else (~free).float()
         self._beside = origin[:0] if beside is None else beside
         self._edge = tile_edge(torch.device(run.device), run.tile)
         self._all = Sliced(objective, run, beside)

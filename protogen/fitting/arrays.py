@@ -126,4 +126,4 @@ def narrowing(width: int, narrow: int) -> Tensor:
     Distances are kept within a few in the square root of `narrow` (Johnson and Lindenstrauss 1984).
     """
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(width, narrow, generator=generator).div_(math.sqrt(narrow))
+    return torch.randn(width, narrow, generator=generator, dtype=torch.float32, device="cpu").div_(math.sqrt(narrow))

@@ -77,7 +77,7 @@ def class_codes(
     if rank < d:
         weakest = float((scale * grown).min()) if rank else 1.0
         rows[:, rank:] = weakest * _filling(statistics.classes, d - rank, seed).to(rows)
-    projection = torch.zeros(statistics.width, d)
+    projection = torch.zeros(statistics.width, d, dtype=torch.float32, device="cpu")
     projection[:, :rank] = (directions * grown).float().cpu()
     placed = normalize(rows, dim=1).float().cpu()
     seen = seen.cpu()
@@ -117,13 +117,13 @@ def later_codes(statistics: ClassStatistics, projection: Tensor, mean: Tensor, s
 def free_places(beside: Tensor, count: int, d: int, seed: int) -> Tensor:
     """Draw `count` unit rows (count, d), of a few draws each the one farthest, as a line, from rows (m, d)."""
     draws = random_rows(1, DRAWS * count, d, seed)
-    nearest = torch.zeros(len(draws))
+    nearest = torch.zeros(len(draws), dtype=torch.float32, device="cpu")
     for start in range(0, len(draws), PART):
         for stop in range(0, len(beside), PART):
             cosines = draws[start : start + PART] @ beside[stop : stop + PART].T
             nearest[start : start + PART] = nearest[start : start + PART].maximum(cosines.abs().amax(1))
     best = nearest.view(count, DRAWS).argmin(1)
-    return draws.view(count, DRAWS, d)[torch.arange(count), best]
+    return draws.view(count, DRAWS, d)[torch.arange(count, device="cpu"), best]
 
 
 def _directions(statistics: ClassStatistics, d: int, ridge: float) -> Tensor:
@@ -154,7 +154,7 @@ def _directions(statistics: ClassStatistics, d: int, ridge: float) -> Tensor:
 def _filling(n: int, d: int, seed: int) -> Tensor:
     """Rows (n, d), each coordinate of mean square 1, of low coherence: a closed form's, else drawn."""
     if d < 2:
-        signs = torch.randint(2, (n, d), generator=torch.Generator().manual_seed(seed))
+        signs = torch.randint(2, (n, d), generator=torch.Generator().manual_seed(seed), device="cpu")
         return signs.float().mul_(2).sub_(1)
     form = catalog.seek(d, n) if n >= 2 else None
     rows = InMemory.of(catalog.Padded(form, n, d)).tensor if form else random_rows(1, n, d, seed)

@@ -20,8 +20,8 @@ class Extremes:
 
     def __init__(self, vectors: Vectors, cuts: list[tuple[int, int]], sign: int, within: bool) -> None:
         self._vectors, self._cuts, self._sign, self._within = vectors, cuts, sign, within
-        self._values = torch.empty(0, dtype=torch.float64)
-        self._ids = torch.empty(0, dtype=torch.int64)
+        self._values = torch.empty(0, dtype=torch.float64, device="cpu")
+        self._ids = torch.empty(0, dtype=torch.int64, device="cpu")
         self._dropped = False
 
     def offer(self, peaks: Tensor, index: int) -> None:

@@ -14,7 +14,7 @@ def random_rows(sets: int, n: int, d: int, seed: int) -> Tensor:
     generator is not touched.
     """
     generator = torch.Generator().manual_seed(seed)
-    drawn = [torch.randn(n, d, generator=generator) for _ in range(sets)]
+    drawn = [torch.randn(n, d, generator=generator, dtype=torch.float32, device="cpu") for _ in range(sets)]
     return normalize(torch.stack(drawn) if sets > 1 else drawn[0], dim=-1)
 
 
@@ -25,7 +25,7 @@ def random_signs(rows: Tensor, seed: int = 0) -> Tensor:
     same cosine: there the cross entropy is flat and far lower than around it, and a network that comes there
     learns nothing more (tests/demo/SCIENCE.md). The same seed gives the same signs to the first rows of more.
     """
-    signs = torch.randint(2, (len(rows), 1), generator=torch.Generator().manual_seed(seed))
+    signs = torch.randint(2, (len(rows), 1), generator=torch.Generator().manual_seed(seed), device="cpu")
     return rows * (2 * signs - 1).to(rows)
 
 

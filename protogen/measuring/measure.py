@@ -80,7 +80,7 @@ class _Gram:
         edge = cuts[0][1]
         self.vectors, self.within = vectors, within
         self._cuts, self._where = cuts, where
-        self._buffer = torch.empty(edge * edge, device=where)
+        self._buffer = torch.empty(edge * edge, device=where, dtype=torch.float32)
         self._deviation = torch.zeros((), dtype=torch.float64, device=where)  # of the lengths in float32 from one
         # A cosine above it may belong to a close pair. A float32 sum of d products of unit vectors errs by less than
         # d 2^-24 (Higham 2002, Section 3.1), and the rounding of the vectors adds a little.

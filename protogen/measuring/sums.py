@@ -20,7 +20,7 @@ class Sums:
 
     def __init__(self, where: torch.device, edge: int) -> None:
         """`edge` is that of the largest tile: tiles are worked on in memory that is held."""
-        self._work = torch.empty(edge * edge, device=where)
+        self._work = torch.empty(edge * edge, device=where, dtype=torch.float32)
         self._double = torch.empty(edge * edge, dtype=torch.float64, device=where)
         self._bins = torch.empty(edge * edge, dtype=torch.int64, device=where)
         self._one = torch.ones((), dtype=torch.int64, device=where)

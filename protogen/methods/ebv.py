@@ -292,6 +292,9 @@ def _shaken(built: Solution, seed: int) -> "Tensor":
     from torch.nn.functional import normalize
 
     rows = InMemory.of(built.source).tensor
-    noise = torch.randn(rows.shape, generator=torch.Generator().manual_seed(seed)) / math.sqrt(rows.shape[1])
-    free = (rows == 0).all(dim=0)
-    return normalize(rows + noise * torch.where(free, FREE_NOISE, NOISE), dim=1)
+    noise = torch.randn(
+        rows.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32, device="cpu"
+    ) / math.sqrt(rows.shape[1])
+    scale = torch.full((rows.shape[1],), NOISE, dtype=torch.float32, device="cpu")
+    scale.masked_fill_((rows == 0).all(dim=0), FREE_NOISE)
+    return normalize(rows + noise * scale, dim=1)

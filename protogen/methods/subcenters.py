@@ -75,11 +75,11 @@ class Subcenters(Method):
 
         generator = torch.Generator().manual_seed(task.seed)
         if self.centers is None:
-            centers = torch.empty(task.n, task.d)
+            centers = torch.empty(task.n, task.d, dtype=torch.float32, device="cpu")
             torch.nn.init.kaiming_uniform_(centers, generator=generator)
         else:
             centers = task.inputs["centers"]
-        noise = torch.randn(task.n, self.per_class, task.d, generator=generator)
+        noise = torch.randn(task.n, self.per_class, task.d, generator=generator, dtype=torch.float32, device="cpu")
         rows = noise.mul_(math.sqrt(self.variance)).add_(centers[:, None])
         facts = Facts(
             norms=None if self.normalize else "free", center_norms=_norms(centers), subcenter_norms=_norms(rows)

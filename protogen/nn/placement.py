@@ -42,7 +42,7 @@ def place(prototypes: FixedPrototypes, codes: Tensor, *, turns: int = TURNS, can
         )
     if candidates is None and len(codes) >= LARGE:
         candidates = NEAREST
-    wished = torch.zeros(len(codes), prototypes.d, device=codes.device)
+    wished = torch.zeros(len(codes), prototypes.d, device=codes.device, dtype=torch.float32)
     wished[:, : codes.shape[1]] = torch.nn.functional.normalize(codes.float(), dim=1)
     index = torch.arange(len(codes), device=codes.device)
     turned, best = wished, -1.0

@@ -94,8 +94,8 @@ class SignedBases(Transform):
         self.own_d, self.size, self.last = len(kept), order, form.own_n // order
         if isinstance(form, QuadraticBases):
             self.last = form.flat
-        index = torch.tensor(kept)
-        signs = torch.zeros(min(-(-n // order), self.last), order)
+        index = torch.tensor(kept, device="cpu")
+        signs = torch.zeros(min(-(-n // order), self.last), order, dtype=torch.float32, device="cpu")
         signs[:, index] = _first_rows(form, order, len(signs))
         half = math.isqrt(order // 2).bit_length()
         left, right = sylvester(order.bit_length() - 1 - half).float(), sylvester(half).float()
@@ -138,10 +138,10 @@ class PhasedBases(Transform):
         self.last = form.own_n // self.size - (not isinstance(form, HigherPhases))
         p, h = prime_power(q) or (q, 1)
         self.shape = (p,) * h
-        elements, places = field(q), p ** torch.arange(h)
-        dual = (elements.trace[elements.multiply(places, torch.arange(q)[:, None])] * places).sum(1)
+        elements, places = field(q), p ** torch.arange(h, device="cpu")
+        dual = (elements.trace[elements.multiply(places, torch.arange(q, device="cpu")[:, None])] * places).sum(1)
         rows = _first_rows(form, self.size, min(-(-n // self.size), self.last))
-        phases = torch.empty(len(rows), q, 2)
+        phases = torch.empty(len(rows), q, 2, dtype=torch.float32, device="cpu")
         phases[:, dual] = torch.stack((rows[:, :q], -rows[:, q:]), -1)
         self._hold(phases=phases, dual=dual)
 
@@ -186,7 +186,7 @@ class PackedPoints(Transform):
     def __init__(self, form: Packing, n: int) -> None:
         super().__init__()
         self.own_d, self.size, self.last = form.own_d, form.order, form.points
-        lines = form.lines(torch.arange(-(-n // self.size)))
+        lines = form.lines(torch.arange(-(-n // self.size), device="cpu"))
         self._hold(lines=lines, matrix=form.rows(0, self.size)[:, lines[0]])
 
     def products(self, features: Tensor, parts: Iterable[slice]) -> Iterator[Tensor]:

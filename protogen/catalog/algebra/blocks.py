@@ -59,7 +59,7 @@ def develop(v: int, blocks: Blocks, points: "Tensor") -> "Tensor":
     found, first = [], 0
     for block in blocks:
         count = shifts(v, block)
-        elements = torch.tensor(block if count == v else [0])
+        elements = torch.tensor(block if count == v else [0], device="cpu")
         found.append(first + (points[:, None] - elements) % count)
         first += count
     return torch.cat(found, 1)

@@ -51,15 +51,15 @@ class Field:
         """The powers x^0, x^1, ..., x^(q-2) of the generator, (q - 1,)."""
         import torch
 
-        return torch.tensor(_powers(self.p, self.h))
+        return torch.tensor(_powers(self.p, self.h), device="cpu")
 
     @cached_property
     def logs(self) -> "Tensor":
         """The exponent of each element, (q,); that of 0 means nothing."""
         import torch
 
-        logs = torch.zeros(self.q, dtype=torch.int64)
-        logs[self.powers] = torch.arange(self.q - 1)
+        logs = torch.zeros(self.q, dtype=torch.int64, device="cpu")
+        logs[self.powers] = torch.arange(self.q - 1, device="cpu")
         return logs
 
     def add(self, a: "Tensor", b: "Tensor") -> "Tensor":
@@ -91,7 +91,7 @@ class Field:
         """The trace to F_p of each element, a whole number below p, (q,)."""
         import torch
 
-        conjugate = total = torch.arange(self.q)
+        conjugate = total = torch.arange(self.q, device="cpu")
         for _ in range(1, self.h):
             conjugate = self.power(conjugate, self.p)
             total = self.add(total, conjugate)

@@ -37,7 +37,7 @@ def entries(order: int, i: "Tensor", j: "Tensor") -> "Tensor":
 
     factors = _factors(order)
     assert factors, f"no Hadamard matrix of order {order}"
-    signs = torch.tensor(1)
+    signs = torch.tensor(1, device="cpu")
     for size, q in reversed(factors):
         signs = signs * _factor(size, q, i % size, j % size)
         i, j = i // size, j // size
@@ -94,9 +94,9 @@ def _williamson(order: int) -> "Tensor":
     import torch
 
     halves = [[1 if sign == "+" else -1 for sign in row] for row in WILLIAMSON[order]]
-    circulant = torch.tensor([half + half[:0:-1] for half in halves])
-    signs = torch.tensor([[1 if sign == "+" else -1 for sign in row] for row in BLOCK_SIGNS])
-    block = torch.arange(4)
+    circulant = torch.tensor([half + half[:0:-1] for half in halves], device="cpu")
+    signs = torch.tensor([[1 if sign == "+" else -1 for sign in row] for row in BLOCK_SIGNS], device="cpu")
+    block = torch.arange(4, device="cpu")
     return signs[:, :, None] * circulant[block[:, None] ^ block]
 
 
@@ -115,5 +115,5 @@ def sylvester(m: int) -> "Tensor":
     """Return Sylvester's matrix of order 2^m whole, (2^m, 2^m) float64."""
     import torch
 
-    index = torch.arange(1 << m)
+    index = torch.arange(1 << m, device="cpu")
     return sylvester_entries(index[:, None], index).double()

@@ -23,9 +23,9 @@ def leech() -> "Tensor":
 
     words = golay()
     octads = words[words.sum(1) == 8].nonzero()[:, 1].view(-1, 1, 8).expand(-1, 128, -1)
-    twos = torch.zeros(*octads.shape[:2], 24, dtype=torch.int8)
+    twos = torch.zeros(*octads.shape[:2], 24, dtype=torch.int8, device="cpu")
     twos.scatter_(2, octads, 2 * _even_signs(8).expand(octads.shape))
-    ones = (1 - 2 * words)[:, None] * (1 - 4 * torch.eye(24, dtype=torch.int8))
+    ones = (1 - 2 * words)[:, None] * (1 - 4 * torch.eye(24, dtype=torch.int8, device="cpu"))
     return torch.cat((_fours(24), twos.flatten(0, 1), ones.flatten(0, 1)))
 
 
@@ -37,8 +37,8 @@ def golay() -> "Tensor":
     """
     import torch
 
-    places = torch.arange(23)
-    generators = torch.ones(12, 24, dtype=torch.int64)
+    places = torch.arange(23, device="cpu")
+    generators = torch.ones(12, 24, dtype=torch.int64, device="cpu")
     generators[:11, :23] = torch.isin((places - places[:11, None]) % 23, places[1:] ** 2 % 23, invert=True)
     generators[:11, 23] = 0
     return (_bits(12) @ generators % 2).to(torch.int8)
@@ -47,7 +47,7 @@ def golay() -> "Tensor":
 def _bits(count: int) -> "Tensor":
     import torch
 
-    return torch.arange(1 << count)[:, None] >> torch.arange(count) & 1
+    return torch.arange(1 << count, device="cpu")[:, None] >> torch.arange(count, device="cpu") & 1
 
 
 def _even_signs(d: int) -> "Tensor":
@@ -62,7 +62,7 @@ def _fours(d: int) -> "Tensor":
     """4 and -4 at two of d places."""
     import torch
 
-    i, j = torch.combinations(torch.arange(d)).T
-    unit = 4 * torch.eye(d, dtype=torch.int8)
+    i, j = torch.combinations(torch.arange(d, device="cpu")).T
+    unit = 4 * torch.eye(d, dtype=torch.int8, device="cpu")
     rows = torch.cat((unit[i] + unit[j], unit[i] - unit[j]))
     return torch.cat((rows, -rows))

@@ -28,9 +28,9 @@ class LinearCode:
         """Words start to stop - 1, (stop - start, d), of 1 and -1."""
         import torch
 
-        bits = torch.arange(max(self.columns).bit_length())
-        words = torch.arange(start, stop)[:, None] >> bits & 1
-        columns = torch.tensor(self.columns) >> bits[:, None] & 1
+        bits = torch.arange(max(self.columns).bit_length(), device="cpu")
+        words = torch.arange(start, stop, device="cpu")[:, None] >> bits & 1
+        columns = torch.tensor(self.columns, device="cpu") >> bits[:, None] & 1
         return 1 - 2 * (words.float() @ columns.float() % 2)
 
 
@@ -66,7 +66,7 @@ def _dots(columns: Sequence[int], k: int) -> "Tensor":
     import torch
 
     left, right = sylvester(k - k // 2), sylvester(k // 2)
-    count = torch.bincount(torch.tensor(columns, dtype=torch.int64), minlength=1 << k).double()
+    count = torch.bincount(torch.tensor(columns, dtype=torch.int64, device="cpu"), minlength=1 << k).double()
     return left @ count.view(len(left), len(right)) @ right
 
 
@@ -80,7 +80,7 @@ def _extended(columns: Sequence[int], d: int, k: int, closed: bool) -> list[int]
 
     left, right = sylvester(k - k // 2), sylvester(k // 2)
     dots, chosen, top = _dots(columns, k), list(columns), 52 - k
-    powers = torch.tensor([2.0 ** (top - lag) for lag in range(top)] + [0.0], dtype=torch.float64)
+    powers = torch.tensor([2.0 ** (top - lag) for lag in range(top)] + [0.0], dtype=torch.float64, device="cpu")
     while len(chosen) < d:
         lag = (dots.flatten()[1:].max() - dots) / 2
         weights = powers[lag.clamp_(0, top).long()]
@@ -127,8 +127,8 @@ def _parity_checks(d: int, bits: int, distance: int) -> list[int] | None:
     """The d columns of a lexicode's parity checks, or None where they need more bits."""
     import torch
 
-    index = torch.arange(1 << bits)
-    sums = torch.zeros(distance - 1, 1 << bits, dtype=torch.bool)  # row t: sums of at most t columns
+    index = torch.arange(1 << bits, device="cpu")
+    sums = torch.zeros(distance - 1, 1 << bits, dtype=torch.bool, device="cpu")  # row t: sums of at most t columns
     sums[:, 0] = True
     columns: list[int] = []
     while len(columns) < d:

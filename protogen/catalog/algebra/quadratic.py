@@ -44,7 +44,7 @@ class QuadraticBases(Tight, Bases):
         rows = flat_rows(self.own_d, self.exponents, start, edge)
         if stop == edge:
             return rows
-        ones = torch.arange(edge - first, stop - first)[:, None] == torch.arange(self.own_d)
+        ones = torch.arange(edge - first, stop - first, device="cpu")[:, None] == torch.arange(self.own_d, device="cpu")
         return torch.cat((rows, ones.float()))
 
 
@@ -54,7 +54,7 @@ def flat_rows(d: int, exponents: Callable[[range], "Tensor"], start: int, stop: 
 
     first = start // d
     signs = (1 - 2 * exponents(range(first, -(-stop // d)))).float() * (1 / math.sqrt(d))
-    index = torch.arange(start - first * d, stop - first * d)
+    index = torch.arange(start - first * d, stop - first * d, device="cpu")
     m = d.bit_length() - 1
     low = 2 ** (m // 2)
     left, right = sylvester(m - m // 2).float(), sylvester(m // 2).float()  # their Kronecker product has order d
@@ -72,7 +72,7 @@ def kerdock_exponents(h: int, bases: Sequence[int]) -> "Tensor":
     import torch
 
     numbers = field(2**h)
-    u = numbers.multiply(_digit(bases, h, 0), torch.arange(numbers.q))
+    u = numbers.multiply(_digit(bases, h, 0), torch.arange(numbers.q, device="cpu"))
     q = _second_trace(h)[u]
     return torch.cat((q, q ^ numbers.trace[u]), 1)
 
@@ -82,8 +82,8 @@ def gold_exponents(h: int, terms: int, bases: Sequence[int]) -> "Tensor":
     import torch
 
     numbers = field(2**h)
-    y = torch.arange(numbers.q)
-    total = torch.zeros(len(bases), numbers.q, dtype=torch.int64)
+    y = torch.arange(numbers.q, device="cpu")
+    total = torch.zeros(len(bases), numbers.q, dtype=torch.int64, device="cpu")
     for term in range(terms):
         total ^= numbers.trace[numbers.multiply(_digit(bases, h, term), numbers.power(y, 1 + 2 ** (term + 1)))]
     return total
@@ -94,7 +94,7 @@ def _digit(bases: Sequence[int], h: int, place: int) -> "Tensor":
     import torch
 
     digits = [[basis >> h * place & 2**h - 1] for basis in bases]
-    return torch.tensor(digits, dtype=torch.int64).view(-1, 1)
+    return torch.tensor(digits, dtype=torch.int64, device="cpu").view(-1, 1)
 
 
 @lru_cache(maxsize=4)
@@ -103,7 +103,7 @@ def _second_trace(h: int) -> "Tensor":
     import torch
 
     numbers = field(2**h)
-    conjugate = torch.arange(numbers.q)
+    conjugate = torch.arange(numbers.q, device="cpu")
     trace = total = torch.zeros_like(conjugate)
     for _ in range(h):
         total = total ^ numbers.multiply(trace, conjugate)

@@ -11,7 +11,7 @@ def roots(p: int, q: int) -> "Tensor":
     """The p-th roots of unity exp(2 pi i k / p) over sqrt(q), coordinates of unit vectors in C^q, (p,) complex64."""
     import torch
 
-    turns = torch.arange(p, dtype=torch.float64) * (2 * math.pi / p)
+    turns = torch.arange(p, dtype=torch.float64, device="cpu") * (2 * math.pi / p)
     return torch.complex(turns.cos() / math.sqrt(q), turns.sin() / math.sqrt(q)).to(torch.complex64)
 
 

@@ -17,7 +17,7 @@ def vertices(n: int, k: int, start: int, stop: int) -> "Tensor":
     """
     import torch
 
-    rows = torch.zeros(stop - start, n - k, dtype=torch.float64)
+    rows = torch.zeros(stop - start, n - k, dtype=torch.float64, device="cpu")
     small, larger = divmod(n, k)
     first = column = 0
     for index in range(k):
@@ -37,8 +37,8 @@ def _simplex(m: int, start: int, stop: int) -> "Tensor":
     kappa = (1 - math.sqrt(m + 1)) / m
     centre = (1 + kappa) / (m + 1)
     length = math.sqrt((1 - centre) ** 2 + (m - 1) * centre**2)
-    rows = torch.full((stop - start, m), -centre / length, dtype=torch.float64)
-    peak = torch.arange(start, min(stop, m))
+    rows = torch.full((stop - start, m), -centre / length, dtype=torch.float64, device="cpu")
+    peak = torch.arange(start, min(stop, m), device="cpu")
     rows[peak - start, peak] = (1 - centre) / length
     if stop == m + 1:
         rows[-1] = (kappa - centre) / length

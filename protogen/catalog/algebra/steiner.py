@@ -29,11 +29,11 @@ def triples(v: int) -> "tuple[Tensor, Tensor]":
     import torch
 
     m = v // 3
-    copy = torch.arange(3)[:, None]
-    y, x = torch.combinations(torch.arange(m)).T
+    copy = torch.arange(3, device="cpu")[:, None]
+    y, x = torch.combinations(torch.arange(m, device="cpu")).T
     total = (x + y) % m
     product = total * (m + 1) // 2 % m if m % 2 else total // 2 + total % 2 * (m // 2)
-    z = torch.arange(m if m % 2 else m // 2)
+    z = torch.arange(m if m % 2 else m // 2, device="cpu")
     blocks = [_table(3 * y + copy, 3 * x + copy, 3 * product + (copy + 1) % 3), _table(3 * z, 3 * z + 1, 3 * z + 2)]
     formed = [_table(x, y, copy), _table(z, z, 0 * z)]
     if m % 2 == 0:

@@ -86,14 +86,14 @@ class BlowUp(ClosedForm):
         import torch
 
         m, larger = divmod(self.n, self.size)
-        index = torch.arange(start, stop)
+        index = torch.arange(start, stop, device="cpu")
         source = torch.maximum(index // (m + 1), (index - larger) // m)  # the first `larger` have a copy more
         first, last = (int(source[0]), int(source[-1]) + 1) if start < stop else (0, 0)
         part = _complement_of_bases if _in_bases(self.form) else _complement_by_qr
         complement = part(self.form, self.size, first, last)[source - first]
         ratio = _ratio(self.form, self.size)
-        share = (ratio / ((m + (source < larger)) * (1 + ratio) - 1))[:, None]
-        rows = torch.empty(stop - start, self.own_d)
+        share = (ratio / ((m + (source < larger)).float() * (1 + ratio) - 1))[:, None]
+        rows = torch.empty(stop - start, self.own_d, dtype=torch.float32, device="cpu")
         rows[:, : self.n - self.size] = vertices(self.n, self.size, start, stop) * (1 - share).clamp(min=0).sqrt()
         rows[:, self.n - self.size :] = complement * share.sqrt()
         return rows
@@ -133,7 +133,7 @@ def _complement_of_bases(form: Tight, size: int, start: int, stop: int) -> "Tens
 
     d = form.own_d
     vectors = form.rows(start, stop).double()
-    basis = torch.arange(start, stop) // d
+    basis = torch.arange(start, stop, device="cpu") // d
     first, last = start // d, -(-stop // d)
     labels = vertices(size // d, 1, first, last)[basis - first]
     return (labels[:, :, None] * vectors[:, None]).flatten(1)

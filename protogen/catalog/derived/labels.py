@@ -86,8 +86,8 @@ class Labels(ClosedForm):
         p, size = 1 / (1 + self.form.cosine), self.form.own_d
         own = self.form.rows(start, stop).double() * math.sqrt(p)
         shift = (math.sqrt(1 - p + self.count * p / size) - math.sqrt(1 - p)) / self.count if self.cut else 0.0
-        labels = torch.full((stop - start, self.count), shift, dtype=torch.float64)
-        index = torch.arange(stop - start)
+        labels = torch.full((stop - start, self.count), shift, dtype=torch.float64, device="cpu")
+        index = torch.arange(stop - start, device="cpu")
         labels[index, (index + start) // size] += math.sqrt(1 - p)
         if self.cut:
             own = own[:, 1:] * own[:, :1].sign()

@@ -56,7 +56,9 @@ class Bent(Tight):
         """Return rows start to stop - 1, (stop - start, own_d) float32."""
         import torch
 
-        x = torch.arange(self.own_n)
+        x = torch.arange(self.own_n, device="cpu")
         bent = sylvester_entries(x >> self.m, x & (1 << self.m) - 1)  # (-1)^f(x)
         columns = x[bent == 1 - 2 * self.value]
-        return sylvester_entries(torch.arange(start, stop)[:, None], columns).float() / math.sqrt(self.own_d)
+        return sylvester_entries(torch.arange(start, stop, device="cpu")[:, None], columns).float() / math.sqrt(
+            self.own_d
+        )

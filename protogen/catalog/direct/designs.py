@@ -148,7 +148,7 @@ def _blocks_on_points(v: int, k: int) -> "Tensor":
     import torch
 
     if k == 2:
-        blocks = torch.combinations(torch.arange(v))
+        blocks = torch.combinations(torch.arange(v, device="cpu"))
     elif k == 3:
         blocks, _ = steiner.triples(v)
     elif _is_unital(v, k):
@@ -164,7 +164,7 @@ def _unital(q: int) -> "Tensor":
 
     elements = field(q * q)
     add, multiply = elements.add, elements.multiply
-    a = torch.arange(q * q)
+    a = torch.arange(q * q, device="cpu")
     trace = add(a, elements.power(a, q))
     norm = elements.power(a, q + 1)
     x, y = (add(trace, norm[:, None]) == 0).nonzero().T
@@ -172,8 +172,8 @@ def _unital(q: int) -> "Tensor":
     on_line = add(multiply(a[:, None], x), y)  # w by u and point
     finite = torch.nn.functional.one_hot(on_line, q * q).transpose(1, 2).reshape(-1, len(x))
     blocks = finite[finite.sum(1) == q + 1].nonzero()[:, 1].view(-1, q + 1)
-    vertical = torch.arange(q**3).view(q * q, q)
-    return torch.cat((blocks, torch.cat((vertical, torch.full((q * q, 1), q**3)), 1)))
+    vertical = torch.arange(q**3, device="cpu").view(q * q, q)
+    return torch.cat((blocks, torch.cat((vertical, torch.full((q * q, 1), q**3, device="cpu")), 1)))
 
 
 def _developed(v: int, blocks: Blocks) -> "Tensor":
@@ -181,7 +181,7 @@ def _developed(v: int, blocks: Blocks) -> "Tensor":
     import torch
 
     m = v // FACTORS.get(v, 1)
-    shift, base = torch.arange(v)[:, None, None], torch.tensor(blocks)
+    shift, base = torch.arange(v, device="cpu")[:, None, None], torch.tensor(blocks, device="cpu")
     shifts = (shift // m + base // m) % (v // m) * m + (shift + base) % m
     different: Tensor = shifts.flatten(0, 1).sort(1).values.unique(dim=0)
     return different

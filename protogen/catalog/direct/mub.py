@@ -69,8 +69,8 @@ class ComplexMUB(Tight, Bases):
         import torch
 
         F = field(self.p)
-        index = torch.arange(start // 2, (stop + 1) // 2)  # of complex vectors: two rows each
-        a, b, x = (index // F.q % F.q)[:, None], (index % F.q)[:, None], torch.arange(F.q)
+        index = torch.arange(start // 2, (stop + 1) // 2, device="cpu")  # of complex vectors: two rows each
+        a, b, x = (index // F.q % F.q)[:, None], (index % F.q)[:, None], torch.arange(F.q, device="cpu")
         phase = F.trace[F.multiply(a, F.multiply(x, x))] + F.trace[F.multiply(b, x)]
         vectors = roots(F.p, F.q)[phase % F.p]
         standard = index >= F.q**2
@@ -122,5 +122,5 @@ class TernaryMUB(ClosedForm):
         import torch
 
         pairs = ComplexMUB(self.q).rows(2 * start, 2 * stop).view(-1, 2, self.own_d)
-        standard = torch.arange(start, stop) >= self.q**2
+        standard = torch.arange(start, stop, device="cpu") >= self.q**2
         return torch.where(standard[:, None], pairs[:, 1], pairs[:, 0])

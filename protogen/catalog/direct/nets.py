@@ -98,7 +98,7 @@ def _lines(q: int, s: int, g: int, point: "Tensor") -> "Tensor":
     """The s lines of one level on each point x q + y, a column of them, (points, s)."""
     import torch
 
-    j = torch.arange(s)
+    j = torch.arange(s, device="cpu")
     if g == 2 and s > q:  # j + t meets j - t modulo 2q - 1 in round j, and j itself meets the last point
         t = (point - j) % (2 * q - 1)
         return j * q + torch.where(point == 2 * q - 1, 0, torch.minimum(t, 2 * q - 1 - t))

@@ -43,7 +43,7 @@ class Orthonormal(ClosedForm):
         """Return rows of the identity, (stop - start, k) float32."""
         import torch
 
-        rows = torch.zeros(stop - start, self.k)
-        index = torch.arange(stop - start)
+        rows = torch.zeros(stop - start, self.k, dtype=torch.float32, device="cpu")
+        index = torch.arange(stop - start, device="cpu")
         rows[index, index + start] = 1
         return rows

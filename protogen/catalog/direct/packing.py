@@ -68,9 +68,11 @@ class Packing(Tight):
         import torch
 
         first = start // self.order
-        index = torch.arange(start, stop)
-        lines = self.lines(torch.arange(first, -(-stop // self.order)))[index // self.order - first]
+        index = torch.arange(start, stop, device="cpu")
+        lines = self.lines(torch.arange(first, -(-stop // self.order), device="cpu"))[index // self.order - first]
         i = (index % self.order)[:, None]
-        j = (torch.arange(self.r) + self.order - self.r).clamp(min=0)
+        j = (torch.arange(self.r, device="cpu") + self.order - self.r).clamp(min=0)
         signs = hadamard.entries(self.order, i, j) * hadamard.entries(self.order, i, torch.zeros_like(i))
-        return torch.zeros(stop - start, self.own_d).scatter_(1, lines, signs.float() / math.sqrt(self.r))
+        return torch.zeros(stop - start, self.own_d, dtype=torch.float32, device="cpu").scatter_(
+            1, lines, signs.float() / math.sqrt(self.r)
+        )

@@ -59,12 +59,12 @@ class Paley(Tight):
         import torch
 
         elements = field(self.q)
-        x = torch.arange(start, stop)[:, None]
+        x = torch.arange(start, stop, device="cpu")[:, None]
         squares = elements.powers[: (self.q - 1) // 2 : 2]  # -1 is the power (q-1)/2
         phase = elements.trace[elements.multiply(x % self.q, squares)]
-        turns = torch.arange(elements.p, dtype=torch.float64) * (2 * math.pi / elements.p)
+        turns = torch.arange(elements.p, dtype=torch.float64, device="cpu") * (2 * math.pi / elements.p)
         scale = 2 / math.sqrt(self.q)
-        constant = torch.full(x.shape, self.cosine)
+        constant = torch.full(x.shape, self.cosine, dtype=torch.float32, device="cpu")
         rows = torch.cat((constant, (scale * turns.cos()).float()[phase], (scale * turns.sin()).float()[phase]), 1)
         if stop > self.q:
             rows[self.q - start :] = 0

@@ -62,8 +62,8 @@ class HigherPhases(ClosedForm):
         """Return rows start to stop - 1, (stop - start, 2p) float32, from float64 tables."""
         import torch
 
-        p, x = self.p, torch.arange(self.p)
-        index = torch.arange(start // 2, (stop + 1) // 2)[:, None]  # of complex vectors: two rows each
+        p, x = self.p, torch.arange(self.p, device="cpu")
+        index = torch.arange(start // 2, (stop + 1) // 2, device="cpu")[:, None]  # of complex vectors: two rows each
         phase, monomial = torch.zeros_like(index), x
         for _ in range(self.degree):
             phase = (phase + index % p * monomial) % p

@@ -24,11 +24,11 @@ def six_hundred_cell() -> "Tensor":
     import torch
 
     phi = (1 + math.sqrt(5)) / 2
-    signs = torch.tensor([1.0, -1.0], dtype=torch.float64)
+    signs = torch.tensor([1.0, -1.0], dtype=torch.float64, device="cpu")
     values = torch.cartesian_prod(0 * signs[:1], signs / phi, signs, signs * phi)
     turned = torch.cat([values[:, [0, *turn]] for turn in ((1, 2, 3), (2, 3, 1), (3, 1, 2))])
-    permuted = [turned[:, torch.arange(4) ^ swap] for swap in range(4)]
-    axes = 2 * torch.eye(4, dtype=torch.float64)
+    permuted = [turned[:, torch.arange(4, device="cpu") ^ swap] for swap in range(4)]
+    axes = 2 * torch.eye(4, dtype=torch.float64, device="cpu")
     return torch.cat((axes, -axes, torch.cartesian_prod(*4 * [signs]), *permuted))
 
 
@@ -172,9 +172,9 @@ def _cut(rows: "Tensor", cuts: tuple[Cut, ...]) -> "Tensor":
     """The rows that cuts select, in coordinates of the complement: reflections take each normal to the last axis."""
     import torch
 
-    normals = torch.zeros(len(cuts), rows.shape[1], dtype=torch.float64)
+    normals = torch.zeros(len(cuts), rows.shape[1], dtype=torch.float64, device="cpu")
     for normal, (entries, product) in zip(normals, cuts, strict=True):
-        normal[: len(entries)] = torch.tensor(entries)
+        normal[: len(entries)] = torch.tensor(entries, dtype=torch.float32, device="cpu")
         rows = rows[rows @ normal == product]  # of whole numbers, exact in any order
     rows = torch.cat((normals, rows))
     for _ in cuts:

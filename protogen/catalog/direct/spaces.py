@@ -89,7 +89,7 @@ def _lines(k: int, q: int, points: "Tensor") -> "Tensor":
     lines[finite] = _affine_lines(k, q, points[finite])
     if not finite.all():
         directions = points[~finite] - q**k
-        parallel = directions[:, None] * q ** (k - 1) + torch.arange(q ** (k - 1))
+        parallel = directions[:, None] * q ** (k - 1) + torch.arange(q ** (k - 1), device="cpu")
         lines[~finite] = torch.cat((parallel, r * q ** (k - 1) + _lines(k - 1, q, directions)), 1)
     return lines
 
@@ -103,7 +103,7 @@ def _affine_lines(k: int, q: int, points: "Tensor") -> "Tensor":
 
     elements, found, first = field(q), [], 0
     for pivot in range(k - 1, -1, -1):
-        direction = torch.arange(q**pivot)
+        direction = torch.arange(q**pivot, device="cpu")
         along = (points // q**pivot % q)[:, None]
         number = torch.zeros_like(along)
         for digit in range(k):

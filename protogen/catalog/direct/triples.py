@@ -72,16 +72,16 @@ class Triples(Tight):
         import torch
 
         v, order, triples = self.v, (self.v + 1) // 2, self.v * (self.v - 1) // 6
-        rows = torch.zeros(stop - start, self.own_d)
+        rows = torch.zeros(stop - start, self.own_d, dtype=torch.float32, device="cpu")
         middle = min(max(start, v * order), stop)
-        index = torch.arange(start, middle)
+        index = torch.arange(start, middle, device="cpu")
         point = index // order
         signs = _signs(order, index % order) * math.sqrt(self.cosine)
         rows[: middle - start].scatter_(1, _lines(v)[point], signs)
         if self.simplex:
             rows[index - start, triples + point] = math.sqrt(2 * self.cosine)
             last = rows[middle - start :]
-            last[:, triples:-1] = _signs(v + 1, torch.arange(middle, stop) - v * order) / math.sqrt(v + 3)
+            last[:, triples:-1] = _signs(v + 1, torch.arange(middle, stop, device="cpu") - v * order) / math.sqrt(v + 3)
             last[:, -1] = math.sqrt(3 / (v + 3))
         return rows
 
@@ -94,7 +94,7 @@ def _signs(order: int, i: "Tensor") -> "Tensor":
     """Rows i of a Hadamard matrix that is normalised to a first column of ones, without this column, float32."""
     import torch
 
-    signs = hadamard.entries(order, i[:, None], torch.arange(order)).float()
+    signs = hadamard.entries(order, i[:, None], torch.arange(order, device="cpu")).float()
     return signs[:, 1:] * signs[:, :1]
 
 
@@ -108,6 +108,6 @@ def _lines(v: int) -> "Tensor":
     import torch
 
     blocks, formed = steiner.triples(v)
-    order = (formed * torch.tensor([3 * v, 3, 1])).sum(1).argsort()
+    order = (formed * torch.tensor([3 * v, 3, 1], device="cpu")).sum(1).argsort()
     points = torch.where((blocks == v - 1) & (v % 6 == 1), v - 1, blocks % 3 * (v // 3) + blocks // 3)
     return points[order].flatten().argsort(stable=True).view(v, -1) // 3

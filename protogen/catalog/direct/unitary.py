@@ -64,13 +64,13 @@ class Unitary(Tight):
         import torch
 
         q, elements = self.q, field(self.q)
-        index = torch.arange(start, stop)[:, None]
-        x, u, w, z = torch.arange(q), index // q**2 % q, index // q % q, index % q
+        index = torch.arange(start, stop, device="cpu")[:, None]
+        x, u, w, z = torch.arange(q, device="cpu"), index // q**2 % q, index // q % q, index % q
         values, real, imaginary = _tables(q)
         value = values[elements.add(x, u)]
         wx = elements.multiply(w, x)
         at = elements.subtract(z, elements.add(wx, wx))
-        rows = torch.zeros(stop - start, self.own_d)
+        rows = torch.zeros(stop - start, self.own_d, dtype=torch.float32, device="cpu")
         rows[:, 0] = self.cosine
         rows[:, 1 : self.own_d // 2 + 1] = (value * real[at]).flatten(1)
         rows[:, self.own_d // 2 + 1 :] = (value * imaginary[at]).flatten(1)
@@ -90,9 +90,9 @@ def _tables(q: int) -> "tuple[Tensor, Tensor, Tensor]":
     import torch
 
     elements = field(q)
-    turns = torch.arange(elements.p, dtype=torch.float64) * (2 * math.pi / elements.p)
-    exponents = torch.arange((q - 1) // 2)
-    x = torch.arange(q)[:, None]
+    turns = torch.arange(elements.p, dtype=torch.float64, device="cpu") * (2 * math.pi / elements.p)
+    exponents = torch.arange((q - 1) // 2, device="cpu")
+    x = torch.arange(q, device="cpu")[:, None]
     phase = elements.trace[elements.multiply(x, elements.powers[exponents])]
     classes = torch.stack([_values(q, c) for c in elements.powers[:2]])
     values = classes[exponents % 2, elements.multiply(x, elements.powers[exponents // 2])]
@@ -109,11 +109,13 @@ def _values(q: int, c: "Tensor") -> "Tensor":
     import torch
 
     elements = field(q)
-    psi = (torch.arange(elements.p, dtype=torch.float64) * (2 * math.pi / elements.p)).cos()[elements.trace]
-    x = torch.arange(q)
+    psi = (torch.arange(elements.p, dtype=torch.float64, device="cpu") * (2 * math.pi / elements.p)).cos()[
+        elements.trace
+    ]
+    x = torch.arange(q, device="cpu")
     squares = elements.multiply(x, x)
     e_squares = elements.multiply(squares, elements.powers[1])
-    sums = torch.zeros(q, dtype=torch.float64)
+    sums = torch.zeros(q, dtype=torch.float64, device="cpu")
     for t in range(q):
         twice = elements.add(x[t], x[t])
         sums += elements.character[elements.subtract(squares, e_squares[twice])] * psi[t]
@@ -121,7 +123,7 @@ def _values(q: int, c: "Tensor") -> "Tensor":
     sums[0] += q
     y = x[:, None]
     total, difference = elements.add(x, y), squares[elements.subtract(x, y)]
-    products = torch.zeros(q, q, dtype=torch.float64)
+    products = torch.zeros(q, q, dtype=torch.float64, device="cpu")
     for w in range(q):
         norm = elements.subtract(difference, e_squares[w])
         products += sums[elements.multiply(norm, c)] * psi[elements.multiply(total, elements.multiply(x[w], c))]

@@ -83,7 +83,7 @@ class HadamardCode:
         """Words start to stop - 1, (stop - start, d), of 1 and -1."""
         import torch
 
-        signs = torch.ones(stop - start, self.d)
+        signs = torch.ones(stop - start, self.d, dtype=torch.float32, device="cpu")
         first = 0
         for order, drop in self.pieces:
             last = min(self.d, first + order - drop)
@@ -95,11 +95,11 @@ class HadamardCode:
 def _piece(order: int, drop: int, start: int, stop: int) -> "Tensor":
     import torch
 
-    rows, columns = torch.arange(order)[:, None], torch.arange(order)
+    rows, columns = torch.arange(order, device="cpu")[:, None], torch.arange(order, device="cpu")
     if drop == 2:
         both = hadamard.entries(order, rows, columns[:2])
         rows = rows[both[:, 0] == both[:, 1]]
-    index = torch.arange(start, stop)
+    index = torch.arange(start, stop, device="cpu")
     rows = rows[index % len(rows)]
     signs = hadamard.entries(order, rows, columns) * hadamard.entries(order, rows, columns[:1])
     return torch.where(index[:, None] < order, signs, -signs)[:, drop:]
@@ -139,9 +139,11 @@ def _hadamard_codes(d: int, n: int) -> Iterator[HadamardCode]:
     pieces = [(order, drop) for order, drop in words if order - drop <= d + PUNCTURE]
     if not pieces:
         return
-    lengths, drops = (torch.tensor(column) for column in zip(*((m - drop, drop) for m, drop in pieces), strict=True))
+    lengths, drops = (
+        torch.tensor(column, device="cpu") for column in zip(*((m - drop, drop) for m, drop in pieces), strict=True)
+    )
     unreached = 2 * (d + PUNCTURE)
-    sums = torch.full((d + PUNCTURE + 1,), unreached)
+    sums = torch.full((d + PUNCTURE + 1,), unreached, device="cpu")
     sums[0] = 0
     last: list[int | None] = [None]  # of the best way to each length: its last piece, or None for a one
     for length in range(1, d + PUNCTURE + 1):
@@ -150,7 +152,7 @@ def _hadamard_codes(d: int, n: int) -> Iterator[HadamardCode]:
         piece, filled = int(way.argmin()), int(sums[length - 1]) + 1
         last.append(piece if int(way[piece]) <= filled else None)
         sums[length] = min(int(way[piece]), filled)
-    cut = sums[d:] + torch.arange(PUNCTURE + 1)
+    cut = sums[d:] + torch.arange(PUNCTURE + 1, device="cpu")
     length = d + int(cut.argmin())
     taken = []
     while length > 0:

@@ -60,12 +60,12 @@ class QuadricPoints(ClosedForm):
         q = self.q
         middle, last = (min(max(start, bound), stop) for bound in (q**4, self.own_n - 1))
         simplex = math.sqrt(q**2 - 1) * vertices(q, 1, 0, q)
-        rows = torch.zeros(stop - start, self.own_d)
+        rows = torch.zeros(stop - start, self.own_d, dtype=torch.float32, device="cpu")
         blocks = rows[:, 1:].view(stop - start, q**2 + 1, q - 1)
         rows[: middle - start, 0] = 1 / q**2
-        blocks[: middle - start] = (simplex / q**2).float()[_values(q, torch.arange(start, middle))]
+        blocks[: middle - start] = (simplex / q**2).float()[_values(q, torch.arange(start, middle, device="cpu"))]
         rows[middle - start : last - start, 0] = -1 / q
-        index = torch.arange(middle, last)
+        index = torch.arange(middle, last, device="cpu")
         blocks[index - start, (index - q**4) // q] = (simplex / -q).float()[(index - q**4) % q]
         rows[last - start :, 0] = 1
         return rows
@@ -76,9 +76,9 @@ def _values(q: int, index: "Tensor") -> "Tensor":
     import torch
 
     elements = field(q)
-    y, z = torch.arange(q * q) // q, torch.arange(q * q) % q
+    y, z = torch.arange(q * q, device="cpu") // q, torch.arange(q * q, device="cpu") % q
     norms = elements.add(elements.multiply(y, elements.add(y, z)), elements.multiply(_t(q), elements.multiply(z, z)))
-    infinity = torch.tensor([[0], [0], [0], [1]])
+    infinity = torch.tensor([[0], [0], [0], [1]], device="cpu")
     ovoid = torch.cat((torch.stack((torch.ones_like(y), y, z, norms)), infinity), 1)
     terms = [elements.multiply((index // q**place % q)[:, None], v) for place, v in enumerate(ovoid)]
     return reduce(elements.add, terms)
@@ -88,6 +88,6 @@ def _t(q: int) -> "Tensor":
     """The first t for which y^2 + y + t has no root in F_q."""
     import torch
 
-    elements, y = field(q), torch.arange(q)
+    elements, y = field(q), torch.arange(q, device="cpu")
     values = elements.subtract(torch.zeros_like(y), elements.multiply(y, elements.add(y, y[1:2])))
     return y[torch.isin(y, values, invert=True)][0]

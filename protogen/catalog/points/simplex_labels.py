@@ -63,5 +63,5 @@ class SimplexLabels(ClosedForm):
         lines = self.form.rows(start // 2, (stop + 1) // 2).double()
         own = torch.stack((lines, -lines), 1).flatten(0, 1)[start % 2 :][: stop - start]
         first, last = start // size, -(-stop // size)
-        labels = vertices(self.count, 1, first, last)[torch.arange(start, stop) // size - first]
+        labels = vertices(self.count, 1, first, last)[torch.arange(start, stop, device="cpu") // size - first]
         return torch.cat((own * math.sqrt(1 - self.cosine), labels * math.sqrt(self.cosine)), 1).float()
