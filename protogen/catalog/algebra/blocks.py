@@ -5,7 +5,7 @@ import random
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from protogen.errors import BadRequest
 
@@ -111,10 +111,10 @@ def pack(shape: Shape, rounds: int) -> Blocks | None:
     counts = {size: shape.sizes.count(size) for size in shape.sizes if size > 1}
     units = [(o, u) for o in MULTIPLIERS if max(counts.values(), default=1) >= o and (u := _multiplier(v, o))]
     for o, u in units * rounds:
-        whole = [(size, _masks(v, u, o)) for size, count in counts.items() for _ in range(count // o)]
-        rest = [(size, _masks(v, 1, 1)) for size, count in counts.items() for _ in range(count % o)]
+        whole = [_Wanted(size, _masks(v, u, o), 2 * o) for size, count in counts.items() for _ in range(count // o)]
+        rest = [_Wanted(size, _masks(v, 1, 1), 2) for size, count in counts.items() for _ in range(count % o)]
         attempt = _Attempt(v, rng, whole + rest)
-        if attempt.block(free):
+        if attempt.place_block(free):
             powers = [pow(u, power, v) for power in range(o)]
             orbits = [[[x * m % v for x in block] for m in powers] for block in attempt.found[: len(whole)]]
             blocks = [block for orbit in orbits for block in orbit] + attempt.found[len(whole) :]
@@ -122,56 +122,78 @@ def pack(shape: Shape, rounds: int) -> Blocks | None:
     return None
 
 
-class _Attempt:
-    """One search by backtracking, sets of numbers modulo v being masks: bit x stands for x."""
+class _Wanted(NamedTuple):
+    """A block that is to be placed: its size, and what a difference of two of its numbers uses up."""
 
-    def __init__(self, v: int, rng: random.Random, todo: list[tuple[int, list[int]]]) -> None:
+    size: int
+    masks: list[int]  # by difference: the set of differences that are used
+    used: int  # how many these are, unless some coincide
+
+
+class _Attempt:
+    """One search by backtracking.
+
+    A set of numbers modulo v is a whole number whose bit x stands for x. A set is shifted by e with
+    `set << e | set >> v - e`, the bits from v on being of no use. `free` is the set of differences that no
+    block uses yet; the blocks all begin with 0, so that a number of a block is itself a difference.
+    """
+
+    def __init__(self, v: int, rng: random.Random, todo: list[_Wanted]) -> None:
         self.v, self.rng, self.todo = v, rng, todo
-        self.nodes = ATTEMPT
+        self.steps_left = ATTEMPT
         self.found: list[list[int]] = []
 
-    def block(self, free: int) -> bool:
-        """Place the blocks that are still to do, from the free differences."""
+    def place_block(self, free: int) -> bool:
+        """Place the blocks that are still to do, from the free differences; return whether that was done."""
         if len(self.found) == len(self.todo):
             return True
-        size, masks = self.todo[len(self.found)]
-        return self.element([0], free, free, size - 1, masks)
+        wanted = self.todo[len(self.found)]
+        return self.place_number([0], free, free, wanted)
 
-    def element(self, block: list[int], free: int, candidates: int, missing: int, masks: list[int]) -> bool:
-        """Place the elements that a block is missing, of the candidates, then the blocks after it."""
+    def place_number(self, block: list[int], free: int, candidates: int, wanted: _Wanted) -> bool:
+        """Place the numbers that a block is missing, of the candidates, then the blocks after it.
+
+        The candidates are the numbers whose differences from all of the block are free.
+        """
+        missing = wanted.size - len(block)
         if not missing:
             self.found.append(block)
-            if self.block(free):
+            if self.place_block(free):
                 return True
             self.found.pop()
             return False
         tried, v = 0, self.v
-        while tried < WIDTH and self.nodes and candidates.bit_count() >= missing:
-            x = self.rng.randrange(v)
-            above = candidates >> x
-            x = x + (above & -above).bit_length() - 1 if above else (candidates & -candidates).bit_length() - 1
+        while tried < WIDTH and self.steps_left and candidates.bit_count() >= missing:
+            x = _first_from(candidates, self.rng.randrange(v))
             candidates ^= 1 << x
-            self.nodes -= 1
+            self.steps_left -= 1
             used = 0
             for e in block:
-                used |= masks[abs(x - e)]
-            if used & ~free or used.bit_count() != masks[0] * len(block):
+                used |= wanted.masks[abs(x - e)]
+            if used & ~free or used.bit_count() != wanted.used * len(block):  # taken before, or twice by x itself
                 continue
             tried += 1
             left, fitting = free ^ used, candidates
             if missing > 1:
                 for e in (*block, x):
                     fitting &= left << e | left >> v - e
-            if self.element([*block, x], left, fitting, missing - 1, masks):
+            if self.place_number([*block, x], left, fitting, wanted):
                 return True
         return False
 
 
+def _first_from(numbers: int, least: int) -> int:
+    """Return the smallest number from `least` of a set that is not empty, or else the smallest of all."""
+    above = numbers >> least
+    lowest = above & -above if above else numbers & -numbers
+    return lowest.bit_length() - 1 + (least if above else 0)
+
+
 @lru_cache(maxsize=16)
 def _masks(v: int, u: int, o: int) -> list[int]:
-    """The differences that a difference uses together with its products with 1, u, u^2, ...; at 0 their number."""
+    """By a difference: the set of its products with 1, u, u^2, ..., u^(o-1), and of their negatives."""
     powers = [pow(u, power, v) for power in range(o)]
-    masks = [2 * o]
+    masks = [0]
     for step in range(1, v):
         mask = 0
         for m in powers:
