@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-import typer
 
-from protogen import cli
+from protogen.cli.commands import LINES, load_command
 
 ROOT = Path(__file__).parents[1]
-COMMANDS: dict[str, Any] = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+COMMANDS: dict[str, Any] = {name: load_command(name) for name in LINES}
 
 
 def blocks(language: str) -> list[str]:

@@ -11,9 +11,10 @@ from torch.nn.functional import normalize
 from protogen.descent.evaluate import Sliced, evaluate
 from protogen.descent.potentials import Potential
 from protogen.descent.thresholds import SquaredThreshold
-from protogen.errors import BadRequest
+from protogen.errors import BadRequest, NotFound
 from protogen.files.facts import Facts
 from protogen.files.prototypes import Prototypes
+from protogen.generating import generate
 from protogen.methods import resolve
 from protogen.run import Run
 from protogen.solution import Status
@@ -148,8 +149,11 @@ def test_vertices_of_a_polytope_are_extended(name: str, d: int, n: int, more: in
 
 def test_the_file_must_be_at_hand() -> None:
     base = ensure(resolve("ebv", d=20, n=30, alpha=0.3, start="random"))
+    spec = resolve("ebv", d=20, n=40, alpha=0.35, extends=str(base.path))
+    with pytest.raises(NotFound, match="which the store has not"):
+        ensure(spec, store="other")
     with pytest.raises(BadRequest, match="name its file with --extends"):
-        ensure(resolve("ebv", d=20, n=40, alpha=0.35, extends=str(base.path)))
+        generate(spec)
 
 
 def test_the_command(run: Command) -> None:
