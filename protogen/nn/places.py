@@ -51,7 +51,7 @@ class Places(nn.Module):
     def move(self, places: Tensor) -> None:
         """Give the classes other prototypes, (c,)."""
         if not torch.equal(places, self()):
-            self.turn.fill_(max(self._memory) + 1)
+            self.turn.fill_(self._memory.keep(max(self._memory) + 1, places))
             self.value.copy_(places)
 
     def _resolved(self) -> Tensor:

@@ -9,6 +9,8 @@ import pytest
 import torch
 from draws import double_rows, draw
 from torch import Tensor, multiprocessing, nn
+from torch.nn.functional import normalize
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from protogen.errors import BadRequest
 from protogen.nn import AssignmentHead, FrozenPrototypes, assign, regression_loss, update_means
@@ -492,3 +494,172 @@ def test_debug_finds_features_that_are_not_finite(call: str) -> None:
 def test_repr() -> None:
     head = AssignmentHead(frozen(6, 3), 4, every=10, candidates=2)
     assert repr(head).startswith("AssignmentHead(\n  classes=4, momentum=0.9, every=10, candidates=2")
+
+
+# What averages, casts and more classes leave of it
+
+
+def ema(average: Tensor, current: Tensor, count: Tensor) -> Tensor:
+    return 0.9 * average + 0.1 * current
+
+
+AVERAGES = {
+    "as it is": {},
+    "of buffers": {"use_buffers": True},
+    "of buffers, one by one": {"use_buffers": True, "avg_fn": ema},
+    "of buffers, many at once": {"use_buffers": True, "multi_avg_fn": get_ema_multi_avg_fn(0.9)},
+}
+
+
+@pytest.mark.parametrize("case", AVERAGES)
+def test_averages_of_models_keep_an_assignment(case: str) -> None:
+    model = nn.Sequential(nn.Linear(8, 8), trained_head())
+    average = AveragedModel(model, **AVERAGES[case])
+    average.update_parameters(model)
+    assert average.module[1].assignment.tolist() == [0, 1, 2, 3]
+    model[1].reassign()
+    seen = []
+    for _ in range(40):
+        average.update_parameters(model)
+        seen.append(tuple(average.module[1].assignment.tolist()))
+        features = draw(3, 8).float()
+        expected = average.module[0](features)
+        torch.testing.assert_close(
+            average.module[1](expected),
+            normalize(expected, dim=1) @ model[1].prototypes.rows(0, 6)[list(seen[-1])].T,
+        )
+    assert set(seen) <= {(0, 1, 2, 3), (5, 4, 3, 2)}
+    assert seen[-1] == (5, 4, 3, 2)
+    assert model[1].assignment.tolist() == [5, 4, 3, 2]
+
+
+def test_averages_written_by_hand_into_a_state_keep_an_assignment() -> None:
+    model = trained_head()
+    average = copy.deepcopy(model)
+    model.reassign()
+    for _ in range(60):
+        for kept, value in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+            if kept.is_floating_point():  # as yolov5 writes it
+                kept.mul_(0.9).add_(0.1 * value)
+    assert average.assignment.tolist() == [5, 4, 3, 2]
+
+
+def test_averages_with_a_stranger_are_refused() -> None:
+    model, other = trained_head(), trained_head()
+    for _ in range(3):
+        other.places.move(other.assignment.flip(0))
+    for kept, value in zip(model.buffers(), other.buffers(), strict=True):
+        if kept.is_floating_point() and kept.numel():
+            kept.mul_(0.1).add_(value, alpha=0.9)
+    with pytest.raises(BadRequest, match=r"averaged with those of a head that is no copy.*copy\.deepcopy"):
+        model(draw(2, 8))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_checkpoint_that_was_cast_whole_loads(dtype: torch.dtype) -> None:
+    head = AssignmentHead(frozen(600, 8))
+    places = torch.randperm(600, generator=torch.Generator().manual_seed(0))
+    head.places.move(places)
+    head.update(draw(3, 8), torch.tensor([0, 1, 2]))
+    state = {name: value.to(dtype) for name, value in head.state_dict().items()}
+    fresh = AssignmentHead(frozen(600, 8))
+    fresh.load_state_dict(state)
+    assert torch.equal(fresh.assignment, places)
+    assert fresh.means.dtype == torch.float32
+    assert fresh.updates == 1
+    del state["places._extra_state"]
+    if dtype != torch.bfloat16:  # which has no whole numbers between 256 and 258
+        fresh.load_state_dict(state)
+        assert torch.equal(fresh.assignment, places)
+    else:
+        with pytest.raises(BadRequest, match="holds no assignment of 600 classes to 600 prototypes"):
+            fresh.load_state_dict(state)
+
+
+def test_the_state_of_an_older_head_loads() -> None:
+    head = trained_head()
+    state = {
+        "assignment": torch.tensor([5, 0, 1, 2]),
+        "means": torch.ones(4, 8),
+        "seen": torch.tensor([True, False, True, True]),
+        "_extra_state": torch.tensor(7),
+    }
+    state |= {name: value for name, value in head.state_dict().items() if name.startswith("prototypes.")}
+    head.load_state_dict(state)
+    assert head.assignment.tolist() == [5, 0, 1, 2]
+    assert head.seen.tolist() == [1, 0, 1, 1]
+    assert head.updates == 7
+
+
+@pytest.mark.parametrize("cast", [nn.Module.half, nn.Module.bfloat16, nn.Module.double], ids=lambda f: f.__name__)
+def test_means_and_places_stay_float32(cast) -> None:
+    head = cast(nn.Sequential(trained_head()))[0]
+    assert {buffer.dtype for buffer in (head.means, head.seen, head.places.value, head.places.turn)} == {torch.float32}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("candidates", [None, 3])
+def test_prototypes_in_half_precision_are_assigned(dtype: torch.dtype, candidates: int | None) -> None:
+    head = AssignmentHead(FrozenPrototypes(double_rows(6, 8).float(), dtype=dtype), candidates=candidates)
+    head.update(head.prototypes.rows(0, 6).float().flip(0), torch.arange(6))
+    assert head.reassign() == 6
+    assert head.assignment.tolist() == [5, 4, 3, 2, 1, 0]
+
+
+def test_extend_grows_a_head() -> None:
+    head = trained_head(classes=6, n=6)
+    head.reassign()
+    before, means = head.assignment.tolist(), head.means.clone()
+    more = torch.cat([frozen(6, 8).rows(0, 6), double_rows(3, 8, seed=9).float()])
+    head.extend(more)
+    assert head.assignment.tolist() == [*before, 6, 7, 8]
+    assert torch.equal(head.means, torch.cat([means, torch.zeros(3, 8)]))
+    assert head.seen.tolist() == [1] * 6 + [0] * 3
+    assert head(draw(2, 8)).shape == (2, 9)
+    head.update(draw(1, 8), torch.tensor([8]))
+    spare = trained_head(classes=4, n=6)
+    spare.reassign()
+    spare.extend(more, classes=7)
+    assert spare.assignment.tolist() == [5, 4, 3, 2, 0, 1, 6]
+    for source, classes, message in (
+        (more.flip(0), None, "the first 9 are not those of this head"),
+        (more[:6], None, "the first 9 are not those of this head"),
+        (more, 6, "classes is 6; allowed is 9 to 9"),
+    ):
+        with pytest.raises(BadRequest, match=message):
+            head.extend(source, classes)
+
+
+def test_a_checkpoint_of_fewer_classes_loads_into_the_set_that_extends_it() -> None:
+    head = trained_head(classes=6, n=6)
+    head.reassign()
+    more = torch.cat([frozen(6, 8).rows(0, 6), double_rows(3, 8, seed=9).float()])
+    grown = AssignmentHead(more)
+    grown.load_state_dict(head.state_dict())
+    head.extend(more)
+    for name in ("assignment", "means", "seen"):
+        assert torch.equal(getattr(grown, name), getattr(head, name))
+    with pytest.raises(BadRequest, match="the checkpoint has 9 classes, this head 4"):
+        AssignmentHead(more, 4).load_state_dict(grown.state_dict())
+
+
+def failing_rank(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=2)
+    head = trained_head()
+    if rank == 0:
+        head.means.fill_(math.nan)
+        head.seen.fill_(1)
+    try:
+        head.reassign()
+        told = "nothing"
+    except Exception as error:
+        told = f"{type(error).__name__}: {error}"
+    Path(folder, f"{rank}.txt").write_text(told)
+    torch.distributed.destroy_process_group()
+
+
+def test_where_rank_0_fails_every_rank_does(tmp_path: Path) -> None:
+    multiprocessing.spawn(failing_rank, (str(tmp_path),), nprocs=2)
+    assert "ValueError" in (tmp_path / "0.txt").read_text()
+    assert (tmp_path / "1.txt").read_text() == "BadRequest: rank 0 found no assignment; its own error says why"
