@@ -44,6 +44,8 @@ def _value(name: str, kind: Any, value: Any, names: Names) -> Any:
     if is_dataclass(kind) and isinstance(kind, type):
         return from_json(kind, value, names)
     if origin is tuple and type(value) is list:
+        if among[0] is int and set(map(type, value)) == {int} and all(map(is_number, (min(value), max(value)))):
+            return tuple(value)  # a histogram is long: each number by itself would take most of the time of a header
         return tuple(_value(name, among[0], each, names) for each in value)
     if origin is Literal:
         sound = type(value) is str and value in among
