@@ -11,9 +11,11 @@ from .head import Head
 from .heads import ChunkedCosineLoss, CosineHead, EBVLoss, chunked_cross_entropy, cosine_logits, ebv_loss
 from .margin import MarginHead, margin_logits, max_margin
 from .multicenter import MultiCenterClassifier, multicenter_cross_entropy, multicenter_logits, variance_loss
+from .placement import PlacedPrototypes, place
 from .sources import as_prototypes
 from .structured import StructuredPrototypes
 from .subcenters import SubcenterHead, subcenter_logits, subcenter_loss
+from .temperature import fitting_temperature
 
 HEADS: tuple[type[Head], ...] = (CosineHead, MarginHead, AssignmentHead, SubcenterHead, MultiCenterClassifier)
 
@@ -29,6 +31,7 @@ __all__ = [
     "Head",
     "MarginHead",
     "MultiCenterClassifier",
+    "PlacedPrototypes",
     "StructuredPrototypes",
     "SubcenterHead",
     "as_prototypes",
@@ -37,10 +40,12 @@ __all__ = [
     "cosine_logits",
     "ddp_ignore",
     "ebv_loss",
+    "fitting_temperature",
     "margin_logits",
     "max_margin",
     "multicenter_cross_entropy",
     "multicenter_logits",
+    "place",
     "random_signs",
     "regression_loss",
     "subcenter_logits",

@@ -1,6 +1,6 @@
 """The cosine softmax on fixed prototypes."""
 
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -10,8 +10,9 @@ from .entropy import cross_entropy, entropies
 from .fixed import FixedPrototypes
 from .head import CosineScale, Source, hold
 from .targets import Losses, Wanted
+from .temperature import AUTO, temperature_of
 
-USUAL = "; the paper's is 0.07"
+USUAL = " or 'auto'; the paper's is 0.07"
 
 
 def cosine_logits(features: Tensor, prototypes: Tensor | FixedPrototypes, temperature: float = 0.07) -> Tensor:
@@ -98,7 +99,7 @@ class CosineHead(CosineScale):
         values, classes = head.topk(features, 5)
 
     - `source`, or `d` and `n`: the prototypes, as Head says; by sizes alone they are those of `protogen ebv`;
-    - `temperature`: what divides the cosines;
+    - `temperature`: what divides the cosines; "auto" is `fitting_temperature`, which few classes need above all;
     - `learn_scale`: begin at that temperature and learn its inverse, as the parameter `log_scale`;
     - `debug`: read features and targets on every device.
 
@@ -120,15 +121,17 @@ class CosineHead(CosineScale):
     def __init__(
         self,
         source: Source | None = None,
-        temperature: float = 0.07,
+        temperature: float | Literal["auto"] = 0.07,
         *,
         d: int | None = None,
         n: int | None = None,
         learn_scale: bool = False,
         debug: bool = False,
     ) -> None:
-        temperature = positive("temperature", temperature, USUAL)
-        super().__init__(hold(source, d, n), temperature, learn_scale, debug)
+        auto = isinstance(temperature, str) and temperature == AUTO
+        divisor = 1.0 if auto else positive("temperature", temperature, USUAL)
+        prototypes = hold(source, d, n)
+        super().__init__(prototypes, temperature_of(prototypes) if auto else divisor, learn_scale, debug)
 
     @property
     def temperature(self) -> Tensor | float:

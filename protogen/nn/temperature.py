@@ -2,9 +2,15 @@
 
 import math
 
+import torch
+
 from protogen.checks import check_whole
 from protogen.errors import BadRequest
 
+from .fixed import FixedPrototypes
+
+AUTO = "auto"
+COUNTED = 1024  # prototypes that the coherence is taken of
 LOW, HIGH, STEPS = 0.01, 1.0, 460  # temperatures that are tried, each 1% above the one before
 
 
@@ -33,3 +39,16 @@ def fitting_temperature(n: int, d: int, coherence: float = 0.0) -> float:
         return start + math.log1p(others + math.exp((coherence - 1) / tau))
 
     return min((LOW * math.exp(step * math.log(HIGH / LOW) / STEPS) for step in range(STEPS + 1)), key=cost)
+
+
+@torch.no_grad()
+def temperature_of(prototypes: FixedPrototypes) -> float:
+    """Return the temperature that fits these prototypes, by n, d and the coherence of the first of them.
+
+    That of a closed form lies in its first rows as well as in any; on "meta" there are no rows, and it counts as 0.
+    """
+    if prototypes.n < 2:
+        return HIGH
+    rows = prototypes.rows(0, min(COUNTED, prototypes.n)).float()
+    coherence = 0.0 if rows.is_meta else float((rows @ rows.T).fill_diagonal_(0).abs().max())
+    return fitting_temperature(prototypes.n, max(2, prototypes.d), min(1.0, coherence))

@@ -8,6 +8,7 @@ from draws import unit_rows
 from torch.nn import functional as F
 
 from protogen.errors import BadRequest
+from protogen.nn import CosineHead, StructuredPrototypes
 from protogen.nn.temperature import fitting_temperature
 
 
@@ -50,3 +51,22 @@ def test_one_near_neighbour_matters_less_than_the_number_of_classes() -> None:
 def test_sizes_that_no_set_has_are_refused(n: int, d: int, coherence: float) -> None:
     with pytest.raises(BadRequest, match="allowed is"):
         fitting_temperature(n, d, coherence)
+
+
+def test_a_head_takes_it_by_name_and_may_learn_from_there() -> None:
+    rows = unit_rows(100, 16)
+    head = CosineHead(rows, "auto")
+    coherence = float((rows @ rows.T).fill_diagonal_(0).abs().max())
+    assert head.temperature == fitting_temperature(100, 16, coherence)
+    learning = CosineHead(rows, "auto", learn_scale=True)
+    assert float(torch.as_tensor(learning.temperature).detach()) == pytest.approx(head.temperature, rel=1e-6)
+    learning.loss(unit_rows(20, 16, seed=3), torch.arange(20)).backward()
+    assert learning.log_scale is not None
+    assert learning.log_scale.grad is not None
+    with pytest.raises(BadRequest, match="a positive and finite number or 'auto'"):
+        CosineHead(rows, "fit")  # type: ignore[arg-type]
+
+
+def test_a_structured_set_gives_its_own() -> None:
+    head = CosineHead(StructuredPrototypes("mub(p=5)", n=50), "auto")
+    assert head.temperature == pytest.approx(fitting_temperature(50, 10, 5**-0.5), rel=1e-6)
