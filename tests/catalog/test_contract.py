@@ -88,7 +88,7 @@ def test_more_than_a_form_has_is_refused(family: type[ClosedForm]) -> None:
 def test_questions_load_no_heavy_library() -> None:
     code = (
         "import sys; from protogen.catalog import FAMILIES, from_label, label\n"
-        "forms = [form for family in FAMILIES.values() for d, n in ((64, 200), (57, 500), (30, 20))"
+        "forms = [form for family in FAMILIES.values() for d, n in ((64, 200), (57, 500), (30, 20), (90, 110))"
         " if (form := family.reach(d, n))]\n"
         "assert {form.family for form in forms} == {*FAMILIES}, {*FAMILIES} - {form.family for form in forms}\n"
         "for form in forms:\n"

@@ -9,9 +9,12 @@ from ..direct import DIRECT
 from ..direct.orthonormal import Orthonormal
 from ..direct.simplex_lines import SimplexLines
 from ..family import ClosedForm, best
+from .blow_up import BlowUp
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+PROJECTED: tuple[type[ClosedForm], ...] = (*DIRECT, BlowUp)
 
 
 @dataclass(frozen=True)
@@ -27,13 +30,15 @@ class Projection(ClosedForm):
     form: ClosedForm
 
     def __post_init__(self) -> None:
-        if type(self.form) not in DIRECT or self.form.cosine >= 1 / 2:
-            raise BadRequest(f"form is {self.form}; allowed are lines of a direct form, their coherence below 1/2")
+        if type(self.form) not in PROJECTED or self.form.cosine >= 1 / 2:
+            raise BadRequest(
+                f"form is {self.form}; allowed are lines of a direct form or a blow-up, their coherence below 1/2"
+            )
 
     @classmethod
     def reach(cls, d: int, n: int) -> Self | None:
         """Return the projection of the best form of n + 1 vectors in R^(d+1), neither a basis nor a simplex."""
-        form = best(family.reach(d + 1, n + 1) for family in DIRECT if family not in (Orthonormal, SimplexLines))
+        form = best(family.reach(d + 1, n + 1) for family in PROJECTED if family not in (Orthonormal, SimplexLines))
         return cls(form) if form and form.cosine < 1 / 2 else None
 
     @property

@@ -2,6 +2,10 @@
 
 from ..family import ClosedForm
 from .bent import Bent
+from .cut_cyclic import CutCyclic
+from .cut_net import CutNet
+from .cut_pairs import CutPairs
+from .cut_triples import CutTriples
 from .cyclic import CyclicPacking
 from .delsarte_goethals import DelsarteGoethals
 from .designs import Design
@@ -39,4 +43,8 @@ DIRECT: tuple[type[ClosedForm], ...] = (
     Bent,
     Unitary,
     Triples,
+    CutPairs,
+    CutTriples,
+    CutCyclic,
+    CutNet,
 )

@@ -88,13 +88,13 @@ class Net(Packing):
 
         found, first, copies, copy = [], 0, 1, torch.zeros_like(points)
         for q, s, g in self.levels:
-            found.append((first + copy * s * q)[:, None] + _lines(q, s, g, points[:, None]))
+            found.append((first + copy * s * q)[:, None] + level_lines(q, s, g, points[:, None]))
             first += copies * s * q
             copies, copy, points = copies * g, copy * g + points // q, points % q
         return torch.cat(found, 1)
 
 
-def _lines(q: int, s: int, g: int, point: "Tensor") -> "Tensor":
+def level_lines(q: int, s: int, g: int, point: "Tensor") -> "Tensor":
     """The s lines of one level on each point x q + y, a column of them, (points, s)."""
     import torch
 
@@ -127,7 +127,7 @@ def _are_levels(levels: Blocks) -> bool:
             return False
         q, s, g = level
         rounds = g == 2 and s < 2 * q and index == len(levels) - 1
-        if not (g == 1 or rounds or (s <= q and g <= _columns(q, s))):
+        if not (g == 1 or rounds or (s <= q and g <= columns(q, s))):
             return False
         within = q
     return len(levels) > 0
@@ -137,17 +137,17 @@ def _uniform(low: int, high: int) -> Iterator[Blocks]:
     """Yield the levels, low <= q <= high for the first, with g points on all lines and as many slopes as there are."""
     for first in range(max(low, 2), high + 1):
         yield ((first, 2 * first - 1, 2),)
-        for g in range(2, _columns(first, first) + 1):
+        for g in range(2, columns(first, first) + 1):
             q = first
             levels: Blocks = ((q, q, g),)
             yield levels
-            while q % g == 0 and g <= _columns(q // g, q // g):
+            while q % g == 0 and g <= columns(q // g, q // g):
                 q //= g
                 levels += ((q, q, g),)
                 yield levels
 
 
-def _columns(q: int, s: int) -> int:
+def columns(q: int, s: int) -> int:
     """How many columns a level of s slopes can have."""
     return _finite_columns(q) + (s == q)
 
@@ -196,7 +196,7 @@ def _fewest(points: int, r: int) -> tuple[int, Blocks]:
             levels = ((points, r - 2 * half + 1, 1), *levels)
         return _size(levels), levels
     q = max(r - 1, math.isqrt(points - 1) + 1)
-    while q * _columns(q, r - 1) < points:
+    while q * columns(q, r - 1) < points:
         q += 1
     g = -(-points // q)
     best: tuple[int, Blocks] = min((q * (r - 1) + g, ((q, r - 1, g), (1, 1, q))), (half * r, ((half, r, 2),)))
@@ -211,7 +211,7 @@ def _fewest(points: int, r: int) -> tuple[int, Blocks]:
         for s in range(min(r, best[0] // column), 0, -1):
             q = max(column, s)
             if best[0] > max(least, s * q + g * _bound(q, r - s)):
-                while _columns(q, s) < g:
+                while columns(q, s) < g:
                     q += 1
                 lines, levels = _fewest(q, r - s)
                 if s * q + g * lines < best[0]:
