@@ -81,8 +81,7 @@ class Constants(nn.Module):
             self._buffers.update(held)
         for name, buffer in held.items():
             assert buffer is not None, "a constant has a buffer"
-            # `fn` may move, cast or empty: where to is all that is taken from it.
-            device = fn(buffer.new_empty(0)).device
+            device = _destination(fn, buffer)
             if device.type == "meta":
                 self._buffers[name] = torch.empty_like(buffer, device=device)
             elif self.is_known(name) or self._can_make(name):
@@ -130,6 +129,14 @@ class Constants(nn.Module):
         own: Tensor = getattr(self, _own(name))
         buffer = self._buffers[name]
         return torch.empty_like(own, device="meta") if buffer is not None and buffer.is_meta else shared(own)
+
+
+def _destination(fn: Callable[[Tensor], Tensor], buffer: Tensor) -> torch.device:
+    """Say where a function that may move, cast or empty takes a buffer; all else that it does is left out."""
+    try:
+        return fn(buffer.new_empty(0)).device
+    except NotImplementedError:  # a move from "meta", where no values are
+        return fn(torch.empty(0, dtype=buffer.dtype, device="cpu")).device
 
 
 def shared(tensor: Tensor) -> Tensor:

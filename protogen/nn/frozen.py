@@ -117,11 +117,12 @@ class FrozenPrototypes(FixedPrototypes):
         return part, start
 
     def firsts(self, n: int) -> list[Fingerprint]:
-        if not self.is_known("prototypes") and not self._can_make("prototypes"):
+        if self._part != slice(None):
             return []
-        if self._part != slice(None) or self.prototypes.dtype != torch.float32:
-            return []
-        return [Fingerprint.of_tensor(self.values("prototypes")[:n])]
+        if self.prototypes.dtype == torch.float32 and self.is_known("prototypes"):
+            return [Fingerprint.of_tensor(self.values("prototypes")[:n])]
+        # Rows that were rounded have no digest of their own: those of the file have.
+        return [Fingerprint.of_tensor(_read(self._path, slice(0, n)))] if self._path else []
 
     def _product(self, features: Tensor, start: int, stop: int) -> Tensor:
         return _linear(features, self._range(start, stop, features.device))
@@ -163,6 +164,8 @@ class FrozenPrototypes(FixedPrototypes):
             alone = len(header.entries) == 1
         else:
             filed = Fingerprint.of_record(source) if isinstance(source, Prototypes) else None
+            if filed and isinstance(source, Prototypes) and source.path:
+                self._path = Path(source.path).absolute()
             alone = not (isinstance(source, Prototypes) and source.tensors)
         if filed and alone:
             return filed

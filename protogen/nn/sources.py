@@ -77,7 +77,8 @@ def _certified(source: Tensor | Prototypes | str | Path) -> tuple[catalog.Padded
         facts, spec, fingerprint = source.facts, source.spec, Fingerprint.of_record(source)
     elif isinstance(source, (str, Path)):
         header = read_header(source)
-        facts, spec, fingerprint = header.facts, header.spec, Fingerprint.of_file(source, header.digest)
+        facts, spec = header.facts, header.spec
+        fingerprint = Fingerprint.of_file(source, header.digest, spec.n)
     else:
         return None, None
     with suppress(BadRequest):  # of a later version, or of a method's own family
