@@ -91,7 +91,7 @@ def demo(
         check_whole("d", dimension, 2)
     if plot is not None:
         check_png(plot)
-    from protogen.demo.results import RowFile, compare, plan, table_lines
+    from protogen.demo.results import RowFile, compare, plan, table_lines, warnings_of
     from protogen.demo.tasks import load_task
 
     file = RowFile(rows)
@@ -99,6 +99,8 @@ def demo(
     loaded = load_task(task, classes, data)
     wanted = None if heads is None else [head.strip() for head in heads.split(",")]
     trials = plan(loaded, wanted, against, dimensions, seeds, epochs, imbalance, hidden, part)
+    for line in warnings_of(trials):
+        print(f"note: {line}", file=sys.stderr)
     try:
         there = _train(trials, loaded, file, store)
     except KeyboardInterrupt:

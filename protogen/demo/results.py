@@ -53,6 +53,22 @@ def plan(
     return found
 
 
+def warnings_of(trials: Sequence[Trial]) -> list[str]:
+    """Say in a line for each head and d where classes have random places that the network is too small for.
+
+    As measured in SCIENCE.md, these need about hidden x d > 2 n ln n.
+    """
+    found = {}
+    for trial in trials:
+        needed = 2 * trial.classes * math.log(trial.classes) / trial.hidden
+        if trial.prototypes is not None and "placed" not in trial.head and trial.d < needed:
+            found[trial.head, trial.d] = (
+                f"{trial.head} gives {trial.classes:,} classes random places, which with a hidden layer of {trial.hidden} "
+                f"needs d of about {needed:,.0f} or more, not {trial.d}; ebv-placed and codes choose them by the data"
+            )
+    return list(found.values())
+
+
 @dataclass(frozen=True)
 class RowFile:
     """A file with one row a line, as JSON; it need not exist. It only grows, so that several demos can add to it."""

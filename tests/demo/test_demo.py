@@ -24,7 +24,7 @@ from protogen.demo.contestant import Contestant
 from protogen.demo.contestants import HEADS, TrainedMargin, TrainedSubcenters, build, likeliest, spec_of
 from protogen.demo.data import Task
 from protogen.demo.fashion import FILES
-from protogen.demo.results import RowFile, compare, half_interval, plan, table_lines
+from protogen.demo.results import RowFile, compare, half_interval, plan, table_lines, warnings_of
 from protogen.demo.tasks import load_task
 from protogen.demo.training import Row, Trial, network, train
 from protogen.errors import BadRequest, DiskError, IntegrityError, NotFound
@@ -576,3 +576,13 @@ def test_wrong_input_is_one_line(run: Command, words: list[str], code: int, mess
 
 def test_tasks_are_those_of_the_command() -> None:
     assert tuple(USUAL) == tasks.TASKS
+
+
+def test_random_places_that_ask_too_much_are_warned_of() -> None:
+    many = replace(TRIAL, classes=1000, d=16, head="ebv", prototypes="0" * 12)
+    # 2 n ln n = 13,816, by the 512 hidden units: 27.
+    (line,) = warnings_of([many, replace(many, seed=1), replace(many, d=28), replace(many, hidden=1024)])
+    assert "ebv gives 1,000 classes random places" in line
+    assert "needs d of about 27 or more, not 16" in line
+    others = [replace(many, head="ebv-placed"), replace(many, head="codes", prototypes=None), TRIAL]
+    assert warnings_of(others) == []
