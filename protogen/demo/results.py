@@ -63,7 +63,7 @@ def warnings_of(trials: Sequence[Trial]) -> list[str]:
         needed = 2 * trial.classes * math.log(trial.classes) / trial.hidden
         if trial.prototypes is not None and "placed" not in trial.head and trial.d < needed:
             found[trial.head, trial.d] = (
-                f"{trial.head} gives {trial.classes:,} classes random places, which with a hidden layer of {trial.hidden} "
+                f"{trial.head} gives {trial.classes:,} classes random places, which with {trial.hidden} hidden units "
                 f"needs d of about {needed:,.0f} or more, not {trial.d}; ebv-placed and codes choose them by the data"
             )
     return list(found.values())
