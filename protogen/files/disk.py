@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import secrets
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ SETTLE_S = 1.0  # how long a file may be empty between its exclusive creation an
 STALE_S = 86_400.0  # how long a temporary file may lie untouched while its process may live, on another machine say
 TRIES = 100  # to make a folder that others remove as an empty one at the same time
 
+_SEEKING = threading.Lock()  # held from the move to a place in a file to the read there
 _TEMPORARY = re.compile(r"\.(.+)-([1-9]\d{0,8})-[0-9a-f]{8}\.tmp")
 
 
@@ -106,10 +108,10 @@ def link(source: Path, target: Path) -> bool:
         return True
     except FileExistsError:
         return False
-    except OSError:  # no hard links here, which file systems say by various numbers: first the name
+    except (OSError, AttributeError):  # no hard links: of a file system, which has various numbers for it, or a system
         pass
-    try:
-        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    try:  # first the name
+        os.close(create(target))
         source.replace(target)
         return True
     except FileExistsError:
@@ -129,9 +131,30 @@ def settle(path: Path) -> None:
             time.sleep(0.005)
 
 
+def create(path: Path) -> int:
+    """Open a new file for writing bytes, and return its descriptor. Raises FileExistsError and OSError."""
+    # Windows writes two bytes for each end of a line unless it is told not to.
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+
+
+def read_at(descriptor: int, size: int, start: int) -> bytes:
+    """Read bytes from a place in an open file; less than `size` where it ends. Several threads may do so at once."""
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, size, start)
+    with _SEEKING:  # Windows
+        os.lseek(descriptor, start, os.SEEK_SET)
+        return os.read(descriptor, size)
+
+
 def sync(path: Path) -> None:
-    """Bring a file's content, or a folder's names, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Bring a file's content, or a folder's names, to the disk.
+
+    Windows opens no folder, and keeps names in its file system's journal; of files it syncs those open for writing.
+    """
+    posix = hasattr(os, "O_DIRECTORY")
+    if not posix and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDONLY if posix else os.O_RDWR)
     try:
         os.fsync(descriptor)
     except OSError as error:

@@ -1,4 +1,7 @@
-"""An artifact's place in its store: method, size, version and key in one path."""
+"""An artifact's place in its store: method, size, version and key in one path.
+
+Every name is one that Windows allows, too: no `:`, no dot at the end, no device's.
+"""
 
 import re
 from dataclasses import dataclass

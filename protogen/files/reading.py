@@ -12,6 +12,7 @@ from protogen.errors import BadRequest
 from protogen.rows import InMemory
 
 from .digests import BLOCK
+from .disk import read_at
 from .header import Header, damaged, open_artifact, wrong
 from .names import parse_name
 from .prototypes import Prototypes
@@ -84,7 +85,7 @@ def _load(path: Path, file: int, header: Header, part: range, check: bool, full:
 
     def take(index: int) -> None:
         start, size = index * BLOCK, min(BLOCK, header.data_bytes - index * BLOCK)
-        data = memoryview(os.pread(file, size, header.data_start + start))
+        data = memoryview(read_at(file, size, header.data_start + start))
         if len(data) < size:
             raise damaged(path, f"block {index} of its tensors has {len(data)} bytes, the header says {size}")
         if check and (found := hashlib.sha256(data).hexdigest()) != digests[index]:

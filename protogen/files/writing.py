@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from protogen.errors import BadRequest
 
 from .digests import PENDING, BlockHasher
-from .disk import disk_error
+from .disk import create, disk_error
 from .header import LONGEST, encode, read_header
 from .prototypes import Prototypes
 from .tensors import DTYPES, TENSOR, TensorEntry, block_count, layout, memory_of, norm_fault
@@ -42,7 +42,7 @@ def write(path: str | os.PathLike[str], prototypes: Prototypes) -> str:
     hasher = BlockHasher()
     created = finished = False
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        descriptor = create(path)
         created = True
         with os.fdopen(descriptor, "wb") as file:
             file.write(pending)

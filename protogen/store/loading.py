@@ -34,7 +34,8 @@ def load(
         raise BadRequest(
             f"target is {target!r}; allowed are a path, a method ({', '.join(METHODS)}) and a name in the lock"
         )
-    if isinstance(target, Path) or os.sep in target or target.endswith(".safetensors"):
+    separators = filter(None, (os.sep, os.altsep))
+    if isinstance(target, Path) or any(each in target for each in separators) or target.endswith(".safetensors"):
         given = [name for name, value in filters.items() if value is not None]
         if given:
             raise BadRequest(f"{target} with {', '.join(given)}: a path names one file; leave the filters out")

@@ -110,7 +110,7 @@ def check_name(name: str) -> None:
 def read_lock(path: Path) -> dict[str, Pin]:
     """Read a lock and check all of it; pins by name. Raises NotFound, DiskError, SchemaError and IntegrityError."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise NotFound(f"{path}: no such lock; `protogen lock add` makes one, --lock names another") from error
     except OSError as error:
@@ -139,7 +139,7 @@ def write_lock(path: Path, pins: Iterable[Pin]) -> None:
     try:
         remove_stale(target.parent)
         with temporary(target.parent) as unnamed:
-            unnamed.write_text(text)
+            unnamed.write_text(text, encoding="utf-8", newline="\n")  # the same bytes in every repository
             sync(unnamed)
             unnamed.replace(target)
         sync(target.parent)

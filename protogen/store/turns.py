@@ -55,10 +55,7 @@ def alone(
         yield free
     finally:
         if lock is not None:
-            with contextlib.suppress(OSError):  # who holds the lock may remove the file; who waits opens a new one
-                path.unlink()
-            with contextlib.suppress(OSError):
-                lock.release()
+            _give_back(lock, path)
         with contextlib.suppress(OSError):
             for folder in (path.parent, *made):
                 folder.rmdir()  # only where it is empty
@@ -122,6 +119,17 @@ def _take(path: Path, seconds: float, poll_s: float) -> "BaseFileLock":
     path.parent.mkdir(parents=True, exist_ok=True)
     lock.acquire()
     return lock
+
+
+def _give_back(lock: "BaseFileLock", path: Path) -> None:
+    """Remove a lock's file and release the lock, as far as the disk lets."""
+    with contextlib.suppress(OSError):
+        path.unlink()  # who waits for it opens a new one
+    with contextlib.suppress(OSError):
+        lock.release()
+    if not hasattr(os, "O_DIRECTORY"):  # Windows removes no open file; another holder's stays, too
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _holder(path: Path) -> str:
