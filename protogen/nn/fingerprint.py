@@ -41,6 +41,7 @@ class Fingerprint:
             # A copy of each piece: numpy's look at the memory would part what is shared until it is written to.
             piece = source.rows(start, stop).to("cpu", torch.float32, copy=True).contiguous()
             hasher.update(piece.numpy().data.cast("B"))
+            del piece  # before the next one is made
         return cls(content_digest(hasher.digests()), f"a tensor {source.shape}", source.shape[0])
 
     @classmethod

@@ -1,5 +1,6 @@
 """Prototypes that a network carries and never learns."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -12,11 +13,12 @@ from protogen.errors import BadRequest
 from protogen.files.header import Header, read_header
 from protogen.files.prototypes import Prototypes
 from protogen.files.tensors import NORM_TOLERANCE
-from protogen.rows import InMemory, pieces
+from protogen.rows import InMemory
 
 from .fingerprint import Fingerprint
 from .fixed import FixedPrototypes, near
 
+CHECKED = 1 << 18  # numbers whose norms are looked at together: few, for a copy of them is made
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
@@ -145,9 +147,10 @@ class FrozenPrototypes(FixedPrototypes):
         if rows.is_meta:
             return rows
         # A copy of each piece: the norm of what is shared until it is written to would part it.
-        parts = (rows.detach()[start:stop].clone() for start, stop in pieces(tuple(rows.shape)))
-        deviations = [(torch.linalg.vector_norm(part, dim=1) - 1).abs().max() for part in parts]
-        deviation = torch.stack(deviations).max().item()
+        parts = (part.clone() for part in rows.detach().split(max(1, CHECKED // rows.shape[1])))
+        # Numbers, not tensors: a small tensor that lives on keeps the memory of the piece before it from use.
+        deviations = [(torch.linalg.vector_norm(part, dim=1) - 1).abs().max().item() for part in parts]
+        deviation = max(deviations, key=lambda value: math.inf if math.isnan(value) else value)
         if not deviation <= NORM_TOLERANCE:
             raise BadRequest(
                 f"prototypes must have norm 1 within {NORM_TOLERANCE:g}, got a row that is off by {deviation:g}: "

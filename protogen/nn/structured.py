@@ -11,7 +11,7 @@ from protogen.errors import BadRequest
 
 from .fingerprint import Fingerprint
 from .fixed import FixedPrototypes, near
-from .transforms import Transform, transform_of
+from .transforms import PhasedBases, Transform, transform_of
 
 
 class StructuredPrototypes(FixedPrototypes):
@@ -78,11 +78,8 @@ class StructuredPrototypes(FixedPrototypes):
         return torch.cat([torch.empty(0, self.d, dtype=torch.float32, device="cpu"), *rows]).to(classes.device)[place]
 
     def _product(self, features: Tensor, start: int, stop: int) -> Tensor:
-        if torch.onnx.is_in_onnx_export() and torch.jit.is_tracing():  # type: ignore[attr-defined]
-            raise BadRequest(
-                "the exporter records no fast transform: put as_linear() in the head's place first, or export with "
-                "torch.onnx.export(..., dynamo=True)"
-            )
+        if torch.onnx.is_in_onnx_export():
+            self._check_exporter()
         own = features[..., : self.transform.own_d].reshape(-1, self.transform.own_d)
         product = _apply(own, self.transform, start, stop)
         return product.view(*features.shape[:-1], stop - start)
@@ -97,6 +94,16 @@ class StructuredPrototypes(FixedPrototypes):
 
     def _agrees(self, saved: Fingerprint | None, rows: Tensor) -> bool:
         return rows.shape[1:] == (self.d,) and len(rows) <= self.n and near(self.rows, rows)
+
+    def _check_exporter(self) -> None:
+        """Raise BadRequest where an export to ONNX would give other logits, or none."""
+        if torch.jit.is_tracing():  # type: ignore[attr-defined]
+            raise BadRequest(
+                "the exporter records no fast transform: put as_linear() in the head's place first, or export with "
+                "torch.onnx.export(..., dynamo=True)"
+            )
+        if any(isinstance(module, PhasedBases) for module in self.transform.modules()):
+            raise BadRequest("ONNX has no Fourier transform of any order: put as_linear() in the head's place first")
 
     def extra_repr(self) -> str:
         """Show the form, n and d where the module is printed."""

@@ -1,14 +1,16 @@
 """Training steps of the heads against learned ones, by hand.
 
-python tests/benchmarks/bench_heads.py [chunked|losses|multicenter]
+python tests/benchmarks/bench_heads.py [step [CHECKOUT]|losses|multicenter]
 
-chunked: 100,000 classes, d = 1000, batch 256: a backbone's last layer and Adam, with the frozen prototypes under
-`chunked_cross_entropy`, with them under the plain product, and with a learned nn.Linear. Each has a process of
-its own, which tells its peak memory; steps are taken in turns, and the best of each counts.
+step: 100,000 classes, d = 1000, batch 256: a backbone's last layer and Adam, with `CosineHead.loss`, with frozen
+prototypes under the plain product, with a learned nn.Linear, and with the ChunkedCosineLoss of another checkout of
+protogen where one is named. Each has a process of its own, which tells its peak memory; steps are taken in turns,
+and the best of each counts.
 losses: forward and backward of the same loss by each way that torch has, in turns in one process.
 multicenter: 1,000 classes, K = 2, d = 2048, batch 1024 and 256, against nn.Linear with 3,000 classes, in turns.
 """
 
+import os
 import subprocess
 import sys
 import time
@@ -19,10 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear, normalize
 
-from protogen.nn import FrozenPrototypes, MultiCenterClassifier, chunked_cross_entropy
+from protogen.nn import CosineHead, FrozenPrototypes, MultiCenterClassifier, chunked_cross_entropy
 
 N, D, BATCH, TURNS = 100_000, 1000, 256, 5
-KINDS = ("learned", "plain", "chunked")
+KINDS = ("learned", "plain", "head")
 
 
 class Linear(nn.Linear):
@@ -32,19 +34,37 @@ class Linear(nn.Linear):
         return cross_entropy(self(features), labels)
 
 
-class Frozen(nn.Module):
-    """Frozen prototypes and their loss, by the plain product or by chunks."""
+class Plain(nn.Module):
+    """A cosine softmax on frozen prototypes, by the plain product."""
 
-    def __init__(self, chunked: bool) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        rows = torch.randn(N, D)
-        self.prototypes = FrozenPrototypes(rows.div_(torch.linalg.vector_norm(rows, dim=1, keepdim=True)))
-        self.chunked = chunked
+        self.register_buffer("prototypes", unit_rows())
 
     def loss(self, features: Tensor, labels: Tensor) -> Tensor:
-        if self.chunked:
-            return chunked_cross_entropy(features, self.prototypes, labels)
-        return cross_entropy(linear(features, self.prototypes.prototypes), labels)
+        return cross_entropy(linear(normalize(features, dim=1) / 0.07, self.prototypes), labels)
+
+
+class Other(nn.Module):
+    """The loss by chunks of a checkout before heads had one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from protogen.nn import ChunkedCosineLoss
+
+        self.loss = ChunkedCosineLoss(FrozenPrototypes(unit_rows()))
+
+
+def unit_rows() -> Tensor:
+    rows = torch.randn(N, D)
+    return rows.div_(torch.linalg.vector_norm(rows, dim=1, keepdim=True))
+
+
+def head_of(kind: str) -> nn.Module:
+    """Make the classifier of a kind, whose `loss` takes features and labels."""
+    if kind == "head":
+        return CosineHead(FrozenPrototypes(unit_rows()))
+    return Linear(D, N, bias=False) if kind == "learned" else Plain() if kind == "plain" else Other()
 
 
 def resident() -> int:
@@ -57,7 +77,7 @@ def steps(kind: str) -> None:
     torch.manual_seed(0)
     torch.randn(64, 64) @ torch.randn(64, 64)
     before = resident()
-    head = Linear(D, N, bias=False) if kind == "learned" else Frozen(kind == "chunked")
+    head = head_of(kind)
     backbone = nn.Linear(64, D)
     optimizer = torch.optim.Adam([*backbone.parameters(), *head.parameters()])
     inputs, labels = torch.randn(BATCH, 64), torch.randint(N, (BATCH,))
@@ -70,13 +90,14 @@ def steps(kind: str) -> None:
     print(resident() - before)
 
 
-def chunked() -> None:
-    command = [sys.executable, __file__, "steps"]
-    workers = {
-        kind: subprocess.Popen([*command, kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for kind in KINDS
-    }
-    best, peak = dict.fromkeys(KINDS, 9e9), {}
+def step(checkout: str | None = None) -> None:
+    kinds = KINDS if checkout is None else (*KINDS, "other")
+    workers = {}
+    for kind in kinds:
+        where = os.environ if kind != "other" else {**os.environ, "PYTHONPATH": str(checkout)}
+        command = [sys.executable, __file__, "steps", kind]
+        workers[kind] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=where)
+    best, peak = dict.fromkeys(kinds, 9e9), {}
     for _ in range(TURNS + 1):  # the first, in which Adam makes its state, is never the best
         for kind, worker in workers.items():
             worker.stdin.write("\n")
@@ -85,7 +106,7 @@ def chunked() -> None:
     for kind, worker in workers.items():
         peak[kind] = int(worker.communicate()[0])
     print(f"a training step, n = {N}, d = {D}, batch {BATCH}:")
-    for kind in KINDS:
+    for kind in kinds:
         print(
             f"  {kind:8} {best[kind]:.3f} s, {best[kind] / best['learned']:.0%}; "
             f"{peak[kind] / 1024:.0f} MiB, {peak[kind] / peak['learned']:.0%}"
@@ -132,7 +153,7 @@ def losses() -> None:
 
 def multicenter() -> None:
     d, n, k = 2048, 1000, 2
-    several, plain = MultiCenterClassifier(d, n, k), Linear(d, n * (k + 1), bias=False)
+    several, plain = MultiCenterClassifier(d=d, n=n, per_class=k), Linear(d, n * (k + 1), bias=False)
     for batch in (1024, 256):
         features, labels = torch.randn(batch, d), torch.randint(n, (batch,))
 
@@ -156,9 +177,9 @@ def main() -> None:
     if sys.argv[1:2] == ["steps"]:
         return steps(sys.argv[2])
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
-    for part in (chunked, losses, multicenter):
-        if sys.argv[1:] in ([], [part.__name__]):
-            part()
+    for part in (step, losses, multicenter):
+        if sys.argv[1:2] in ([], [part.__name__]):
+            part(*sys.argv[2:])
 
 
 if __name__ == "__main__":
