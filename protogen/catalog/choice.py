@@ -12,32 +12,39 @@ from .naming import from_label
 from .points.simplices import Simplices
 
 EVERYWHERE = (Orthonormal, SimplexLines, Simplices)
-ASKED, SEARCHED = 2**14, 2**12
+WIDEST_ASKED = 2**14  # dimensions that a family is asked for, but for those of EVERYWHERE
+WIDEST_SEARCHED = 2**12  # dimensions that a search of a cyclic packing is made for
 
 
 def reaching(families: tuple[type[ClosedForm], ...], d: int, n: int) -> list[ClosedForm]:
-    """The best form of n vectors in R^d of each family of LINES or POINTS that has one, the lowest cosine first.
+    """List the best form of n vectors in R^d of each family of LINES or POINTS that has one, the lowest cosine first.
 
-    In more than ASKED dimensions a form of at most so many is given, but for those that stand in every one.
+    A family of EVERYWHERE is asked for d dimensions, any other for at most WIDEST_ASKED of them.
     """
-    asked = ((family, d if family in EVERYWHERE else min(d, ASKED)) for family in families)
+    asked = ((family, d if family in EVERYWHERE else min(d, WIDEST_ASKED)) for family in families)
     return sorted((form for family, most in asked if (form := family.reach(most, n))), key=preference)
 
 
 def choose(families: tuple[type[ClosedForm], ...], d: int, n: int) -> ClosedForm | None:
-    """Of LINES or POINTS, the closed form of n vectors in R^d with the lowest guaranteed cosine, or None."""
+    """Choose from LINES or POINTS the closed form of n vectors in R^d with the lowest guaranteed cosine, or None."""
     return next(iter(reaching(families, d, n)), None)
 
 
 def seek(d: int, n: int) -> ClosedForm | None:
-    """As `choose` among LINES, or a cyclic packing that is better, if a search of a second at most finds one."""
+    """Choose from LINES, then search a second at most for a cyclic packing of lower coherence.
+
+    The search is made where d < n and d <= WIDEST_SEARCHED. Returns None where there is no form at all.
+    """
     form = choose(LINES, d, n)
-    found = search_packing(d, n, form.cosine if form else 1) if d < n and d <= SEARCHED else None
+    found = search_packing(d, n, form.cosine if form else 1) if d < n and d <= WIDEST_SEARCHED else None
     return found or form
 
 
 def build(text: str, n: int, d: int) -> Solution:
-    """The first n rows of the closed form with this label, in R^d, with what it guarantees."""
+    """Build the Solution of the first n rows of the form with this label in R^d, with the cosine that it guarantees.
+
+    Raises BadRequest where the label is none, or its form has fewer vectors or more dimensions.
+    """
     form = from_label(text)
     if type(form) in LINES:
         facts = Facts(closed_form=text, guaranteed_coherence=form.cosine)

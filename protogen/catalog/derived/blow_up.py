@@ -22,13 +22,17 @@ LARGEST = 2**14  # vectors of a frame whose complement is factorised: 2 GiB
 class BlowUp(ClosedForm):
     """n vectors in R^(n - k) from N = `size` vectors x that are a tight frame of R^k, of coherence mu_0.
 
-    The frame's Naimark complement is N unit vectors z in R^(N - k), <z_i, z_j> = -<x_i, x_j> k/(N - k),
-    so their coherence is 1/L, L = (N/k - 1)/mu_0. Each has m = floor(n/N) copies or one more: sqrt(L mu) z
-    and sqrt(1 - L mu) times a vertex of a regular simplex in coordinates of its own, mu = 1/(m (1 + L) - 1).
-    This is the coherence, and the least there is if the frame is equiangular with k(k+1)/2 lines and N
-    divides n (Bukh and Cox 2020, Nearly orthogonal vectors and small antipodal spherical codes).
-
     The frame is the first N rows of a form: two or more bases, or all rows if it is not made of bases.
+
+    1. The frame's Naimark complement is N unit vectors z in R^(N - k) with <z_i, z_j> = -<x_i, x_j> k/(N - k).
+       Their coherence is 1/L, where L = (N/k - 1)/mu_0.
+    2. Each z has m = floor(n/N) copies or one more. A copy is sqrt(L mu) z and sqrt(1 - L mu) times a vertex of a
+       regular simplex in m - 1 coordinates of its own, where mu = 1/(m (1 + L) - 1).
+    3. Copies of one z meet in L mu - (1 - L mu)/(m - 1) = -mu. Copies of two meet in L mu / L = mu at most.
+
+    The coherence is mu. It is the least there is if the frame is equiangular with k(k+1)/2 lines and N divides n.
+
+    Source: Bukh and Cox 2020, Nearly orthogonal vectors and small antipodal spherical codes.
     """
 
     family: ClassVar[str] = "blow-up"
@@ -47,15 +51,18 @@ class BlowUp(ClosedForm):
 
     @classmethod
     def reach(cls, d: int, n: int) -> Self | None:
-        """Return the best copies of a frame of R^k, n - d <= k <= d, that fill R^d: the fewest that are as good."""
+        """Return the copies of lowest coherence that fill R^d, of frames of R^k with n - d <= k <= d.
+
+        Of copies that are as good it is those of the fewest vectors.
+        """
         found, low, key = None, max(2, n - d), (-2 - 1e-9, 0)
-        while low <= d and -_most_copied(low, d) < key[0]:
+        while low <= d and -_most_merit(low, d) < key[0]:
             high = min(d, 3 * low // 2 + 32)
             for form in (form for family in TIGHT for form in family.sized(low, high)):
                 for size in _sizes(form, d + form.own_d):
                     if _in_bases(form) or size <= LARGEST:
                         enough = max(n, (d + form.own_d) // size * size)
-                        new = -_copied(form, size, enough), enough - form.own_d
+                        new = -_merit(form, size, enough), enough - form.own_d
                         if new < key:
                             found, key = (form, size, enough), new
             low = high + 1
@@ -71,7 +78,7 @@ class BlowUp(ClosedForm):
 
     @property
     def cosine(self) -> float:
-        return 1 / (_copied(self.form, self.size, self.n) - 1)
+        return 1 / (_merit(self.form, self.size, self.n) - 1)
 
     @property
     def exact(self) -> bool:
@@ -114,21 +121,22 @@ def _ratio(form: Tight, size: int) -> float:
     return (size / form.own_d - 1) / form.cosine
 
 
-def _copied(form: Tight, size: int, n: int) -> float:
-    """One more than one over the coherence of the copies."""
+def _merit(form: Tight, size: int, n: int) -> float:
+    """Rate the copies: one more than one over their coherence."""
     return n // size * (1 + _ratio(form, size))
 
 
-def _most_copied(k: int, d: int) -> float:
-    """Bound `_copied` for all frames of at least k and at most d dimensions, by Welch's bound on mu_0.
+def _most_merit(k: int, d: int) -> float:
+    """Bound `_merit` from above for all frames of at least k and at most d dimensions.
 
-    Copies of N vectors in R^k that fill R^d have (d + k)/N (1 + L) at most, L = (N/k - 1)/mu_0, N > k.
+    1. Copies of N vectors in R^k that fill R^d have (d + k)/N (1 + L) at most, L = (N/k - 1)/mu_0 and N > k.
+    2. Welch's bound on mu_0 bounds L.
     """
     return (d + k) * (1 / (k + 1) + 1 / math.sqrt(k)) * (1 + 1e-9)
 
 
 def _complement_of_bases(form: Tight, size: int, start: int, stop: int) -> "Tensor":
-    """Vector i of basis b, times vertex b of a regular simplex: a Kronecker product."""
+    """Multiply vector i of basis b with vertex b of a regular simplex, a Kronecker product: rows start to stop - 1."""
     import torch
 
     d = form.own_d
@@ -140,12 +148,13 @@ def _complement_of_bases(form: Tight, size: int, start: int, stop: int) -> "Tens
 
 
 def _complement_by_qr(form: Tight, size: int, start: int, stop: int) -> "Tensor":
+    """Take rows start to stop - 1 of the columns that complete those of the form, scaled to unit length."""
     return _orthogonal(form)[start:stop, form.own_d :] * math.sqrt(size / (size - form.own_d))
 
 
 @lru_cache(maxsize=1)
 def _orthogonal(form: Tight) -> "Tensor":
-    """An orthogonal matrix whose first own_d columns have the span of the form's columns."""
+    """Factorise: an orthogonal matrix (own_n, own_n) float64 whose first own_d columns span the form's columns."""
     import torch
 
     orthogonal: Tensor = torch.linalg.qr(form.rows(0, form.own_n).double(), mode="complete").Q

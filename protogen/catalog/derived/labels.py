@@ -19,7 +19,7 @@ BASES = tuple(family for family in DIRECT if issubclass(family, Bases))
 def labelled(room: int, n: int) -> Iterator[tuple[Bases, int]]:
     """Yield forms and the least count >= 2 of their bases that holds n vectors, where own_d + count <= room.
 
-    A form is left out where another has a lower cosine and needs no more bases.
+    A form may be left out where another has a lower cosine and needs no more bases.
     """
     square = room * room - 4 * n  # own_d (room - own_d) >= n between the roots of a quadratic
     if square >= 0:
@@ -34,13 +34,15 @@ def labelled(room: int, n: int) -> Iterator[tuple[Bases, int]]:
 
 @dataclass(frozen=True)
 class Labels(ClosedForm):
-    """The first `count` bases of a form in R^D, coherence mu_0, each with a label of its own.
+    """The first `count` bases of a form in R^D, each with a label of its own: D count vectors in R^(D + count).
 
-    A vector x of basis b becomes sqrt(p) x and sqrt(1 - p) e_b, p = 1/(1 + mu_0): D count vectors in
-    R^(D + count). Their inner products are 1 - p within a basis and at most p mu_0 between two, both
-    mu_0/(1 + mu_0). With `cut` = 1 they stand in one dimension less, where all these bases are flat:
-    vectors signed to have 1/sqrt(D) at coordinate 0 need that coordinate only for the p/D that it adds
-    to every inner product, and labels sqrt(1 - p) e_b + shift (1, ..., 1) add as much without it.
+    The form has coherence mu_0, the vectors mu_0/(1 + mu_0).
+
+    1. A vector x of basis b becomes sqrt(p) x and sqrt(1 - p) e_b, where p = 1/(1 + mu_0).
+    2. Two vectors of one basis meet in 1 - p, of two bases in p mu_0 at most. Both are mu_0/(1 + mu_0).
+    3. With `cut` = 1 they stand in one dimension less. All these bases are flat then. The vectors are signed to have
+       1/sqrt(D) at coordinate 0, which so adds p/D to every inner product.
+    4. Labels sqrt(1 - p) e_b + shift (1, ..., 1) add as much as coordinate 0, which is left out.
     """
 
     family: ClassVar[str] = "labels"

@@ -19,11 +19,13 @@ PROJECTED: tuple[type[ClosedForm], ...] = (*DIRECT, BlowUp)
 
 @dataclass(frozen=True)
 class Projection(ClosedForm):
-    """The vectors of a form in R^D, projected on the complement of its last one w: coherence mu_0/(1 - mu_0).
+    """The vectors of a form in R^D but its last, w, projected on the complement of w: lines in R^(D - 1).
 
-    Of u and v this leaves (<u, v> - <u, w><v, w>) / sqrt((1 - <u, w>^2)(1 - <v, w>^2)), at most
-    (mu_0 + mu_0^2)/(1 - mu_0^2). The reflection that takes w to the last axis makes it R^(D - 1)
-    (Householder 1958).
+    The form has coherence mu_0, the lines mu_0/(1 - mu_0).
+
+    1. Projected and scaled, u and v meet in (<u, v> - <u, w><v, w>) / sqrt((1 - <u, w>^2)(1 - <v, w>^2)).
+    2. This is at most (mu_0 + mu_0^2)/(1 - mu_0^2) = mu_0/(1 - mu_0).
+    3. A reflection takes w to the last axis, which is left out (Householder 1958).
     """
 
     family: ClassVar[str] = "projection"
@@ -74,7 +76,7 @@ class Projection(ClosedForm):
 
 
 def _sums(terms: "Tensor") -> "Tensor":
-    """The sums of rows, (rows, 1), by halves, in place: the same additions on every machine."""
+    """Add each row of the terms up, in place: (rows, 1). By halves, which are the same additions on every machine."""
     width = terms.shape[1]
     while width > 1:
         half = (width + 1) // 2

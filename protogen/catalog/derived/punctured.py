@@ -21,18 +21,22 @@ class Punctured(ClosedForm):
     """The flat bases of a form in R^D, of coherence mu, without the last `drop` coordinates.
 
     The coherence is (mu D + drop) / (D - drop) for drop < mu D, and (mu D / 2 + drop) / (D - drop) from there on.
-    Let T be the inner product of two rows of signs over all D coordinates; |T| <= mu D.
+    Let T be the inner product of two rows of signs over all D coordinates. |T| <= mu D, and mu D is a power of two.
 
     1. A coordinate adds 1 or -1 to T. Without `drop` of them the inner product is at most mu D + drop.
        This proves the first formula.
     2. For drop >= mu D the last mu D coordinates are a flat V of the index space. Let S be the part of T
-       that they add. Two rows of one basis differ by a character; the bound below holds for them as well.
-    3. The signs of two bases differ by a quadratic form. Hence |S| is 0 or a power of two, at most mu D.
-    4. Multiply one row by the characters that are constant on V. But for signs, S is the mean of the
-       inner products that come of this. T is one of them, and none exceeds mu D.
-    5. If |S| = mu D, all of them are equal but for signs, and T = S: nothing is left beside V.
-    6. Otherwise |S| <= mu D / 2 by step 3, and |T - S| <= 3/2 mu D = mu D + mu D / 2.
-    7. The other drop - mu D coordinates add 1 each at most. The sum is mu D / 2 + drop.
+       that they add. Steps 3 and 4 to 6 show that |T - S| <= 3/2 mu D.
+    3. Let the rows be of one basis. They are orthogonal, so that T = 0. V has mu D coordinates, so that
+       |T - S| = |S| <= mu D.
+    4. Let the rows be of two bases. Their signs differ by a quadratic form, on V too. Hence |S| is 0 or a
+       power of two, and at most mu D.
+    5. Multiply one row by each character that is constant on V. The products are rows of the same basis, but for
+       signs, so that their inner products with the other row are at most mu D. But for signs S is the mean of
+       these inner products, and T is one of them. So if |S| = mu D, then T = S.
+    6. If |S| is less than mu D, then |S| <= mu D / 2 by step 4, and |T - S| <= mu D + mu D / 2.
+    7. Of the coordinates that are dropped, drop - mu D lie outside V. Without them it grows by 1 each at most.
+       The inner product that is left is at most 3/2 mu D + drop - mu D = mu D / 2 + drop.
     """
 
     family: ClassVar[str] = "punctured"
@@ -71,7 +75,7 @@ class Punctured(ClosedForm):
 
 
 def _whole(form: QuadraticBases) -> int:
-    """mu D, a power of two."""
+    """The largest inner product of two rows of signs over all coordinates: mu D, a power of two."""
     return int(form.cosine * form.own_d)
 
 

@@ -16,12 +16,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Bent(Tight):
-    """The columns x with f(x) = value of the Sylvester matrix of order 4^m, f(x) = x_1 x_{m+1} + ... + x_m x_{2m}.
+    """4^m equiangular lines of signs: the Sylvester matrix of order 4^m, cut to the columns x with f(x) = value.
 
-    f is bent: the sum of (-1)^(i.x) over these x is 2^(m-1) or its negative for all i but 0 (Dillon 1974;
-    Xia, Zhou and Giannakis 2005). Hence 4^m equiangular lines: value 0 in R^(2^(2m-1) + 2^(m-1)),
-    coherence 1/(2^m + 1); value 1 in R^(2^(2m-1) - 2^(m-1)), coherence 1/(2^m - 1). All coordinates
-    are 1/sqrt(own_d) or its negative.
+    The bent function is f(x) = x_1 x_{m+1} + ... + x_m x_{2m} over the bits of x.
+
+    - value 0: in R^(2^(2m-1) + 2^(m-1)), of coherence 1/(2^m + 1).
+    - value 1: in R^(2^(2m-1) - 2^(m-1)), of coherence 1/(2^m - 1).
+
+    1. Row i has the sign (-1)^(i.x) at column x. All coordinates are such a sign over sqrt(own_d).
+    2. Rows i and k multiply to row i xor k. So their inner product is the sum of one row over these x.
+    3. f is bent: that sum is 2^(m-1) or its negative for every row but 0 (Dillon 1974). Over own_d this is the
+       coherence.
+
+    Source: Xia, Zhou and Giannakis 2005, Achieving the Welch bound with difference sets.
     """
 
     family: ClassVar[str] = "bent"

@@ -21,13 +21,16 @@ TRIED = 4  # shapes that it tries for each number of lines on a point
 
 @dataclass(frozen=True)
 class CyclicPacking(Packing):
-    """Blocks of whole numbers modulo v, all of whose differences are distinct; the lines are their shifts.
+    """A packing on the whole numbers modulo v: its lines are the shifts of blocks whose differences are all distinct.
 
-    A block has v shifts, or s if it is {0, s, 2s, ...}, s dividing v, which uses the multiples of s.
-    v order vectors in as many dimensions as there are lines, coherence 1/r; r, the lines on a point, is
-    the number of elements of all blocks, one each of the short. Difference families are those that use
-    all differences (Bose 1939, On the construction of balanced incomplete block designs), optical
-    orthogonal codes those whose blocks are of one size (Chung, Salehi and Wei 1989).
+    1. A block has v shifts. A short block {0, s, 2s, ...}, s dividing v, has s of them, and its differences are
+       the multiples of s.
+    2. Two points are on one common line at most, as no difference occurs twice.
+    3. The number r of lines on a point is the number of elements of all blocks, where a short block counts once.
+    4. There are v `order` vectors of coherence 1/r, in as many dimensions as there are lines.
+
+    Blocks that use all differences are a difference family (Bose 1939, On the construction of balanced incomplete
+    block designs). Blocks of one size are an optical orthogonal code (Chung, Salehi and Wei 1989).
     """
 
     family: ClassVar[str] = "cyclic"
@@ -41,7 +44,7 @@ class CyclicPacking(Packing):
 
     @classmethod
     def reach(cls, d: int, n: int) -> Self | None:
-        """The member of the table with the most lines on a point, of equals the one of least own_d."""
+        """Return the member of the table with the most lines on a point, of equals the one of least own_d."""
         line = next((line for own_d, own_n, line in _table() if own_d <= d and own_n >= n), None)
         return cls(*_parameters(line)) if line else None
 
@@ -68,7 +71,7 @@ class CyclicPacking(Packing):
 
 @lru_cache(maxsize=1)
 def _table() -> list[tuple[int, int, str]]:
-    """The own_d, own_n and line of each member in packings.txt, where they stand by falling r, then rising own_d."""
+    """Read the own_d, own_n and line of each member in packings.txt, which stand by falling r, then rising own_d."""
     members = []
     for line in (Path(__file__).parent / "packings.txt").read_text("ascii").splitlines():
         own_d, v, order, _ = line.split(" ")
@@ -89,10 +92,13 @@ def _is_tight(line: str) -> bool:
 
 
 def search_packing(d: int, n: int, below: float = 1, nodes: int = 300_000) -> CyclicPacking | None:
-    """Search a member with n > d vectors in R^d of coherence below that given; the same call finds the same member.
+    """Search for a member with n > d vectors in R^d and a coherence under `below`, or return None.
 
-    A node is an element placed; 300,000 take about a second. The largest r come first, and of each the
-    shapes that are least full, with one round of attempts each, then four for those with more r, and so on.
+    `nodes` bounds the elements that are placed; 300,000 take about a second. The same call finds the same member.
+
+    1. The shapes of the largest r come first, and of one r those that are least full.
+    2. Each shape has one round of attempts. When a member is found, only the shapes of a larger r stay.
+    3. When the shapes have been gone through, those that are left have four times as many rounds.
     """
     found, rounds = None, 1
     most = min(MOST, math.isqrt(d * (n - 1) // (n - d)))  # by Welch's bound
@@ -110,7 +116,7 @@ def search_packing(d: int, n: int, below: float = 1, nodes: int = 300_000) -> Cy
 
 
 def _shapes(d: int, n: int, r: int) -> list[Shape]:
-    """The least full shapes of packings with n vectors in R^d."""
+    """List the TRIED least full shapes of packings with n vectors in R^d and r lines on a point."""
     order = max(orders(r), default=0)
     sizes = range(-(-n // order), min(d, n * 6 // (5 * order)) + 1) if order else ()
     return nsmallest(TRIED, filter(None, (fit(v, r, d) for v in sizes)))

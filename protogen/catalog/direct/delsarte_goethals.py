@@ -16,11 +16,18 @@ if TYPE_CHECKING:
 class DelsarteGoethals(QuadraticBases):
     """Orthonormal bases of R^d, d = 2^m, from quadratic forms whose differences have a large rank.
 
-    Row b of a basis has the sign exponent f(x) + b . x (Delsarte and Goethals 1975). For m odd f(x) =
-    sum_{i=1}^{t+1} tr(a_i x^(1 + 2^i)), a_i and x in GF(d): d^(t+2) lines of coherence 2^t sqrt(2/d); t = 0
-    is the set of Gold (1968). For m even and t >= 1 f is a Kerdock form plus sum_{i=1}^t tr(a_i y^(1 + 2^i)),
-    a_i and y in GF(d/2), x = (y, e): d (d/2)^(t+1) lines of coherence 2^t/sqrt(d). The standard basis is
-    added as the last.
+    Row b of the basis of a form f has the sign (-1)^(f(x) + b . x) over sqrt(d) at coordinate x.
+
+    - m odd: f(x) is the sum of tr(a_i x^(1 + 2^i)) over i from 1 to t + 1, a_i and x in GF(d). These are d^(t+2)
+      lines of coherence 2^t sqrt(2/d). With t = 0 they are the set of Gold (1968).
+    - m even, t >= 1: x is a pair (y, e), y in GF(d/2) and e in {0, 1}. f is a Kerdock form plus the sum of
+      tr(a_i y^(1 + 2^i)) over i from 1 to t, a_i in GF(d/2). These are d (d/2)^(t+1) lines of coherence
+      2^t/sqrt(d).
+
+    The standard basis is added as the last. The difference of two forms has rank at least m - 1 - 2t for m odd, and
+    m - 2t for m even. The signs of a form of rank r sum to at most 2^(m - r/2), which over d is the coherence.
+
+    Source: Delsarte and Goethals 1975, Alternating bilinear forms over GF(q).
     """
 
     family: ClassVar[str] = "delsarte-goethals"
@@ -36,6 +43,7 @@ class DelsarteGoethals(QuadraticBases):
 
     @classmethod
     def sized(cls, low: int, high: int) -> Iterator[Self]:
+        """Yield the members with low <= own_d <= high."""
         yield from (cls(m, t) for m in range(3, high.bit_length()) if 2**m >= low for t in _orders(m))
 
     @property
@@ -59,10 +67,10 @@ class DelsarteGoethals(QuadraticBases):
 
 
 def _degree(m: int) -> int:
-    """Over F_2, of the field that the coefficients are from: the odd one of m and m - 1."""
+    """The degree over F_2 of the field that the coefficients are from: the odd one of m and m - 1."""
     return m - 1 + m % 2
 
 
 def _orders(m: int) -> range:
-    """The t of members in R^(2^m); for m even t = 0 would be Kerdock's."""
+    """Every t of the members in R^(2^m). For m even t = 0 is left out, as it would be Kerdock's."""
     return range(1 - m % 2, m // 2)

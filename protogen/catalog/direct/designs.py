@@ -39,12 +39,17 @@ FACTORS = {45: 3}
 
 @dataclass(frozen=True)
 class Design(Packing):
-    """The blocks of a design (v, k, 1): v points, any two in exactly one of v r / k blocks of k, r = (v - 1)/(k - 1).
+    """The blocks of a design (v, k, 1): any two of v points are in exactly one of v r / k blocks of k points.
 
-    Equiangular if order = r + 1 (Fickus, Mixon and Tremain 2012). All pairs, k = 2; Steiner triple
-    systems, k = 3 (Bose 1939, Skolem 1958); multiples of cosets of roots of unity modulo a prime
-    v = 1 mod k (k - 1), shifted (Wilson 1972, Cyclotomy and difference families in elementary abelian
-    groups); other difference families; Hermitian unitals, v = q^3 + 1 and k = q + 1.
+    r = (v - 1)/(k - 1) blocks are on each point, and the coherence is 1/r. With order = r + 1 the lines are
+    equiangular (Fickus, Mixon and Tremain 2012). The designs are:
+
+    - k = 2: all pairs.
+    - k = 3: Steiner triple systems (Bose 1939, Skolem 1958).
+    - v a prime, 1 mod k (k - 1): the shifts of multiples of the roots of unity (Wilson 1972, Cyclotomy and
+      difference families in elementary abelian groups).
+    - v and k in DIFFERENCES: the shifts of those blocks.
+    - v = q^3 + 1, k = q + 1: Hermitian unitals.
     """
 
     family: ClassVar[str] = "design"
@@ -59,7 +64,7 @@ class Design(Packing):
 
     @classmethod
     def reach(cls, d: int, n: int) -> Self | None:
-        """Of each block size the largest v with d blocks at most and a Hadamard order, and of these the best."""
+        """Return the best of one member for each block size: that of the largest v with at most d blocks."""
         return best(
             next((form for v in _points(k, n // (2 * k), d) for form in cls._on(v, k) if form.own_n >= n), None)
             for k in SIZES

@@ -14,11 +14,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Kerdock(QuadraticBases):
-    """The d/2 + 1 mutually unbiased bases of R^d, d = 4^k (Kerdock 1972; Calderbank et al. 1997).
+    """The d/2 + 1 mutually unbiased bases of R^d, d = 4^k: d(d/2 + 1) lines of coherence 1/sqrt(d).
 
-    d(d/2 + 1) lines of coherence 1/sqrt(d), the least for so many. Row b of basis a, for a in
-    GF(d/2), has the sign exponent Q(ay) + e tr(ay) + b . (y, e) at the coordinate (y, e), y in
-    GF(d/2), e in {0, 1}, Q(u) = sum_{i<j} u^(2^i + 2^j). The standard basis is the last.
+    1. A coordinate is a pair (y, e) of y in GF(d/2) and e in {0, 1}. There is one basis for each a in GF(d/2).
+    2. Row b of basis a has at (y, e) the sign (-1)^(Q(ay) + e tr(ay) + b . (y, e)) over sqrt(d), where Q(u) is
+       the sum of u^(2^i + 2^j) over i < j.
+    3. The standard basis is added as the last.
+
+    Q(ay) + e tr(ay) is a quadratic form. The difference of two of these forms has full rank, so that its signs
+    sum to sqrt(d) or its negative. No set of so many lines has a lower coherence.
+
+    Source: Kerdock 1972; Calderbank, Cameron, Kantor and Seidel 1997.
     """
 
     family: ClassVar[str] = "kerdock"
@@ -30,6 +36,7 @@ class Kerdock(QuadraticBases):
 
     @classmethod
     def sized(cls, low: int, high: int) -> Iterator[Self]:
+        """Yield the members with low <= own_d <= high."""
         yield from (cls(k) for k in range(1, (high.bit_length() + 1) // 2) if 4**k >= low)
 
     @property

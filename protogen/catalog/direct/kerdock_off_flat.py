@@ -26,10 +26,14 @@ FLATS = {
 class KerdockOffFlat(ClosedForm):
     """The first 2^(r(r-1)/2) Kerdock bases of R^(4^k) without the 2^r coordinates of a subspace V of the index space.
 
-    4^k 2^(r(r-1)/2) lines in R^(4^k - 2^r) of coherence (2^k + 2^(r-1)) / (4^k - 2^r). The signs of two
-    bases differ by a quadratic form whose alternating form is not zero on V: its signs sum to at most
-    2^(r-1) over V (Dickson 1901; MacWilliams and Sloane 1977, Section 15.2) and to at most 2^k over all
-    coordinates (Kerdock 1972). Two rows of one basis differ by a linear form: 2^r at most, and 0.
+    There are 4^k 2^(r(r-1)/2) lines in R^(4^k - 2^r), of coherence (2^k + 2^(r-1)) / (4^k - 2^r). An inner
+    product of two rows of signs is the sum over all coordinates less the sum over V:
+
+    - Rows of two bases differ by a quadratic form whose alternating form is not zero on V. Over all coordinates
+      its signs sum to at most 2^k (Kerdock 1972). Over V they sum to at most 2^(r-1) (Dickson 1901; MacWilliams
+      and Sloane 1977, Section 15.2).
+    - Two rows of one basis differ by a linear form. Over all coordinates its signs sum to 0, over V to at most
+      2^r. This is at most 2^k + 2^(r-1), as r <= k + 1 in FLATS.
     """
 
     family: ClassVar[str] = "kerdock-off-flat"

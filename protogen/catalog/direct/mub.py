@@ -18,12 +18,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ComplexMUB(Tight, Bases):
-    """The p + 1 mutually unbiased bases of C^p, p any odd prime power (Wootters and Fields 1989).
+    """The p + 1 mutually unbiased bases of C^p as 2p(p+1) lines in R^(2p) of coherence 1/sqrt(p).
 
-    v_{a,b}(x) = p^(-1/2) w^Tr(a x^2 + b x) for a, b, x in the field F of p elements, w a primitive
-    root of unity of the field's characteristic, to whose prime field Tr goes; and the standard basis
-    as the last. Each complex v gives the two real rows (Re v, Im v) and (-Im v, Re v): 2p(p+1) lines
-    in R^(2p), coherence 1/sqrt(p). Rows run basis by basis.
+    p is any odd prime power, F the field of p elements, and w a primitive root of unity of its characteristic.
+
+    1. Basis a, for a in F, has a vector for each b in F: v_{a,b}(x) = p^(-1/2) w^Tr(a x^2 + b x), x in F.
+       Tr is the trace to the prime field. The standard basis is the last.
+    2. Each complex v gives the two real rows (Re v, Im v) and (-Im v, Re v). Rows run basis by basis.
+
+    The inner product of vectors of two bases is a quadratic Gauss sum over p, of modulus 1/sqrt(p).
+
+    Source: Wootters and Fields 1989, Optimal state-determination by mutually unbiased measurements.
     """
 
     family: ClassVar[str] = "mub"
@@ -35,12 +40,13 @@ class ComplexMUB(Tight, Bases):
 
     @classmethod
     def reach(cls, d: int, n: int) -> Self | None:
-        """The largest p with 2p <= d, where its 2p(p+1) vectors are enough."""
+        """Return the member of the largest p with 2p <= d, where its 2p(p+1) vectors are enough."""
         form = next(cls.sized(0, d), None)
         return form if form and n <= form.own_n else None
 
     @classmethod
     def sized(cls, low: int, high: int) -> Iterator[Self]:
+        """Yield the members with low <= own_d <= high, the largest first."""
         return (cls(p) for p in prime_powers((low + 1) // 2, high // 2) if p % 2)
 
     @classmethod
@@ -80,12 +86,13 @@ class ComplexMUB(Tight, Bases):
 
 @dataclass(frozen=True)
 class TernaryMUB(ClosedForm):
-    """Half of the mutually unbiased bases of C^q as real lines, q = 3^m, m odd.
+    """Half of the mutually unbiased bases of C^q as q(q+1) lines in R^(2q), q = 3^m, m odd.
 
-    One real row (Re v, Im v) of each of ComplexMUB's vectors, those of the standard basis times i:
-    q(q+1) lines in R^(2q). Vectors v and u of two bases have <v, u> = w^k i / sqrt(q) or its negative
-    (Gauss: the quadratic sum over F_q is imaginary), w a cube root of unity, whose real part is at
-    most sqrt(3 / (4q)).
+    1. Take the one real row (Re v, Im v) of each of ComplexMUB's vectors v.
+    2. Multiply the vectors of the standard basis by i first.
+
+    Vectors v and u of two bases have <v, u> = i w^k / sqrt(q) or its negative, w a cube root of unity: the quadratic
+    Gauss sum over F_q is imaginary. The real part is at most sin(60 degrees) / sqrt(q) = sqrt(3 / (4q)).
     """
 
     family: ClassVar[str] = "ternary-mub"
@@ -97,7 +104,7 @@ class TernaryMUB(ClosedForm):
 
     @classmethod
     def reach(cls, d: int, n: int) -> Self | None:
-        """The largest m with 2 * 3^m <= d, where its vectors are enough."""
+        """Return the member of the largest m with 2 * 3^m <= d, where its vectors are enough."""
         forms = [cls(m) for m in range(1, d.bit_length(), 2) if 2 * 3**m <= d]
         return forms[-1] if forms and n <= forms[-1].own_n else None
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Net(Packing):
-    """Points in g columns of q, the lines y = m x + c of s slopes, and in each column as much again, by `levels`.
+    """A packing of nested levels (q, s, g): points in g columns of q, and lines y = m x + c of s slopes.
 
     1. A level (q, s, g) is a transversal design over a product R of finite fields with q elements
        (MacNeish 1922, Euler's squares). Its points (x, y) have y in R and x among g elements whose
@@ -57,7 +57,7 @@ class Net(Packing):
         most = math.isqrt(d * (n - 1) // (n - d)) if n > d else d  # by the Welch bound
         for r in range(min(most, d), 1, -1):
             if _bound(-(-n // (r + 1)), r) <= d and (order := next(iter(orders(r)), 0)):
-                lines, levels = _fewest(-(-n // order), r)
+                lines, levels = _fewest_lines(-(-n // order), r)
                 if lines <= d:
                     return cls(levels, order)
         return None
@@ -95,7 +95,7 @@ class Net(Packing):
 
 
 def level_lines(q: int, s: int, g: int, point: "Tensor") -> "Tensor":
-    """The s lines of one level on each point x q + y, a column of them, (points, s)."""
+    """List the s lines of one level on each of some points x q + y, a column of numbers: (points, s)."""
     import torch
 
     j = torch.arange(s, device="cpu")
@@ -121,6 +121,7 @@ def _size(levels: Blocks) -> int:
 
 
 def _are_levels(levels: Blocks) -> bool:
+    """Whether each level can be made, and its points are enough for a column of the one before."""
     within = 1
     for index, level in enumerate(levels):
         if len(level) != 3 or min(level) < 1 or max(level) > MOST_LINES or level[0] * level[2] < within:
@@ -173,18 +174,25 @@ def _factors(q: int) -> tuple[int, ...]:
 
 
 def _bound(points: int, r: int) -> int:
-    """A lower bound on the lines of a packing.
+    """Bound from below the number of lines of a packing with r lines on each point.
 
-    All lines cover each pair of points once at most, and the fewest if their sizes are k and k + 1; two lines meet
-    in one point at most.
+    1. All lines cover each pair of points once at most. They are the fewest where their sizes are k and k + 1.
+    2. Two lines meet in one point at most.
     """
     k = 1 + (points - 1) // max(r, 1)
     return max(-(points * (points - 1 - 2 * k * r) // (k * (k + 1))), math.isqrt(points * r * (r - 1)))
 
 
 @lru_cache(maxsize=2**14)
-def _fewest(points: int, r: int) -> tuple[int, Blocks]:
-    """The fewest lines that levels need for so many points, r lines on each, and the levels."""
+def _fewest_lines(points: int, r: int) -> tuple[int, Blocks]:
+    """Find the levels of the fewest lines for so many points, r lines on each: how many lines, and the levels.
+
+    1. Start with the better of two: one level above whole columns, and rounds in which the points meet in pairs.
+    2. Try a level (q, s, g) above the levels of the fewest lines for q points, for each g and s whose bound is lower
+       than the best so far.
+
+    The labels of files rest on the order in which g and s are tried: of equals the first is taken.
+    """
     if r == 0:
         return 0, ()
     if r == 1:
@@ -201,19 +209,16 @@ def _fewest(points: int, r: int) -> tuple[int, Blocks]:
     g = -(-points // q)
     best: tuple[int, Blocks] = min((q * (r - 1) + g, ((q, r - 1, g), (1, 1, q))), (half * r, ((half, r, 2),)))
     least, size = _bound(points, r), 1 + (points - 1) // r  # lines have about this size
-    all_g = range(2, math.isqrt(points) + 2)
     likely = range(max(2, 3 * size // 4), min(5 * size // 4 + 1, math.isqrt(points) + 1) + 1)
-    for g in (
-        *likely,
-        *(g for g in all_g if g not in likely),
-    ):  # of equals the first is taken: files rest on this order
+    others = (g for g in range(2, math.isqrt(points) + 2) if g not in likely)
+    for g in (*likely, *others):
         column = -(-points // g)
         for s in range(min(r, best[0] // column), 0, -1):
             q = max(column, s)
             if best[0] > max(least, s * q + g * _bound(q, r - s)):
                 while columns(q, s) < g:
                     q += 1
-                lines, levels = _fewest(q, r - s)
+                lines, levels = _fewest_lines(q, r - s)
                 if s * q + g * lines < best[0]:
                     best = s * q + g * lines, ((q, s, g), *levels)
     return best

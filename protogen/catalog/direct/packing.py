@@ -18,20 +18,25 @@ MOST_LINES = 2**20  # on a point, of any packing that is asked for
 
 @lru_cache(maxsize=4096)
 def orders(r: int) -> tuple[int, ...]:
-    """The Hadamard orders that a packing with r lines on each point can take, the largest first."""
+    """List the Hadamard orders that a packing with r lines on each point can take, the largest first."""
     return tuple(order for order in (r + 1, r, r - 1) if r > 1 and hadamard.exists(order))
 
 
 class Packing(Tight):
-    """Points, each on r of own_d lines, two of them on at most one common line; a coordinate a line.
+    """Vectors of coherence 1/r on the points of a packing: each point is on r of own_d lines.
 
-    Each point has the rows of an r-column matrix on its r lines: a Hadamard matrix of the given
-    order with a first column of ones, this column left out (order = r + 1), kept (r) or taken twice
-    (r - 1), over sqrt(r). Rows of one point meet in -1/r, 0 or 1/r, of two points in at most 1/r:
-    Steiner equiangular tight frames (Fickus, Mixon and Tremain 2012) for incomplete designs. It is
-    a tight frame if all lines have as many points and order >= r.
+    Two points are on at most one common line. Each line is a coordinate.
 
-    A family is a frozen dataclass with the field `order`, which checks its other parameters first.
+    1. Take a Hadamard matrix of the given order with a first column of ones. This column is left out
+       (order = r + 1), kept (order = r) or taken twice (order = r - 1), so that r columns remain.
+    2. Each point has the rows of these columns, over sqrt(r), on its r lines.
+    3. Rows of one point meet in -1/r, 0 or 1/r. Rows of two points share one coordinate at most, and meet in 1/r
+       at most.
+
+    The rows are a tight frame if all lines have as many points and order >= r. A family is a frozen dataclass with
+    the field `order`, which checks its other parameters first.
+
+    Source: Steiner equiangular tight frames (Fickus, Mixon and Tremain 2012), here also for incomplete designs.
     """
 
     order: int
@@ -53,7 +58,7 @@ class Packing(Tight):
 
     @abstractmethod
     def lines(self, points: "Tensor") -> "Tensor":
-        """The r lines, distinct whole numbers below own_d, of each of some points: (k,) to (k, r), int64."""
+        """List the r lines of each of some points (k,): (k, r) int64, distinct whole numbers below own_d."""
 
     @property
     def own_n(self) -> int:

@@ -16,12 +16,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Paley(Tight):
-    """q + 1 equiangular lines in R^((q+1)/2), q = 1 mod 4 a prime power (Paley 1933, Strohmer and Heath 2003).
+    """q + 1 equiangular lines in R^((q+1)/2) of coherence 1/sqrt(q), q = 1 mod 4 a prime power.
 
-    Coherence 1/sqrt(q). Off its diagonal the Gram matrix is Paley's symmetric conference matrix over
-    sqrt(q), or for x, y in F_q its negative. Characters of F_q span its range: row x is 1/sqrt(q), then
-    (2/sqrt(q)) cos(2 pi Tr(c x) / p) for one of each pair c, -c of squares, then the same of sin. The
-    last row is (1, 0, ..., 0).
+    1. Row x, for x in F_q, begins with 1/sqrt(q).
+    2. Then row x has (2/sqrt(q)) cos(2 pi Tr(c x) / p) for one c of each pair c, -c of squares, and the same with
+       sin.
+    3. The last row is (1, 0, ..., 0).
+
+    Off its diagonal the Gram matrix is Paley's symmetric conference matrix over sqrt(q), negated where x and y
+    are both in F_q. The characters of step 2 span its range.
+
+    Source: Paley 1933; Strohmer and Heath 2003.
     """
 
     family: ClassVar[str] = "paley"
@@ -33,7 +38,7 @@ class Paley(Tight):
 
     @classmethod
     def reach(cls, d: int, n: int) -> Self | None:
-        """The largest q with (q+1)/2 <= d, where its q + 1 lines are enough."""
+        """Return the member of the largest q with (q+1)/2 <= d, where its q + 1 lines are enough."""
         form = next(cls.sized(1, d), None)
         return form if form and n <= form.own_n else None
 

@@ -19,12 +19,17 @@ DEGREES = 40  # more give more vectors than can be asked for
 
 @dataclass(frozen=True)
 class HigherPhases(ClosedForm):
-    """The polynomials of a degree up to D >= 3 without constant term as phases in C^p, p > (D - 1)^2 prime.
+    """2 p^D lines in R^(2p) of coherence at most (D - 1) / sqrt(p): polynomials as phases, p > (D - 1)^2 prime.
 
-    v_f(x) = p^(-1/2) exp(2 pi i f(x) / p) for x in F_p; each gives the two real rows (Re v, Im v) and
-    (-Im v, Re v): 2 p^D lines in R^(2p), coherence at most (D - 1) / sqrt(p) (Weil 1948, On some
-    exponential sums). The coefficients of f are the digits of a vector's number in base p, that of x
-    the last, so that rows run in orthonormal bases and those of lower degree come first.
+    1. Take the polynomials f over F_p of degree at most D = `degree` >= 3 without a constant term.
+    2. Each gives the complex vector v_f(x) = p^(-1/2) exp(2 pi i f(x) / p), x in F_p.
+    3. Each v gives the two real rows (Re v, Im v) and (-Im v, Re v).
+
+    The inner product of two vectors is 1/p times the exponential sum of the difference of their polynomials. That
+    sum is at most (D - 1) sqrt(p) (Weil 1948, On some exponential sums).
+
+    The coefficients of f are the digits of a vector's number in base p, and that of x is the last. So rows run in
+    orthonormal bases, and polynomials of lower degree come first.
     """
 
     family: ClassVar[str] = "phases"

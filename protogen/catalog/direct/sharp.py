@@ -38,7 +38,7 @@ Cut = tuple[tuple[int, ...], int]
 class Section(NamedTuple):
     """The vectors x of a set with <x, w> = p for each cut (w, p), projected on the complement of these w and scaled.
 
-    The zeros at the end of w are left out.
+    `cosine` is the largest of the section, `whole` makes the set. The zeros at the end of w are left out.
     """
 
     cosine: float
@@ -94,7 +94,7 @@ class Sharp(Tight):
 
     @classmethod
     def reach(cls, d: int, n: int) -> Self | None:
-        """The set of lowest cosine that R^d holds and that has n vectors."""
+        """Return the set of lowest cosine in at most d dimensions that has n vectors."""
         return best(form for form in cls.sized(1, d) if n <= form.n)
 
     @classmethod
@@ -127,12 +127,17 @@ class Sharp(Tight):
 class SharpPoints(Sharp):
     """n points in R^d whose largest cosine is the least there is, or the least known.
 
-    Of cosine 1/2: roots of D5, E6, E7 and E8, the shortest vectors of the Leech lattice and those orthogonal
-    to one or two of them or to the places of an octad. The 600-cell. The shortest vectors of E8 or the Leech
-    lattice that are next to one to four of them, (d, n) = (4, 10), (21, 336), (22, 891), (23, 4600),
-    to a vector of the next length, (23, 552), or to both, (21, 162), (22, 100), (22, 275); of (23, 552) those
-    in a hyperplane, (22, 352) (Delsarte, Goethals and Seidel 1977; Conway and Sloane 1999, chapter 14; Cohn and
-    Kumar 2007). In a set of opposite points each is followed by its negative.
+    - The 600-cell, (d, n) = (4, 120).
+    - Cosine 1/2: the roots of D5, E6, E7 and E8; the shortest vectors of the Leech lattice, and those of them that
+      are orthogonal to one or two of them or to the places of an octad.
+    - The shortest vectors of E8 or the Leech lattice that are next to one to four of them: (4, 10), (21, 336),
+      (22, 891), (23, 4600).
+    - Those next to a vector of the next length, (23, 552); of these the ones in a hyperplane, (22, 352).
+    - Those next to vectors of both kinds: (21, 162), (22, 100), (22, 275).
+
+    In a set of opposite points each is followed by its negative.
+
+    Source: Delsarte, Goethals and Seidel 1977; Conway and Sloane 1999, chapter 14; Cohn and Kumar 2007.
     """
 
     family: ClassVar[str] = "sharp-points"
@@ -144,8 +149,9 @@ class SharpPoints(Sharp):
 class SharpLines(Sharp):
     """n lines in R^d: one of each two opposite points of a set of SharpPoints.
 
-    (22, 176) and (23, 276), coherence 1/5, meet Welch's bound (Lemmens and Seidel 1973), and (6, 36), (7, 63),
-    (8, 120), (24, 98280), 1/2, and (23, 2300), 1/3, that of Levenshtein (1998).
+    - (d, n) = (22, 176) and (23, 276), of coherence 1/5, meet Welch's bound (Lemmens and Seidel 1973).
+    - (6, 36), (7, 63), (8, 120) and (24, 98280), of coherence 1/2, and (23, 2300), of coherence 1/3, meet the bound
+      of Levenshtein (1998).
     """
 
     family: ClassVar[str] = "sharp-lines"
@@ -169,7 +175,10 @@ def _points(d: int, n: int) -> "Tensor":
 
 
 def _cut(rows: "Tensor", cuts: tuple[Cut, ...]) -> "Tensor":
-    """The rows that cuts select, in coordinates of the complement: reflections take each normal to the last axis."""
+    """Take the rows that the cuts select, in coordinates of the complement: (k, d) to (rows, d - cuts) float64.
+
+    A reflection takes each normal in turn to the last axis, which is left out.
+    """
     import torch
 
     normals = torch.zeros(len(cuts), rows.shape[1], dtype=torch.float64, device="cpu")

@@ -16,11 +16,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Space(Packing):
-    """The lines of the space of dimension k >= 2 over GF(q): AG(k, q), or with its `infinity` PG(k, q).
+    """The points and lines of the affine or the projective space of dimension k >= 2 over GF(q), of coherence 1/r.
 
-    With r = (q^k - 1)/(q - 1), q^k points and q^(k-1) r lines, or (q^(k+1) - 1)/(q - 1) points and
-    r/(q + 1) times as many lines; coherence 1/r (Fickus, Mixon and Tremain 2012). Point number a has
-    the digits of a in base q as its coordinates; those at infinity, of PG(k - 1, q), come last.
+    r = (q^k - 1)/(q - 1) lines are on each point, and two points are on exactly one common line.
+
+    - infinity 0, AG(k, q): q^k points and q^(k-1) r lines.
+    - infinity 1, PG(k, q): P = (q^(k+1) - 1)/(q - 1) points and P r/(q + 1) lines.
+
+    Point number a has the digits of a in base q as its coordinates. The points at infinity, those of PG(k - 1, q),
+    come last.
+
+    Source: Fickus, Mixon and Tremain 2012.
     """
 
     family: ClassVar[str] = "space"
@@ -40,7 +46,7 @@ class Space(Packing):
 
     @classmethod
     def reach(cls, d: int, n: int) -> Self | None:
-        """The best of the spaces with few enough lines."""
+        """Return the best of the spaces with few enough lines."""
         return best(form for form in cls._within(d) if form.own_d <= d and form.own_n >= n)
 
     @classmethod
@@ -78,7 +84,7 @@ def _points(k: int, q: int) -> int:
 
 
 def _lines(k: int, q: int, points: "Tensor") -> "Tensor":
-    """The lines of PG(k, q) on points of it: those of AG(k, q), direction by direction, then those at infinity."""
+    """List the lines of PG(k, q) on each of some points: those of AG(k, q) by direction, then those at infinity."""
     import torch
 
     if k == 1:
@@ -95,9 +101,11 @@ def _lines(k: int, q: int, points: "Tensor") -> "Tensor":
 
 
 def _affine_lines(k: int, q: int, points: "Tensor") -> "Tensor":
-    """The lines of AG(k, q) on points: each has the number, without its 0, of its point that is 0 at its pivot.
+    """List the lines of AG(k, q) on each of some points, direction by direction.
 
-    The pivot of a line is where its direction has its last digit that is not 0, a 1.
+    1. The pivot of a line is the last digit of its direction that is not 0. That digit is 1.
+    2. One point of the line has the digit 0 at the pivot. Its number without this digit numbers the line among
+       those of its direction.
     """
     import torch
 

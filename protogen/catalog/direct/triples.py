@@ -21,15 +21,25 @@ MOST_POINTS = 2**20
 class Triples(Tight):
     """Equiangular lines on a Steiner triple system of v points, without or with a simplex.
 
-    (v+1)/2 is a Hadamard order and v = 1 or 3 mod 6. A coordinate a triple: each point has the rows of
-    a Hadamard matrix without its column of ones on the (v-1)/2 triples that hold it, v(v+1)/2 lines
-    in R^(v(v-1)/6), coherence 2/(v-1) (Fickus, Mixon and Tremain 2012). With the simplex, these rows
-    have sqrt(2) on a coordinate of their point as well, and v + 1 more have (g, sqrt(3)) on these
-    coordinates and a last, g a row of a Hadamard matrix of order v + 1 without its column of ones:
-    (v+1)(v+2)/2 lines in R^((v+2)(v+3)/6), coherence 2/(v+3) (Fickus, Jasper, Mixon and Peterson 2018).
-    All rows are scaled to length 1. Without the simplex the family is only read, from files that name
-    it: `design` has members of the same sizes, which are chosen.
-    v = 2^m - 1 has the sizes of the two-graphs of Sp(2m, 2).
+    v is 1 or 3 mod 6, and (v+1)/2 a Hadamard order. All rows are scaled to length 1.
+
+    - simplex 0: v(v+1)/2 lines in R^(v(v-1)/6), of coherence 2/(v-1).
+    - simplex 1: (v+1)(v+2)/2 lines in R^((v+2)(v+3)/6), of coherence 2/(v+3).
+
+    1. Each triple is a coordinate. Take a Hadamard matrix of order (v+1)/2 without its column of ones.
+    2. Each point has the rows of this matrix on the (v-1)/2 triples that hold it. Two points are on one common
+       triple, so rows of two points meet in 1 or -1, and rows of one point in -1.
+    3. With the simplex each point is a coordinate too, on which its rows have sqrt(2), and there is a last coordinate.
+       Now rows of one point meet in 1.
+    4. v + 1 further rows have (g, sqrt(3)) on the points and the last coordinate: g is a row of a Hadamard matrix
+       of order v + 1 without its column of ones. Two of them meet in 2, and one meets a row of step 3 in
+       sqrt(2) or its negative.
+    5. The squared length of the rows of step 2 is (v-1)/2, of step 3 (v+3)/2, of step 4 v + 3.
+
+    Without the simplex the family is only read, from files that name it: `design` has members of the same sizes,
+    which are chosen. v = 2^m - 1 has the sizes of the two-graphs of Sp(2m, 2).
+
+    Source: Fickus, Mixon and Tremain 2012, without the simplex; Fickus, Jasper, Mixon and Peterson 2018, with it.
     """
 
     family: ClassVar[str] = "triples"
@@ -100,10 +110,12 @@ def _signs(order: int, i: "Tensor") -> "Tensor":
 
 @lru_cache(maxsize=4)
 def _lines(v: int) -> "Tensor":
-    """Return the triples that hold each point, (v, (v-1)/2).
+    """List the triples that hold each point, (v, (v-1)/2).
 
-    Files rest on two orders. Point x of copy c comes as x + c (v // 3), the one more last. The triples
-    come by the larger element, the smaller one and the copy that they were formed from.
+    The bytes of files rest on two orders:
+
+    - Point x of copy c has the number x + c (v // 3). For v = 1 mod 6 the one further point is the last.
+    - The triples are sorted by the larger element that they were formed from, then the smaller, then the copy.
     """
     import torch
 

@@ -17,15 +17,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Unitary(Tight):
-    """q^3 + 1 equiangular lines in R^(q^2-q+1), q an odd prime power: the two-graph of PSU(3, q) (Taylor 1977).
+    """q^3 + 1 equiangular lines in R^(q^2-q+1) of coherence 1/q, q an odd prime power.
 
-    Coherence 1/q. For e a non-square of F_q and chi its quadratic character, the lines (u, w, z) and
-    (u', w', z') of F_q^3 meet in chi(N^2 - 4 e t^2) / q, N = (u-u')^2 - e (w-w')^2 and
-    t = z - z' + (u+u')(w-w'), up to one sign for all: a function of the quotient in the Heisenberg
-    group. It acts on R^(q^2-q+1) as a constant and each of its q - 1 representations of dimension q
-    once. Hence the coordinates: 1/q; then the real and imaginary parts of sqrt(2) V_c(x + u)
-    exp(2 pi i Tr(c (z - 2 w x)) / p), for x in F_q and one of each pair c, -c in F_q, with real V_c.
-    The last row is (1, 0, ..., 0).
+    They are the two-graph of PSU(3, q) (Taylor 1977). Let e be a non-square of F_q, and chi its quadratic character.
+
+    1. All lines but the last have a triple (u, w, z) in F_q^3. Two of them meet in chi(N^2 - 4 e t^2) / q, up to
+       one sign for all, where N = (u-u')^2 - e (w-w')^2 and t = z - z' + (u+u')(w-w').
+    2. This depends on the quotient of the two triples in the Heisenberg group alone.
+    3. The group acts on R^(q^2-q+1) as a constant and as each of its q - 1 representations of dimension q, once.
+    4. Hence the coordinates of a row: first 1/q. Then the real and imaginary parts of
+       sqrt(2) V_c(x + u) exp(2 pi i Tr(c (z - 2 w x)) / p), for x in F_q and one c of each pair c, -c. V_c is real.
+    5. The last row is (1, 0, ..., 0).
     """
 
     family: ClassVar[str] = "unitary"
@@ -37,7 +39,7 @@ class Unitary(Tight):
 
     @classmethod
     def reach(cls, d: int, n: int) -> Self | None:
-        """The largest q with q^2 - q + 1 <= d, where its q^3 + 1 lines are enough."""
+        """Return the member of the largest q with q^2 - q + 1 <= d, where its q^3 + 1 lines are enough."""
         form = next(cls.sized(1, d), None)
         return form if form and n <= form.own_n else None
 
@@ -82,10 +84,10 @@ class Unitary(Tight):
 
 @lru_cache(maxsize=2)
 def _tables(q: int) -> "tuple[Tensor, Tensor, Tensor]":
-    """V_c(x), and sqrt(2) times the real and the imaginary part of exp(2 pi i Tr(c x) / p): x by c, float64.
+    """Tabulate V_c(x), and sqrt(2) times the real and imaginary part of exp(2 pi i Tr(c x) / p): x by c, float64.
 
-    c runs over the powers g^0 to g^((q-3)/2) of the generator, one of each pair as -1 is the next;
-    V_c of g^2 c is V_c at g x.
+    - c runs over the powers g^0 to g^((q-3)/2) of the generator. They are one of each pair c, -c, as -1 is the next.
+    - V of g^2 c at x is V of c at g x. So two c give all.
     """
     import torch
 
@@ -100,11 +102,14 @@ def _tables(q: int) -> "tuple[Tensor, Tensor, Tensor]":
 
 
 def _values(q: int, c: "Tensor") -> "Tensor":
-    """V_c, (q,), from its products with itself.
+    """Compute V_c, (q,), from its products with itself.
 
-    V_c(x) V_c(y) is q^-3 times the sum over w in F_q of S(c ((x-y)^2 - e w^2)) psi(c w (x+y)), psi the
-    additive character and S(N) the sum over t of chi(-1) chi(N^2 - 4 e t^2) psi(t), plus q if N = 0.
-    Sums go term by term, so that they are the same everywhere.
+    1. S(N) is the sum over t in F_q of chi(-1) chi(N^2 - 4 e t^2) psi(t), plus q if N = 0. psi is the additive
+       character.
+    2. V_c(x) V_c(y) is q^-3 times the sum over w in F_q of S(c ((x-y)^2 - e w^2)) psi(c w (x+y)).
+    3. A column of these products over the root of its diagonal entry is V_c.
+
+    Sums go term by term, so that they are the same on every machine.
     """
     import torch
 

@@ -14,12 +14,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Z4Kerdock(QuadraticBases):
-    """The 2^m + 1 mutually unbiased bases of C^(2^m) in R^d, d = 2^(m+1) (Calderbank et al. 1997).
+    """The 2^m + 1 mutually unbiased bases of C^(2^m) as d(d/2 + 1) lines in R^d, d = 2^(m+1).
 
-    v_{a,b}(x) = 2^(-m/2) i^(tr(ax) + 2 Q(ax) + 2 tr(bx)) for a, b, x in GF(2^m), tr(ax) taken as 0 or
-    1, Q(u) = sum_{i<j} u^(2^i + 2^j), and the standard basis. Each complex v gives (Im w, Re w) for
-    w = exp(pi i/4) v and for w = i exp(pi i/4) v, signs over sqrt(d): d(d/2 + 1) lines, of coherence
-    1/sqrt(d) for m odd, when they are the lines of Kerdock, and sqrt(2/d) for m even.
+    1. For a, b and x in GF(2^m) put v_{a,b}(x) = 2^(-m/2) i^(tr(ax) + 2 Q(ax) + 2 tr(bx)). Here tr(ax) is taken
+       as 0 or 1, and Q(u) is the sum of u^(2^i + 2^j) over i < j. The standard basis is added as the last.
+    2. Each complex v gives two real rows (Im w, Re w): w = exp(pi i/4) v and w = i exp(pi i/4) v. Their
+       coordinates are signs over sqrt(d).
+
+    The inner product of vectors of two bases is z / 2^(m/2) with z a power of exp(pi i/4). That of their real rows
+    is its real or its imaginary part.
+
+    - m odd: z is an odd power, and the coherence 1/sqrt(d). The lines are those of Kerdock.
+    - m even: z is an even power, and the coherence sqrt(2/d).
+
+    Source: Calderbank, Cameron, Kantor and Seidel 1997.
     """
 
     family: ClassVar[str] = "z4-kerdock"
@@ -31,6 +39,7 @@ class Z4Kerdock(QuadraticBases):
 
     @classmethod
     def sized(cls, low: int, high: int) -> Iterator[Self]:
+        """Yield the members with low <= own_d <= high."""
         yield from (cls(m) for m in range(1, high.bit_length() - 1) if 2 ** (m + 1) >= low)
 
     @property

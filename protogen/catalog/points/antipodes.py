@@ -25,7 +25,7 @@ class Antipodes(ClosedForm):
 
     @classmethod
     def reach(cls, d: int, n: int) -> Self | None:
-        """Return the best lines, half as many, with their negatives."""
+        """Return the best n/2 lines, rounded up, with their negatives."""
         form = best(family.reach(d, (n + 1) // 2) for family in LINES)
         return cls(form) if form else None
 
@@ -50,7 +50,7 @@ class Antipodes(ClosedForm):
         return self.form.held_bytes
 
     def rows(self, start: int, stop: int) -> "torch.Tensor":
-        """Return rows start to stop - 1, (stop - start, own_d) float32: w, -w, the next w, ..."""
+        """Return rows start to stop - 1, (stop - start, own_d) float32: each vector, then its negative."""
         import torch
 
         lines = self.form.rows(start // 2, (stop + 1) // 2)

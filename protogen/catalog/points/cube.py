@@ -20,16 +20,20 @@ PUNCTURE = 32  # coordinates that juxtaposed Hadamard codes may lose
 
 @dataclass(frozen=True)
 class CubeVertices(ClosedForm):
-    """n vertices of the cube in R^d: the best binary code of length d that one of these gives.
+    """n vertices of the cube in R^d: the best of several binary codes of n words of length d.
 
-    Words at Hamming distance h have the cosine 1 - 2h/d, so a code of n words with a large smallest
-    distance is sought, and the one with the lowest largest cosine taken, the first of equals:
-    Hadamard matrices side by side (Levenshtein 1961, The application of Hadamard matrices to a
-    problem in coding); the small cube's coordinates repeated; linear codes built column by column, each
-    column the one that lowers the sum over words of 2^-weight most (Gilbert-Varshamov by conditional
-    expectations), from nothing, from nothing and closed under negation, or after a dual BCH code
-    (MacWilliams and Sloane 1977, Section 9.8; with x alone first-order Reed-Muller); a longer dual
-    BCH code cut; where few coordinates are left to choose, lexicodes (Conway and Sloane 1986).
+    Words at Hamming distance h have the cosine 1 - 2h/d. The code with the lowest largest cosine is taken, the
+    first of equals. The codes are:
+
+    - Hadamard matrices side by side (Levenshtein 1961, The application of Hadamard matrices to a problem in
+      coding).
+    - The coordinates of the small cube, repeated.
+    - Linear codes built column by column. They begin from nothing, from nothing and closed under negation, or after
+      a dual BCH code (MacWilliams and Sloane 1977, Section 9.8), of which the smallest is the first-order Reed-Muller
+      code. Each column is the one that lowers the sum over words of 2^-weight most (Gilbert-Varshamov by
+      conditional expectations).
+    - A longer dual BCH code, cut.
+    - Lexicodes, where few coordinates are left to choose (Conway and Sloane 1986).
     """
 
     family: ClassVar[str] = "cube"
@@ -38,7 +42,7 @@ class CubeVertices(ClosedForm):
 
     @classmethod
     def reach(cls, d: int, n: int) -> Self | None:
-        """The code of n words, where there are so many vertices."""
+        """Return the code of n words, where there are so many vertices."""
         return cls(d, n) if n <= 2**d else None
 
     @property
@@ -68,10 +72,12 @@ class CubeVertices(ClosedForm):
 class HadamardCode:
     """Codes of Hadamard matrices side by side, cut to d columns or filled with ones.
 
-    `peak` is the largest inner product of two words. Of a matrix of order m whose first column is
-    made of ones, word i of the piece (m, drop) is row i without the first `drop` columns: drop 0 the
-    rows and their negatives (2m words), 1 the rows (m words), 2 the rows that have a one in the second
-    column (m/2 words).
+    `peak` is the largest inner product of two words. A piece (m, drop) is of a matrix of order m whose first column
+    is made of ones. Its word i is a row without the first `drop` columns:
+
+    - drop 0: of the rows and their negatives, 2m words.
+    - drop 1: of the rows, m words.
+    - drop 2: of the rows that have a one in the second column, m/2 words.
     """
 
     name: ClassVar[str] = "Hadamard codes"
@@ -80,7 +86,7 @@ class HadamardCode:
     pieces: tuple[tuple[int, int], ...]
 
     def signs(self, start: int, stop: int) -> "Tensor":
-        """Words start to stop - 1, (stop - start, d), of 1 and -1."""
+        """Return words start to stop - 1, (stop - start, d) float32, of 1 and -1."""
         import torch
 
         signs = torch.ones(stop - start, self.d, dtype=torch.float32, device="cpu")
@@ -93,6 +99,7 @@ class HadamardCode:
 
 
 def _piece(order: int, drop: int, start: int, stop: int) -> "Tensor":
+    """Return words start to stop - 1 of one piece, (stop - start, order - drop), of 1 and -1."""
     import torch
 
     rows, columns = torch.arange(order, device="cpu")[:, None], torch.arange(order, device="cpu")
@@ -127,10 +134,11 @@ def codes(d: int, n: int) -> Iterator[LinearCode | HadamardCode]:
 
 
 def _hadamard_codes(d: int, n: int) -> Iterator[HadamardCode]:
-    """The pieces of n words whose lengths add up to about d with the lowest sum of inner products.
+    """Find the pieces of n words whose lengths add up to about d with the lowest sum of inner products.
 
-    Two words of a piece have the inner product -drop, or less; a column of ones adds 1, a column cut
-    off takes at most 1 away.
+    - Two words of a piece have the inner product -drop, or less.
+    - A column of ones adds 1.
+    - A column that is cut off takes 1 away at most.
     """
     import torch
 

@@ -19,12 +19,17 @@ if TYPE_CHECKING:
 class QuadricPoints(ClosedForm):
     """The (q+1)(q^3+1) points of the elliptic quadric of PG(5, q), q any prime power, in R^(q(q^2-q+1)).
 
-    Points that are orthogonal to each other have the cosine -1/q, others 1/q^2, the least for so many
-    (Cameron, Goethals and Seidel 1978; Cohn and Kumar 2007). The quadric is T_3(O) of Tits (Payne and
-    Thas 1984), O the ovoid of the points v = (1, y, z, N(y, z)) and (0, 0, 0, 1) of PG(3, q), N(y, z) =
-    y^2 + yz + tz^2 irreducible. With a coordinate and then, for each v, the space of a simplex s_0, ...,
-    s_(q-1), the rows are: for f in F_q^4, 1/q^2 and sqrt(q^2-1)/q^2 times s_(f.v) for all v; for v and h
-    in F_q, 1/q and sqrt(q^2-1)/q times s_h for this v alone, negated; last, 1 and zeros.
+    Points of the quadric that are orthogonal to each other have the cosine -1/q, all others 1/q^2. No set of so
+    many points has a lower one.
+
+    1. The quadric is T_3(O) of Tits (Payne and Thas 1984). O is the ovoid of the q^2 + 1 points v =
+       (1, y, z, N(y, z)) and (0, 0, 0, 1) of PG(3, q), where N(y, z) = y^2 + yz + tz^2 is irreducible.
+    2. There is one coordinate, and then for each v the q - 1 coordinates of a regular simplex s_0, ..., s_(q-1).
+    3. For each f in F_q^4 a row has 1/q^2, and sqrt(q^2-1)/q^2 times s_(f.v) for every v.
+    4. For each v and each h in F_q a row has -1/q, and -sqrt(q^2-1)/q times s_h for this v alone.
+    5. The last row is 1 and zeros.
+
+    Source: Cameron, Goethals and Seidel 1978; Cohn and Kumar 2007.
     """
 
     family: ClassVar[str] = "quadric-points"
@@ -36,7 +41,7 @@ class QuadricPoints(ClosedForm):
 
     @classmethod
     def reach(cls, d: int, n: int) -> Self | None:
-        """The largest q with q(q^2-q+1) <= d, where its points are enough."""
+        """Return the member of the largest q with q(q^2-q+1) <= d, where its points are enough."""
         forms = (cls(q) for q in prime_powers(2, math.isqrt(d)) if q * (q * q - q + 1) <= d)
         form = next(forms, None)
         return form if form and n <= form.own_n else None
@@ -72,7 +77,7 @@ class QuadricPoints(ClosedForm):
 
 
 def _values(q: int, index: "Tensor") -> "Tensor":
-    """The products f.v, (len(index), q^2 + 1), for the f in F_q^4 whose coordinates are an index's digits."""
+    """Multiply f.v for all v: (len(index), q^2 + 1). The coordinates of f in F_q^4 are the digits of an index."""
     import torch
 
     elements = field(q)
@@ -85,7 +90,7 @@ def _values(q: int, index: "Tensor") -> "Tensor":
 
 
 def _t(q: int) -> "Tensor":
-    """The first t for which y^2 + y + t has no root in F_q."""
+    """Find the first t for which y^2 + y + t has no root in F_q."""
     import torch
 
     elements, y = field(q), torch.arange(q, device="cpu")

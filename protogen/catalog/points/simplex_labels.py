@@ -16,11 +16,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SimplexLabels(ClosedForm):
-    """The first B = `count` bases of a form in R^D, coherence mu_0, with their negatives and a label for each basis.
+    """The first B = `count` bases of a form in R^D and their negatives, with a label for each basis.
 
-    A vector x of basis b becomes sqrt(1 - s) x and sqrt(s) times vertex b of the regular simplex in R^(B - 1),
-    and so does -x: 2 D B points in R^(D + B - 1). Their cosines are at most s within a basis and at most
-    (1 - s) mu_0 - s/(B - 1) between two, both s = 1/(1 + B/((B - 1) mu_0)).
+    They are 2 D B points in R^(D + B - 1) of largest cosine s = 1/(1 + B/((B - 1) mu_0)), where mu_0 is the
+    coherence of the form.
+
+    1. A vector x of basis b becomes sqrt(1 - s) x and sqrt(s) times vertex b of the regular simplex in R^(B - 1).
+       So does -x.
+    2. Two points of one basis meet in s at most.
+    3. Points of two bases meet in (1 - s) mu_0 - s/(B - 1) at most, which is s.
     """
 
     family: ClassVar[str] = "simplex-labels"

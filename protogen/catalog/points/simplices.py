@@ -14,11 +14,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Simplices(ClosedForm):
-    """k regular simplices in orthogonal spaces, n points together in R^(n - k) (Rankin 1955).
+    """k regular simplices in orthogonal spaces, n points together in R^(n - k).
 
-    One simplex (k = 1) has all cosines -1/(n-1); pairs of opposite points (n = 2k) are the
-    orthoplex; between, points of different simplices are orthogonal. The sizes differ by one at
-    most, the larger simplices first.
+    - k = 1: one simplex, whose cosines are all -1/(n-1).
+    - k > 1: the largest cosine is 0, that of points of two simplices. With n = 2k it is the orthoplex.
+
+    The sizes of the simplices differ by one at most, and the larger ones come first.
+
+    Source: Rankin 1955, The closest packing of spherical caps in n dimensions.
     """
 
     family: ClassVar[str] = "simplices"
