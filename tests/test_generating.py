@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from protogen import generating
+from protogen.catalog import Padded
 from protogen.catalog.direct.delsarte_goethals import DelsarteGoethals
 from protogen.errors import BadRequest, Interrupted
 from protogen.files import foreign
@@ -241,7 +242,9 @@ class TestWithoutMeasuring:
         assert made.stats is None
         assert made.facts.guaranteed_coherence == 0.25
         assert not isinstance(made.source, InMemory)
-        assert torch.equal(made.rows(1000, 1056), DelsarteGoethals(5, 0).rows(1000, 1056))
+        assert torch.equal(
+            made.rows(1000, 1056), Padded(DelsarteGoethals(5, 0), 1056, 32, signed=True).rows(1000, 1056)
+        )
         assert EBV.rank(None, made.facts) == 0.25
 
     @pytest.mark.parametrize(("pairs", "measured"), [(1056 * 1055 // 2, True), (1056 * 1055 // 2 - 1, False)])

@@ -2,7 +2,7 @@
 
 from .choice import build, choose, reaching, seek
 from .derived import LINES
-from .family import ClosedForm, Padded
+from .family import ClosedForm, Padded, row_signs
 from .naming import FAMILIES, from_label, label
 from .points import POINTS
 
@@ -17,5 +17,6 @@ __all__ = [
     "from_label",
     "label",
     "reaching",
+    "row_signs",
     "seek",
 ]

@@ -40,14 +40,15 @@ def seek(d: int, n: int) -> ClosedForm | None:
     return found or form
 
 
-def build(text: str, n: int, d: int) -> Solution:
+def build(text: str, n: int, d: int, *, signed: bool = False) -> Solution:
     """Build the Solution of the first n rows of the form with this label in R^d, with the cosine that it guarantees.
 
-    Raises BadRequest where the label is none, or its form has fewer vectors or more dimensions.
+    `signed` turns rows round by their index. Raises BadRequest where the label is none, or its form has fewer
+    vectors or more dimensions.
     """
     form = from_label(text)
     if type(form) in LINES:
         facts = Facts(closed_form=text, guaranteed_coherence=form.cosine)
     else:
         facts = Facts(closed_form=text, guaranteed_max_cos=form.cosine)
-    return Solution(Padded(form, n, d), Status.FORMULA, "exact" if form.exact else "statistical", facts=facts)
+    return Solution(Padded(form, n, d, signed), Status.FORMULA, "exact" if form.exact else "statistical", facts=facts)

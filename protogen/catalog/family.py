@@ -105,16 +105,36 @@ def best(forms: Iterable[Form | None]) -> Form | None:
     return min((form for form in forms if form), key=lambda form: (*preference(form), form.own_d), default=None)
 
 
+def row_signs(start: int, stop: int) -> "torch.Tensor":
+    """Return the signs of rows start to stop - 1, (stop - start,) float32: -1 where a hash of the index is odd.
+
+    The last bit of splitmix64 (Steele, Lea and Flood 2014), which knows neither n nor the form: the first rows of
+    more have the same signs, and the rows have no direction to which all have the same cosine. Where they are
+    linearly independent, as for n <= d, every choice of signs leaves one.
+    """
+    import torch
+
+    def shifted(x: torch.Tensor, bits: int) -> torch.Tensor:
+        return (x >> bits) & ((1 << (64 - bits)) - 1)  # of an unsigned number
+
+    x = (torch.arange(start, stop, device="cpu") + 1) * -0x61C8864680B583EB  # int64 wraps, as uint64 does
+    x = (x ^ shifted(x, 30)) * -0x40A7B892E31B1A47
+    x = (x ^ shifted(x, 27)) * -0x6B2FB644ECCEEE15
+    return (1 - 2 * ((x ^ shifted(x, 31)) & 1)).float()
+
+
 @dataclass(frozen=True)
 class Padded:
     """The first n rows of a closed form in R^d: its own coordinates, then zeros.
 
+    `signed` turns about half of them round, by `row_signs`: the same lines.
     Raises BadRequest where the form has fewer than n vectors or more than d dimensions.
     """
 
     form: ClosedForm
     n: int
     d: int
+    signed: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.n <= self.form.own_n or self.d < self.form.own_d:
@@ -129,6 +149,8 @@ class Padded:
 
     def rows(self, start: int, stop: int) -> "torch.Tensor":
         own = self.form.rows(start, stop)
+        if self.signed:
+            own = own * row_signs(start, stop)[:, None] + 0.0  # no zero is a negative one
         if own.shape[1] == self.d:
             return own
         padded = own.new_zeros(stop - start, self.d)

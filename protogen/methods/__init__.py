@@ -7,7 +7,7 @@ from protogen.checks import check_names
 from protogen.errors import BadRequest
 from protogen.spec import Spec, Value
 
-from .ebv import EBV
+from .ebv import EBV, SignedEBV
 from .fit import Fit
 from .method import Method
 from .polytope import Cube, Orthoplex, Simplex
@@ -20,6 +20,9 @@ __all__ = ["METHODS", "Method", "Task", "method_of", "resolve"]
 METHODS: dict[str, type[Method]] = {
     method.name: method for method in (EBV, Uniform, Simplex, Orthoplex, Cube, Subcenters, Fit)
 }
+# Of a method with several versions, METHODS has the one that takes requests.
+_EVERY: tuple[type[Method], ...] = (*METHODS.values(), SignedEBV)
+VERSIONS = {(method.name, method.version): method for method in _EVERY}
 
 
 def resolve(method: str, *, d: int | None = None, n: int, seed: int = 0, **params: Value) -> Spec:
@@ -37,8 +40,8 @@ def resolve(method: str, *, d: int | None = None, n: int, seed: int = 0, **param
 
 def method_of(spec: Spec) -> Method:
     """The method that a Spec names. Raises BadRequest where this version of protogen has it not."""
-    known = METHODS.get(spec.method)
-    if known is None or known.version != spec.version:
-        has = ", ".join(f"{name} {method.version}" for name, method in METHODS.items())
+    known = VERSIONS.get((spec.method, spec.version))
+    if known is None:
+        has = ", ".join(f"{name} {version}" for name, version in VERSIONS)
         raise BadRequest(f"no method {spec.method} of version {spec.version} here; there are {has}")
     return known.of(spec)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from protogen.descent.loop import Descent
 
+SIGNED = 2  # the version that has signs
 UPDATES = ("lbfgs", "paper")
 PAPER_RATE = 1e-3
 WORTH_TRYING = 1.1  # random rows are tried beside a closed form that their promise exceeds by less than so many times
@@ -53,6 +54,7 @@ class EBV(Method):
     name: ClassVar[str] = "ebv"
     figure: ClassVar[str] = "coherence"
     version: ClassVar[int] = 1
+    signed: ClassVar[bool] = False  # whether the rows of a closed form are turned round by `catalog.row_signs`
     uses: ClassVar[Mapping[str, tuple[str, ...]]] = {"extends": ("prototypes",)}
 
     alpha: float | None = option(None, "Stop at this coherence, 0 < alpha < 1; left out: as low as it can.")
@@ -83,9 +85,9 @@ class EBV(Method):
             )
         return self._formula(form, d, n) if word == CLOSED_FORM else self._descent(d, n, seed, Start.of(form, word))
 
-    def _formula(self, form: catalog.ClosedForm, d: int, n: int) -> Spec:
+    def _formula(self, form: catalog.ClosedForm, d: int, n: int, version: int = SIGNED) -> Spec:
         """Make the Spec of a closed form, which knows neither seed nor alpha."""
-        return Spec.of(self.name, self.version, d=d, n=n, seed=0, params={"start": str(Start.of(form))})
+        return Spec.of(self.name, version, d=d, n=n, seed=0, params={"start": str(Start.of(form))})
 
     def _descent(self, d: int, n: int, seed: int, start: Start, **more: Value) -> Spec:
         params: dict[str, Value] = {
@@ -98,7 +100,8 @@ class EBV(Method):
         }
         if self.update == "paper":
             params["rate"] = PAPER_RATE if self.rate is None else float(self.rate)
-        return Spec.of(self.name, self.version, d=d, n=n, seed=seed, params=params)
+        version = self.version if start.form is None else SIGNED
+        return Spec.of(self.name, version, d=d, n=n, seed=seed, params=params)
 
     def _extension(self, path: Path, d: int, n: int, seed: int) -> Spec:
         """Make the Spec of an artifact's vectors and new ones: the next rows of its closed form, or by descent."""
@@ -113,7 +116,7 @@ class EBV(Method):
             )
         form = _lines(facts.closed_form)
         if form and form.exact and form.own_n >= n and self.start == AUTO:
-            return self._formula(form, d, n)
+            return self._formula(form, d, n, header.spec.version)  # with signs where these rows have some
         return self._descent(d, n, seed, Start(RANDOM), extends=header.digest)
 
     def _check_extends(self, path: Path, header: Header, d: int, n: int) -> None:
@@ -160,7 +163,7 @@ class EBV(Method):
         """
         start = Start.parse(self.start)
         if start.word == CLOSED_FORM:
-            return catalog.build(start.form or "", task.n, task.d)
+            return catalog.build(start.form or "", task.n, task.d, signed=self.signed)
         if start.word == CAPACITY:
             raise BadRequest(
                 f"start is {start.word!r}, d={task.d}, n={task.n}; "
@@ -168,7 +171,7 @@ class EBV(Method):
             )
         if self.extends is not None:
             return self._extended(task)
-        built = None if start.form is None else catalog.build(start.form, task.n, task.d)
+        built = None if start.form is None else catalog.build(start.form, task.n, task.d, signed=self.signed)
         return self._best(task, built)
 
     def _best(self, task: Task, built: Solution | None) -> Solution:
@@ -276,6 +279,18 @@ class EBV(Method):
             and (start is None or start in (made, Start.parse(str(made)).word))
             and super().admits(spec, stats, facts, rest)
         )
+
+
+@dataclass(frozen=True)
+class SignedEBV(EBV):
+    """Make the lines of a closed form with signs: what `protogen ebv` begins with, or gives by formula.
+
+    Rows of a closed form tend to have the same cosine to one direction. A network that comes to rest there learns
+    nothing more (tests/demo/SCIENCE.md), and signs leave no such direction where n > d.
+    """
+
+    version: ClassVar[int] = SIGNED
+    signed: ClassVar[bool] = True
 
 
 def _lines(text: str | None) -> catalog.ClosedForm | None:

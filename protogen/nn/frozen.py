@@ -95,7 +95,8 @@ class FrozenPrototypes(FixedPrototypes):
         start, stop = share(part.n, rank, world)
         part._cut(start, stop)
         if device.type != "meta":
-            part._placed("prototypes", device)
+            for name in part._constants:
+                part._placed(name, device)
         return part, start
 
     def slice(self, rank: int, world: int) -> tuple["FrozenPrototypes", int]:

@@ -11,6 +11,7 @@ from protogen.errors import BadRequest
 from protogen.files.header import read_header
 from protogen.files.prototypes import Prototypes
 from protogen.methods import resolve
+from protogen.methods.ebv import SIGNED
 from protogen.rows import InMemory
 from protogen.store.access import ensure_path
 
@@ -66,7 +67,7 @@ def _made(
     laid, fingerprint = (laid_out(catalog.from_label(str(source)), n, d), None) if labelled else _certified(source)
     if laid and dtype == torch.float32:
         with suppress(BadRequest):  # no fast product
-            return StructuredPrototypes(laid.form, laid.n, laid.d, fingerprint=fingerprint)
+            return StructuredPrototypes(laid.form, laid.n, laid.d, signed=laid.signed, fingerprint=fingerprint)
     rows = InMemory.of(laid).tensor if laid and labelled else source
     return FrozenPrototypes(rows, persistent=persistent, dtype=dtype)
 
@@ -82,5 +83,6 @@ def _certified(source: Tensor | Prototypes | str | Path) -> tuple[catalog.Padded
     else:
         return None, None
     with suppress(BadRequest):  # of a later version, or of a method's own family
-        return catalog.Padded(catalog.from_label(str(facts.closed_form)), spec.n, spec.d), fingerprint
+        form = catalog.from_label(str(facts.closed_form))
+        return catalog.Padded(form, spec.n, spec.d, spec.method == "ebv" and spec.version >= SIGNED), fingerprint
     return None, None

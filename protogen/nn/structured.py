@@ -1,5 +1,6 @@
 """Prototypes by formula: their products with features by fast transforms, without the matrix."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -40,11 +41,12 @@ class StructuredPrototypes(FixedPrototypes):
         n: int | None = None,
         d: int | None = None,
         *,
+        signed: bool = False,
         fingerprint: Fingerprint | None = None,
     ) -> None:
         super().__init__()
-        self.laid = laid_out(catalog.from_label(form) if isinstance(form, str) else form, n, d)
-        self.identify(fingerprint or Fingerprint.of_label(catalog.label(self.laid.form), self.n, self.d))
+        self.laid = laid_out(catalog.from_label(form) if isinstance(form, str) else form, n, d, signed)
+        self.identify(fingerprint or self._labelled(self.n))
         device = torch.get_default_device()
         with torch.device("cpu"):
             transform = transform_of(self.laid.form, self.laid.n)
@@ -54,6 +56,8 @@ class StructuredPrototypes(FixedPrototypes):
                 "hold the rows of another, with FrozenPrototypes(...)"
             )
         self.transform = transform
+        if signed:
+            self.hold("signs", catalog.row_signs(0, self.n))
         if device.type != "meta":
             self.to(device)
 
@@ -81,16 +85,26 @@ class StructuredPrototypes(FixedPrototypes):
         if torch.onnx.is_in_onnx_export():
             self._check_exporter()
         own = features[..., : self.transform.own_d].reshape(-1, self.transform.own_d)
-        product = _apply(own, self.transform, start, stop)
+        product = self._turned(_apply(own, self.transform, start, stop), start, stop)
         return product.view(*features.shape[:-1], stop - start)
 
     def _combine(self, weights: Tensor, start: int, stop: int) -> Tensor:
+        weights = self._turned(weights, start, stop)
         sums = _apply(weights.reshape(-1, stop - start), self.transform, start, stop, transposed=True)
         return F.pad(sums, (0, self.d - self.transform.own_d)).view(*weights.shape[:-1], self.d)
 
+    def _turned(self, products: Tensor, start: int, stop: int) -> Tensor:
+        """Multiply what belongs to rows start to stop - 1, (..., stop - start), with their signs, if they have some."""
+        if not self.laid.signed:
+            return products
+        return products * self.constant("signs", products.device)[start:stop].to(products.dtype)
+
     def firsts(self, n: int) -> list[Fingerprint]:
-        first = Fingerprint.of_rows(catalog.Padded(self.laid.form, n, self.d))
-        return [Fingerprint.of_label(catalog.label(self.laid.form), n, self.d), first]
+        return [self._labelled(n), Fingerprint.of_rows(replace(self.laid, n=n))]
+
+    def _labelled(self, n: int) -> Fingerprint:
+        label = catalog.label(self.laid.form)
+        return Fingerprint.of_label(f"{label}, signed," if self.laid.signed else label, n, self.d)
 
     def _agrees(self, saved: Fingerprint | None, rows: Tensor) -> bool:
         return rows.shape[1:] == (self.d,) and len(rows) <= self.n and near(self.rows, rows)
@@ -110,7 +124,7 @@ class StructuredPrototypes(FixedPrototypes):
         return f"{catalog.label(self.laid.form)}, {super().extra_repr()}"
 
 
-def laid_out(form: catalog.ClosedForm, n: int | None, d: int | None) -> catalog.Padded:
+def laid_out(form: catalog.ClosedForm, n: int | None, d: int | None, signed: bool = False) -> catalog.Padded:
     """Lay the first n rows of a form into R^d; all of its rows, and its own dimension, where these are None."""
     n, d = form.own_n if n is None else n, form.own_d if d is None else d
     if not 1 <= n <= form.own_n or d < form.own_d:
@@ -118,7 +132,7 @@ def laid_out(form: catalog.ClosedForm, n: int | None, d: int | None) -> catalog.
             f"n, d is {n}, {d}; allowed is n from 1 to {form.own_n} and d from {form.own_d}; "
             f"the form is {catalog.label(form)}"
         )
-    return catalog.Padded(form, n, d)
+    return catalog.Padded(form, n, d, signed)
 
 
 def _apply(x: Tensor, transform: Transform, start: int, stop: int, transposed: bool = False) -> Tensor:

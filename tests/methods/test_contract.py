@@ -37,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def test_a_spec_is_resolved_for_good(name: str, d: int, n: int, seed: int) -> None:
     spec = resolve(name, d=max(d, METHODS[name].least_d(n) or 2), n=n, seed=seed)
     method = method_of(spec)
-    assert type(method) is METHODS[name]
+    assert isinstance(method, METHODS[name])
     parameters = dataclasses.asdict(method)
     assert {key: parameters[key] for key in spec.options} == spec.options
     assert Spec.from_dict(spec.to_dict()).key == spec.key

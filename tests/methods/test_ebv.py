@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from protogen.bounds import coherence_bound
-from protogen.catalog import LINES, choose, label
+from protogen.catalog import LINES, Padded, choose, label
 from protogen.catalog.direct.kerdock import Kerdock
 from protogen.catalog.direct.mub import ComplexMUB
 from protogen.descent.evaluate import Evaluation, Sliced
@@ -298,7 +298,7 @@ def test_a_descent_from_a_closed_form_ends_below_it(d: int, n: int) -> None:
 def test_what_a_descent_does_not_improve_stays_as_it_was_built() -> None:
     spec = resolve("ebv", d=64, n=2112, start="closed-form+descent", steps=3)
     found = solve(spec)
-    assert torch.equal(found.source.rows(0, 2112), Kerdock(3).rows(0, 2112))
+    assert torch.equal(found.source.rows(0, 2112), Padded(Kerdock(3), 2112, 64, signed=True).rows(0, 2112))
     assert found.facts == Facts(closed_form="kerdock(k=3)", guaranteed_coherence=0.125)
     assert found.status == Status.FORMULA
     assert found.steps == 3

@@ -88,7 +88,7 @@ def test_its_spec_survives_json_and_gives_the_method_back(name: str) -> None:
     spec = resolve(name, d=D, n=N, seed=3)
     assert Spec.from_dict(spec.to_dict()) == spec
     method = method_of(spec)
-    assert type(method) is METHODS[name]
+    assert isinstance(method, METHODS[name])
     given = dataclasses.asdict(method)
     assert {key: given[key] for key in spec.options} == spec.options
 
