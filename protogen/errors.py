@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 MOST = 2000  # characters of a message; what a damaged file says may be of any length
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")  # also what turns the direction of writing
+# Also what turns the direction of writing, or is not seen.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 
 
 def printable(text: str) -> str:

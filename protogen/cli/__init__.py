@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from protogen.errors import DiskError, ProtogenError
+from protogen.errors import DiskError, ProtogenError, printable
 
 from .commands import Commands
 from .options import INTERRUPTED
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def _complain(message: str) -> None:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
 
 
 def _drop_output() -> None:

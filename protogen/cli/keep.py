@@ -18,7 +18,7 @@ from protogen.store.pins import Pin, cache_key, lock_path, read_lock
 from protogen.store.prune import Removed, prune
 from protogen.store.store import Store
 
-from .options import Json, RemoteOption, StoreOption, print_result, tell
+from .options import Json, RemoteOption, StoreOption, print_line, print_result, tell
 
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -91,10 +91,10 @@ def sync_(
             rows.append(_row(done, relocked.lock_changed))
             failed = failed or done.error
             if done.error is not None:
-                print(f"error: {done.pin.name}: {' '.join(str(done.error).split())}", file=sys.stderr)
+                tell(f"error: {done.pin.name}: {done.error}")
             elif not json:
                 with contextlib.suppress(BrokenPipeError):  # who reads no more still wants the whole store
-                    print(_line(done, relocked.lock_changed), flush=True)
+                    print_line(_line(done, relocked.lock_changed))
     if json:
         print_result({"lock": str(path), "store": str(place.root), "artifacts": rows}, lambda _: [], json)
     if failed is not None:
@@ -131,7 +131,7 @@ def prune_(
     for each in prune(Store.of(store), keep=keep, older_than=age, max_size=size, dry_run=dry_run):
         removed.append(each)
         if not json:
-            print(f"{each.path}: {each.why}, {report.megabytes(each.size)}", flush=True)
+            print_line(f"{each.path}: {each.why}, {report.megabytes(each.size)}")
     total = sum(each.size for each in removed)
     document = {
         "dry_run": dry_run,

@@ -106,8 +106,13 @@ def tell(line: str) -> None:
     """Write a message on stderr, also where nobody reads it any more."""
     with contextlib.suppress(OSError):
         # One write, which the lines of other processes on the same terminal do not cut.
-        sys.stderr.write(f"{line}\n")
+        sys.stderr.write(f"{printable(line)}\n")
         sys.stderr.flush()
+
+
+def print_line(line: str) -> None:
+    """Print a line of a result, free of control characters."""
+    print(printable(line), flush=True)
 
 
 def print_result(
@@ -124,4 +129,4 @@ def print_result(
         print(document[alone])
     else:
         for line in lines(document):
-            print(printable(line), flush=True)
+            print_line(line)

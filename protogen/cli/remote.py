@@ -9,7 +9,7 @@ import typer
 from protogen.sharing import project
 from protogen.store.store import Store
 
-from .options import Json, RemoteOption, StoreOption, print_result, tell
+from .options import Json, RemoteOption, StoreOption, print_line, print_result, tell
 
 app = typer.Typer()
 
@@ -46,6 +46,6 @@ def _tell(done: Iterable[tuple[Path, str]], json: bool) -> None:
     for path, outcome in done:
         rows.append({"path": str(path), "outcome": outcome})
         if not json:
-            print(f"{path}: {outcome}", flush=True)
+            print_line(f"{path}: {outcome}")
     if json:
         print_result({"files": rows}, lambda _: [], json)

@@ -28,6 +28,7 @@ from .options import (
     number,
     print_result,
     run_of,
+    tell,
     values,
     whole,
 )
@@ -94,7 +95,7 @@ def capacity(
 
     def say(line: str) -> None:
         if not quiet:
-            print(line, file=sys.stderr)
+            tell(line)
 
     run = run_of(device, tile, time_limit=time_limit)
     run = replace(run, report=lambda at: display.step(at), measuring=lambda share: display.measuring(share))

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from protogen.errors import Damaged, DiskError, IntegrityError, NotFound, SchemaError
 from protogen.measuring.stats import AngleStats
@@ -31,6 +31,14 @@ REMEDY = "the command that made it, with --force, or `protogen sync`, sets it as
 _MALFORMED = (ValueError, LookupError, TypeError, AttributeError, RecursionError)  # JSON of another form
 
 Place = str | PurePath  # a path, or an address
+
+
+class Source(Protocol):
+    """What bytes are read from, in turn: an open file, or a stream."""
+
+    def read(self, size: int, /) -> bytes:
+        """Read so many bytes at most, and none at the end alone."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -113,17 +121,29 @@ def open_artifact(path: Path) -> Iterator[tuple[BinaryIO, Header]]:
             raise disk_error(path, error) from error
 
 
-def header_from(path: Place, file: BinaryIO, size: int) -> Header:
+def header_from(path: Place, file: Source, size: int | None) -> Header:
     """Read and check the header of an open file of `size` bytes; `path`, or an address, says what it is.
 
-    Raises IntegrityError as `read_header`, and what reading the file raises.
+    A size of None is not known. No more is read than the header that the first bytes promise. Raises IntegrityError
+    as `read_header`, and what reading the file raises.
     """
-    first = file.read(8)
+    first = _whole(file, 8)
     length = int.from_bytes(first, "little")
-    if len(first) < 8 or not 2 <= length <= min(LONGEST, size - 8):
-        got = f"{size} bytes that begin with {first!r}"
+    if len(first) < 8 or not 2 <= length <= LONGEST or (size is not None and length > size - 8):
+        got = f"{len(first) if size is None else size} bytes that begin with {first!r}"
         raise damaged(path, f"no safetensors file, or cut short: {got}, not with a header's length")
-    return _parse(path, first + file.read(length), size)
+    raw = first + _whole(file, length)
+    if len(raw) < 8 + length:
+        raise damaged(path, f"cut short: {len(raw)} bytes, its first promise {8 + length} of header")
+    return _parse(path, raw, size)
+
+
+def _whole(file: Source, size: int) -> bytes:
+    """Read so many bytes, or all that there are; a stream gives fewer at a time than it is asked for."""
+    found = bytearray()
+    while len(found) < size and (piece := file.read(size - len(found))):
+        found += piece
+    return bytes(found)
 
 
 def check_file(path: str | os.PathLike[str]) -> Header:
@@ -145,6 +165,12 @@ def check_blocks(path: Place, header: Header, blocks: Sequence[str]) -> None:
         raise damaged(path, "the bytes of its tensors do not give the digests in the header")
 
 
+def wrong_length(path: Place, size: int, promised: int) -> Damaged:
+    """Say that a file has not as many bytes as its header promises."""
+    how, more = ("truncated", "") if size < promised else ("too long", " or more")
+    return damaged(path, f"the file is {how}: it has {size} bytes{more}, its header promises {promised}")
+
+
 def damaged(path: Place, what: str) -> Damaged:
     """Say that a file is not what was once written."""
     return Damaged(f"{path}: {what}", REMEDY)
@@ -155,8 +181,8 @@ def wrong(path: Place, what: str) -> IntegrityError:
     return IntegrityError(f"{path}: its digests are right, but {what}", "delete it and make it again")
 
 
-def _parse(path: Place, raw: bytes, size: int) -> Header:
-    """Read a header of a file of `size` bytes. Raises as `read_header`."""
+def _parse(path: Place, raw: bytes, size: int | None) -> Header:
+    """Read a header of a file of `size` bytes, if that is known. Raises as `read_header`."""
     try:
         table = _json(raw[8:].decode())
         metadata = table.pop("__metadata__", None) or {}
@@ -166,9 +192,8 @@ def _parse(path: Place, raw: bytes, size: int) -> Header:
         text = metadata.get("protogen")
     except _MALFORMED as error:
         raise damaged(path, "the header is damaged, or not that of a safetensors file") from error
-    if size != promised:
-        how = "truncated" if size < promised else "too long"
-        raise damaged(path, f"the file is {how}: it has {size} bytes, its header promises {promised}")
+    if size not in (None, promised):
+        raise wrong_length(path, size or 0, promised)
     if text is None:
         raise IntegrityError(
             f"{path}: a safetensors file, but not a protogen artifact: its metadata has no key `protogen`",

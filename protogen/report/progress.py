@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from protogen.errors import printable
 from protogen.run import Progress
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Display:
         """Show a line that stays."""
         if not self._quiet:
             with contextlib.suppress(OSError):
-                print(line, file=sys.stderr, flush=True)
+                print(printable(line), file=sys.stderr, flush=True)
 
     def _show(self, text: str) -> None:
         now = time.monotonic()

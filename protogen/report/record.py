@@ -86,8 +86,8 @@ class Artifact:
 def record_of(file: str | Path) -> Artifact:
     """Read the header at a path or URL, and compare the set with the bounds of today."""
     if "://" in str(file):
+        from protogen.sharing.addresses import shown
         from protogen.sharing.remotes import remote_header
-        from protogen.sharing.transport import shown
 
         path, header = shown(str(file)), remote_header(str(file))
     else:

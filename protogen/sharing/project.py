@@ -1,6 +1,5 @@
 """What a project does with remotes, each in one call: push, pull, and have what its lock asks for."""
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -16,6 +15,7 @@ from protogen.store.store import Store
 from protogen.store.turns import alone
 
 from . import remotes as reached
+from .addresses import path_of, place_of, shown
 from .remotes import Remote
 from .sync import Synced, sync_pins
 
@@ -59,11 +59,14 @@ def pull_new(
     name: str, remotes: Sequence[str], store: Store, say: Callable[[str], None] | None = None
 ) -> tuple[Path, bool]:
     """As `pull`; also say whether the file is new in the store."""
-    named = parse_path(Path(name))
+    whole = path_of(name)
+    named = parse_path(Path(whole))
     if named is None:
-        raise BadRequest(f"{name}: no artifact's path; allowed is <method>/d<d>-n<n>/v<k>-<key>.safetensors, or a URL")
-    path = PurePath(*PurePath(name).parts[-3:])
-    places = (Remote.of(re.sub(r"(/+[^/]+){3}$", "", name)),) if "://" in name else _places(remotes)
+        raise BadRequest(
+            f"{shown(name)}: no artifact's path; allowed is <method>/d<d>-n<n>/v<k>-<key>.safetensors, or a URL"
+        )
+    path = PurePath(*whole.parts[-3:])
+    places = (Remote.of(place_of(name, 3)),) if "://" in name else _places(remotes)
     header = reached.find_header(path, places)
 
     def fill(target: Path) -> Header:

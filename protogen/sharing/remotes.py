@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -15,10 +15,8 @@ from protogen.files.disk import disk_error
 from protogen.files.header import Header, check_file, header_from
 from protogen.files.names import artifact_path, parse_name, parse_path
 
-from .transport import PROTOCOLS, open_url, protocol_of, retried, shown, upload
-
-PIECE = 8 << 20  # bytes that are read at a time
-FIRST_PIECE = 1 << 16  # bytes of which a header alone is nearly always less
+from .addresses import HTTP, PROTOCOLS, path_of, protocol_of, shown, trimmed, user_of, with_path
+from .transport import open_url, retried, upload
 
 THERE = "delete it there and push it anew"  # what to do about a file at a remote
 
@@ -45,11 +43,16 @@ class Remote:
         if protocol_of(url) not in PROTOCOLS or re.fullmatch(r"(\w+:/+)?", url):
             allowed = ", ".join(f"{protocol}://" for protocol in PROTOCOLS)
             raise BadRequest(f"remote {shown(url)!r}; allowed are a directory and a URL that begins with {allowed}")
-        return cls(url.rstrip("/"))
+        if protocol_of(url) in HTTP and re.search(r"[/?#@]", user_of(url)):
+            raise BadRequest(
+                f"remote {shown(url)!r}: has a password with / ? # or @ in it, or an @ behind a port; write these as "
+                "%2F %3F %23 %40"
+            )
+        return cls(trimmed(url))
 
     def file(self, name: str | PurePath) -> str:
         """Build the URL of the artifact with this relative path."""
-        return f"{self.url}/{name}"
+        return with_path(self.url, str(name))
 
 
 def remotes(given: Sequence[str] = ()) -> tuple[Remote, ...]:
@@ -93,7 +96,7 @@ def push(path: Path, remote: Remote) -> bool:
     named = parse_name(path.name)
     if named is None:
         raise BadRequest(f"{path}: no artifact's name; allowed is v<k>-<key>.safetensors, as the store gives it")
-    if protocol_of(remote.url) in ("http", "https"):
+    if protocol_of(remote.url) in HTTP:
         raise BadRequest(f"{shown(remote.url)}: http remotes are only read; push to a directory, s3://, gs:// or hf://")
     header = check_file(path)
     url = remote.file(artifact_path(header.spec, named[0]).as_posix())
@@ -118,7 +121,9 @@ def _first(name: str | PurePath, places: Sequence[Remote], action: Callable[[str
     """Act on the URL of an artifact at the first remote where that succeeds."""
     path = PurePath(name)
     if len(path.parts) != 3 or parse_path(Path(path)) is None:
-        raise BadRequest(f"{name}: no artifact's path; allowed is <method>/d<d>-n<n>/v<k>-<key>.safetensors")
+        raise BadRequest(
+            f"{shown(str(name))}: no artifact's path; allowed is <method>/d<d>-n<n>/v<k>-<key>.safetensors"
+        )
     answers: list[ProtogenError] = []
     for place in places:
         try:
@@ -132,9 +137,7 @@ def _first(name: str | PurePath, places: Sequence[Remote], action: Callable[[str
 
 
 def _header(url: str) -> Header:
-    with open_url(url, FIRST_PIECE) as file:
-        if file.size is None:
-            raise RemoteError(f"{shown(url)}: is empty, or the server does not say how long it is; try `protogen pull`")
+    with open_url(url, whole=False) as file:
         try:
             return header_from(shown(url), file, file.size)
         except IntegrityError as error:
@@ -152,7 +155,8 @@ def _bring(url: str, digest: str | None, target: Path) -> Fetched:
     """Download and check, once; leave nothing that is not sound."""
     sound = False
     try:
-        header = write_arriving(target, _pieces(url), shown(url))
+        with open_url(url, whole=True) as source:
+            header = write_arriving(target, source, shown(url))
         _check_place(url, digest, header)
         sound = True
     except IntegrityError as error:
@@ -166,12 +170,6 @@ def _bring(url: str, digest: str | None, target: Path) -> Fetched:
     return Fetched(shown(url), header)
 
 
-def _pieces(url: str) -> Iterator[bytes]:
-    with open_url(url, 0) as file:  # a stream, which a server without ranges has too
-        while piece := file.read(PIECE):
-            yield piece
-
-
 def _there(error: IntegrityError) -> IntegrityError:
     """The same error with the remedy that there is where the file lies at a remote."""
     return error if isinstance(error, SchemaError) or not error.remedy else type(error)(error.problem, THERE)
@@ -179,8 +177,9 @@ def _there(error: IntegrityError) -> IntegrityError:
 
 def _check_place(url: str, digest: str | None, header: Header) -> None:
     """Raise IntegrityError unless an artifact lies at its own place and has the content that was asked for."""
-    named = parse_path(Path(url))
-    if named and (belongs := artifact_path(header.spec, named.version)).parts != Path(url).parts[-3:]:
+    path = Path(path_of(url))
+    named = parse_path(path)
+    if named and (belongs := artifact_path(header.spec, named.version)).parts != path.parts[-3:]:
         raise IntegrityError(f"{shown(url)}: holds what belongs into {belongs}; move it there, or delete it")
     if digest not in (None, header.digest):
         raise IntegrityError(f"{shown(url)}: has content {header.digest}, asked for was {digest}")

@@ -2,38 +2,30 @@
 
 import itertools
 import logging
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from protogen.errors import BadRequest, IntegrityError, NotFound, ProtogenError, RemoteError
-from protogen.files.disk import disk_error, link, sync, temporary
+from protogen.files.disk import disk_error, kept, link, sync, temporary
+
+from .addresses import HTTP, protocol_of, scrubbed, shown
 
 TRIES = 3
 PAUSE_S = 0.2  # before the second try; four times as long before the third
 STALL_S = 30.0  # how long a server may send nothing
 PASSING = (408, 409, 429)  # statuses of trouble that may be over at the next try, beside 500 and more
-PROTOCOLS = ("file", "http", "https", "s3", "gs", "hf")
+BLOCK = 1 << 16  # bytes that are asked for at a time beside those that are read: a header alone is nearly always less
 
 Result = TypeVar("Result")
 
 
 class Passing(RemoteError):
     """Trouble that may be over at the next try."""
-
-
-def protocol_of(url: str) -> str:
-    """Say the protocol of a URL; a path is a file's."""
-    return url.partition("://")[0] if "://" in url else "file"
-
-
-def shown(url: str) -> str:
-    """A URL without the user and password that it may hold."""
-    return re.sub(r"://[^/?#]*@", "://", url, count=1)
 
 
 def retried(action: Callable[[], Result]) -> Result:
@@ -48,18 +40,44 @@ def retried(action: Callable[[], Result]) -> Result:
     raise AssertionError  # for the type checker: the count has no end
 
 
-@contextmanager
-def open_url(url: str, block: int) -> Iterator[Any]:
-    """Open a file for reading, once, in requests of `block` bytes or more; 0 is as one stream, where there is that.
+@dataclass(frozen=True)
+class Opened:
+    """A file at a URL that is open for reading."""
 
-    Raises BadRequest, NotFound and RemoteError, also from what is done with the file.
+    url: str
+    file: Any
+
+    @property
+    def size(self) -> int | None:
+        """Its bytes; None where the server does not say how many there are."""
+        size: int | None = self.file.size
+        return size
+
+    def read(self, size: int, /) -> bytes:
+        """Read so many bytes at most, none at the end. Raises NotFound and RemoteError."""
+        with _answers(self.url):
+            piece: bytes = self.file.read(size)
+            return piece
+
+
+@contextmanager
+def open_url(url: str, whole: bool) -> Iterator[Opened]:
+    """Open a file for reading, once, in turn, to read the whole of it or no more than its begin.
+
+    By http and hf the whole comes as one stream, which a server without ranges gives, too. Else what is read is asked
+    for in parts. Raises BadRequest, NotFound and RemoteError.
     """
-    cache, system = "readahead" if block else "none", _filesystem(url)
+    streamed, system = whole and protocol_of(url) in (*HTTP, "hf"), _filesystem(url)
+    block, cache = (0, "none") if streamed else (BLOCK, "readahead")
     with _answers(url):
         if protocol_of(url) == "file" and system.exists(url) and not system.isfile(url):  # a pipe may wait for ever
             raise RemoteError(f"{shown(url)}: is a directory or a device, needed is a file; look at the address")
-        with system.open(url, "rb", block_size=block, cache_type=cache) as file:
-            yield file
+        file = system.open(url, "rb", block_size=block, cache_type=cache)
+    try:
+        yield Opened(url, file)
+    finally:
+        with _answers(url):
+            file.close()
 
 
 def upload(path: Path, url: str) -> bool:
@@ -77,12 +95,12 @@ def upload(path: Path, url: str) -> bool:
 
 def _place(path: Path, target: Path) -> bool:
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with temporary(target.parent) as copy:
-            shutil.copyfile(path, copy)
-            sync(copy)
-            placed = link(copy, target)
-        sync(target.parent)
+        with kept(target.parent):
+            with temporary(target.parent) as copy:
+                shutil.copyfile(path, copy)
+                sync(copy)
+                placed = link(copy, target)
+            sync(target.parent)
     except OSError as error:
         raise disk_error(target, error, "by --remote or PROTOGEN_REMOTE") from error
     return placed
@@ -99,7 +117,8 @@ def _filesystem(url: str) -> Any:
         from aiohttp import ClientTimeout
 
         timeout = ClientTimeout(total=None, sock_connect=STALL_S, sock_read=STALL_S)
-        client = {"client_kwargs": {"timeout": timeout, "trust_env": True}}
+        identity = {"Accept-Encoding": "identity"}  # what comes packed all the same is unpacked as it is read
+        client = {"client_kwargs": {"timeout": timeout, "trust_env": True, "headers": identity}}
         options = {"requests_timeout": timeout} if protocol == "gs" else client
     elif protocol == "s3":
         config = {"connect_timeout": STALL_S, "read_timeout": STALL_S, "retries": {"total_max_attempts": 1}}
@@ -137,7 +156,9 @@ def _trouble(url: str, error: Exception) -> ProtogenError:
         return NotFound(f"{shown(url)}: no such file; look at the address")
     if status in (401, 403) or isinstance(error, PermissionError) or type(below).__name__ == "NoCredentialsError":
         return RemoteError(f"{shown(url)}: permission denied; give credentials that are allowed this")
-    what = f"status {status}" if status else " ".join(str(below).split()) or type(below).__name__
+    if "Redirect" in type(below).__name__ and not status:  # whereto is the server's own, and may hold a signature
+        return RemoteError(f"{shown(url)}: redirects to what is no http address; look at the address")
+    what = f"status {status}" if status else scrubbed(" ".join(str(below).split()), url) or type(below).__name__
     if status is not None and status < 500 and status not in PASSING:
         return RemoteError(f"{shown(url)}: {what}; look at the address")
     return Passing(f"{shown(url)}: {what}; tried {TRIES} times, try again later")

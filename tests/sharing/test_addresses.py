@@ -7,8 +7,8 @@ import pytest
 from protogen.errors import BadRequest, DiskError, IntegrityError, NotFound, RemoteError
 from protogen.files.header import REMEDY
 from protogen.methods import resolve
+from protogen.sharing.addresses import shown
 from protogen.sharing.remotes import Remote, fetch, push, remote_header
-from protogen.sharing.transport import shown
 from protogen.store.access import ensure_path
 
 
@@ -32,10 +32,21 @@ def test_one_that_no_url_parser_takes_is_an_error_in_one_line() -> None:
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("https://me:word@host/a@b", "https://host/a@b"),
+        ("https://me:word@host/a/b", "https://host/a/b"),
+        ("https://me@host:80/a", "https://host:80/a"),
         ("https://host/a@b", "https://host/a@b"),
+        ("https://[::1]/a@b", "https://[::1]/a@b"),
+        ("https://me:wo/rd@host/a", "https://...@host/a"),
+        ("https://me:wo#rd@host/a", "https://...@host/a"),
+        ("https://me:wo?rd@host/a", "https://...@host/a"),
+        ("https://me:w@o/rd@host/a", "https://...@host/a"),
+        ("https://host/a?X-Amz-Signature=01&b=2", "https://host/a"),
+        ("https://host/a?token", "https://host/a"),
+        ("https://host/a#token", "https://host/a"),
         ("s3://bucket/a?b@c", "s3://bucket/a?b@c"),
-        ("/a/b@c", "/a/b@c"),
+        ("s3://bucket/a?versionId=1&sig=2", "s3://bucket/a"),
+        ("s3://KEY:se/cret@bucket/a", "s3://...@bucket/a"),
+        ("/a/b@c?d=e", "/a/b@c?d=e"),
     ],
 )
 def test_who_asks_is_not_shown(url: str, said: str) -> None:

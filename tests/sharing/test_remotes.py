@@ -24,11 +24,11 @@ from artifacts import MADE, flip, names
 from commands import Command, Ran, one_error
 
 from protogen.errors import BadRequest, DiskError, IntegrityError, NotFound, ProtogenError, RemoteError
+from protogen.files import arriving
 from protogen.files.header import read_header
 from protogen.files.prototypes import Prototypes
 from protogen.files.reading import read
 from protogen.rows import InMemory
-from protogen.sharing import remotes as remotes_
 from protogen.sharing import transport
 from protogen.sharing.remotes import Remote, fetch, find_header, push, remote_header, remotes
 from protogen.sharing.transport import upload
@@ -131,7 +131,7 @@ def serving(server: Server) -> Iterator[Server]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "PAUSE_S", 0.01)
     monkeypatch.setattr(transport, "STALL_S", 0.5)
-    monkeypatch.setattr(remotes_, "PIECE", 50_000)
+    monkeypatch.setattr(arriving, "PIECE", 50_000)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("PROTOGEN_REMOTE", raising=False)
 
@@ -527,7 +527,11 @@ def test_show_reads_a_part_alone(home: Path, web: Server, run: Command) -> None:
 def test_show_says_what_is_wrong_with_an_address(home: Path, web: Server, run: Command) -> None:
     name = names(home)[-1]
     whole = (home / name).stat().st_size
-    for size, code, says in ((whole - 1, 5, "is truncated"), (4, 5, "cut short: 4 bytes"), (0, 6, "is empty, or")):
+    for size, code, says in (
+        (whole - 1, 5, "is truncated"),
+        (4, 5, "cut short: 4 bytes"),
+        (0, 5, "cut short: 0 bytes"),
+    ):
         os.truncate(home / name, size)
         one_error(run("show", f"{web.url}/{name}"), code, f"{web.url}/{name}: ", says)
     one_error(run("show", f"{web.url}/none.safetensors"), 3)

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -280,7 +281,7 @@ class TestReceive:
         sources = [(there.root / pin.path).read_bytes() for pin in pins]
 
         def receive(pin: Pin, raw: bytes, version: int) -> str:
-            path = here.receive(pin.spec, version, lambda target: write_arriving(target, [raw], "a copy"))
+            path = here.receive(pin.spec, version, lambda target: write_arriving(target, BytesIO(raw), "a copy"))
             return path.name.partition("-")[0]
 
         assert receive(pins[0], sources[0], 3) == "v3"
@@ -293,8 +294,8 @@ class TestReceive:
         pin = pinned(there, DESCENT)
         raw = flip(there.root / pin.path)
         with pytest.raises(IntegrityError, match="do not give the digests in the header"):
-            here.receive(DESCENT, 1, lambda target: write_arriving(target, [raw], "a copy"))
+            here.receive(DESCENT, 1, lambda target: write_arriving(target, BytesIO(raw), "a copy"))
         path = ensure_path(EXACT, store=there.root)
         with pytest.raises(IntegrityError, match=f"asked for was {DESCENT.key}"):
-            here.receive(DESCENT, 1, lambda target: write_arriving(target, [path.read_bytes()], "a copy"))
+            here.receive(DESCENT, 1, lambda target: write_arriving(target, BytesIO(path.read_bytes()), "a copy"))
         assert not here.root.exists()
