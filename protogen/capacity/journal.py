@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from protogen.errors import IntegrityError
-from protogen.files.disk import disk_error, sync, temporary
+from protogen.files.disk import disk_error, kept, sync, temporary
 from protogen.rows import InMemory, Rows
 from protogen.spec import Spec, canonical_json
 
@@ -58,34 +58,37 @@ class Journal:
 
         A kill at any moment leaves a record and the set that it names. Raises DiskError.
         """
-        from safetensors.torch import save
-
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            digest = None
-            if source is not None:
-                rows = InMemory.of(source).tensor
-                digest = _digest(rows)
-                with temporary(self.folder) as unnamed:
-                    unnamed.write_bytes(save({"prototypes": rows}))  # `save_file` lets no other user read
-                    sync(unnamed)
-                    unnamed.replace(self._set(digest))
-            content = {
-                "spec": self.spec.to_dict(),
-                "probes": [asdict(probe) for probe in probes],
-                "set": digest,
-                "done": done,
-            }
-            with temporary(self.folder) as unnamed:
-                unnamed.write_text(json.dumps({**content, "check": _check(content)}))
-                sync(unnamed)
-                unnamed.replace(self.path)
-            sync(self.folder)
-            for other in self.folder.glob("*.safetensors"):
-                if digest is None or other != self._set(digest):
-                    other.unlink(missing_ok=True)
+            with kept(self.folder):
+                self._write(probes, source, done)
         except OSError as error:
             raise disk_error(self.folder, error) from error
+
+    def _write(self, probes: tuple[Probe, ...], source: Rows | None, done: bool) -> None:
+        from safetensors.torch import save
+
+        digest = None
+        if source is not None:
+            rows = InMemory.of(source).tensor
+            digest = _digest(rows)
+            with temporary(self.folder) as unnamed:
+                unnamed.write_bytes(save({"prototypes": rows}))  # `save_file` lets no other user read
+                sync(unnamed)
+                unnamed.replace(self._set(digest))
+        content = {
+            "spec": self.spec.to_dict(),
+            "probes": [asdict(probe) for probe in probes],
+            "set": digest,
+            "done": done,
+        }
+        with temporary(self.folder) as unnamed:
+            unnamed.write_text(json.dumps({**content, "check": _check(content)}))
+            sync(unnamed)
+            unnamed.replace(self.path)
+        sync(self.folder)
+        for other in self.folder.glob("*.safetensors"):
+            if digest is None or other != self._set(digest):
+                other.unlink(missing_ok=True)
 
     def load(self) -> "tuple[tuple[Probe, ...], Tensor | None, bool]":
         """Read the probes, the set, and whether the search is done.

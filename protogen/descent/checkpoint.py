@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from protogen.files.disk import remove_stale, temporary
+from protogen.files.disk import kept, remove_stale, temporary
 from protogen.spec import Spec, canonical_json
 
 from .states import State, flatten, read_states, write_states
@@ -125,7 +125,7 @@ class Checkpoint:
             folder.mkdir(parents=True, exist_ok=True)
             if shutil.disk_usage(folder).free < 2 * size:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            with temporary(folder) as new:
+            with kept(folder), temporary(folder) as new:
                 write_states(new, self._about, text, tensors)
                 if self._keep_last and self._last.exists():
                     self._last.replace(self._before)

@@ -19,7 +19,8 @@ STALE_S = 86_400.0  # how long a temporary file may lie untouched while its proc
 TRIES = 100  # to make a folder that others remove as an empty one at the same time
 
 _SEEKING = threading.Lock()  # held from the move to a place in a file to the read there
-_TEMPORARY = re.compile(r"\.(.+)-([1-9]\d{0,8})-[0-9a-f]{8}\.tmp")
+# Those of protogen 0.1 had no word of their own in the name.
+_TEMPORARY = re.compile(r"\.(?:protogen-)?(.+)-([1-9]\d{0,8})-[0-9a-f]{8}\.tmp")
 
 
 @contextlib.contextmanager
@@ -35,7 +36,7 @@ def temporary(folder: Path) -> Iterator[Path]:
 
 def temporary_name() -> str:
     """A new name for a file of this process, which says whose it is."""
-    return f".{_machine()}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    return f".protogen-{_machine()}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
 
 
 @contextlib.contextmanager
@@ -58,7 +59,10 @@ def kept(folder: Path) -> Iterator[None]:
 
 
 def is_stale(path: Path) -> bool:
-    """Whether it is a temporary file that nobody writes: its process here is gone, or it is a day old."""
+    """Whether it is a temporary file that nobody writes: its process here is gone, or it is a day old.
+
+    Ask it of what lies in a folder of protogen's own alone: other programs name their files alike.
+    """
     import psutil
 
     named = _TEMPORARY.fullmatch(path.name)
@@ -73,7 +77,7 @@ def is_stale(path: Path) -> bool:
 
 
 def remove_stale(folder: Path) -> None:
-    """Remove the temporary files of a folder that nobody writes, as far as the disk lets."""
+    """Remove the temporary files of a folder of protogen's own that nobody writes, as far as the disk lets."""
     for path in map(folder.joinpath, names(folder)):
         if is_stale(path):
             with contextlib.suppress(OSError):

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from protogen.spec import METHOD, Spec
 
+KEY = re.compile(r"[0-9a-f]{12}")
+SIZE = re.compile(r"d([1-9][0-9]{0,17})-n([1-9][0-9]{0,17})")  # the folder of all sets of one size
+
 _FILE = re.compile(r"v([1-9][0-9]{0,17})-([0-9a-f]{12})\.safetensors")
-
-
-_FOLDER = re.compile(r"d([1-9][0-9]{0,17})-n([1-9][0-9]{0,17})")
 
 
 @dataclass(frozen=True, order=True)
@@ -39,7 +39,7 @@ def parse_name(name: str) -> tuple[int, str] | None:
 
 def parse_path(path: Path) -> ArtifactName | None:
     """Read what `artifact_path` wrote, whatever the store; None where the path has another form."""
-    file, folder = parse_name(path.name), _FOLDER.fullmatch(path.parent.name)
+    file, folder = parse_name(path.name), SIZE.fullmatch(path.parent.name)
     method = path.parent.parent.name
     if file is None or folder is None or not METHOD.fullmatch(method):
         return None

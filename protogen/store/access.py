@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from protogen.errors import DiskError, IntegrityError, Interrupted, NotFound
+from protogen.files.disk import names
 from protogen.files.header import read_header
 from protogen.methods import method_of
 from protogen.run import Run
@@ -115,7 +116,7 @@ def _make(place: Store, spec: Spec, run: Run, force: bool) -> Path:
     folder = place.root / ".runs" / spec.key
     made = generate(spec, replace(find_inputs(place, spec, run), folder=folder))
     # Two runs that were ended early share a Spec and yet differ: neither hides the other.
-    path = _keep(place, made, force=force or made.spec != spec)
+    path = _keep(place, made, force or made.spec != spec, folder)
     if made.spec == spec:
         shutil.rmtree(folder, ignore_errors=True)
     elif made.provenance.status == Status.INTERRUPTED:
@@ -123,19 +124,45 @@ def _make(place: Store, spec: Spec, run: Run, force: bool) -> Path:
     return path
 
 
-def _keep(place: Store, made: "Prototypes", force: bool) -> Path:
-    """Publish; what no formula gives back is lost neither to one interruption nor to a disk that refuses."""
+def _keep(place: Store, made: "Prototypes", force: bool, folder: Path) -> Path:
+    """Publish; what no formula gives back is lost neither to one interruption nor to a disk that refuses.
+
+    `folder` is where the state of its descent may lie.
+    """
+    if made.provenance.reproducible == "exact":
+        return place.publish(made, force)
+    try:
+        return _published(place, made, force, folder)
+    except KeyboardInterrupt:
+        _published(place, made, force, folder)
+        raise
+
+
+def _published(place: Store, made: "Prototypes", force: bool, folder: Path) -> Path:
+    """Publish, elsewhere where the store refuses. Raises DiskError, which says what is left where."""
     try:
         return place.publish(made, force)
-    except KeyboardInterrupt:
-        if made.provenance.reproducible == "statistical":
-            place.publish(made, force)
-        raise
-    except DiskError as error:
-        if made.provenance.reproducible == "exact":
-            raise
+    except DiskError as refused:
         try:
-            path = Store(Path(tempfile.mkdtemp(prefix="protogen-"))).publish(made)
-        except (OSError, DiskError):  # there neither
-            raise error from None
-        raise DiskError(f"{error}; what was made lies in {path}") from error
+            path = _rescued(made)
+        except (OSError, DiskError) as too:
+            left = f"the last state of its descent is in {folder}, and the same call goes on from there"
+            left = left if _has_states(folder) else "nothing of it is left"
+            raise DiskError(f"{refused}; nor could it be kept elsewhere ({too}); {left}") from refused
+        raise DiskError(f"{refused}; what was made lies in {path}") from refused
+
+
+def _rescued(made: "Prototypes") -> Path:
+    """Write what was made into a new store among the temporary files of the system. Raises OSError and DiskError."""
+    place = Path(tempfile.mkdtemp(prefix="protogen-"))
+    try:
+        return Store(place).publish(made)
+    finally:
+        with contextlib.suppress(OSError):
+            place.rmdir()  # only where it is empty
+
+
+def _has_states(folder: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return any(name.endswith(".safetensors") for name in names(folder))
+    return False

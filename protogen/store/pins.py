@@ -5,13 +5,13 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from protogen.errors import BadRequest, IntegrityError, NotFound, SchemaError
-from protogen.files.disk import disk_error, remove_stale, sync, temporary
+from protogen.files.disk import disk_error, kept, remove_stale, sync, temporary
 from protogen.files.header import Header
 from protogen.files.names import artifact_path, parse_name, parse_path
 from protogen.files.provenance import Reproducible
@@ -19,7 +19,7 @@ from protogen.files.schemas import SCHEMA as FILE_SCHEMA
 from protogen.methods import METHODS
 from protogen.spec import Spec, canonical_json, is_number
 
-from .turns import alone
+from .turns import FOLDER, alone
 
 SCHEMA = 1
 OPTION = "by --lock or PROTOGEN_LOCK"
@@ -132,19 +132,26 @@ def read_lock(path: Path) -> dict[str, Pin]:
 
 
 def write_lock(path: Path, pins: Iterable[Pin]) -> None:
-    """Write a lock, sorted and all at once. Raises DiskError."""
+    """Write a lock, sorted and all at once. Raises DiskError.
+
+    Where it lies other programs have their files, too: it is written in the folder of the locks, and moved.
+    """
     document = {"schema": SCHEMA, "artifacts": {pin.name: pin.to_dict() for pin in pins}}
     text = json.dumps(document, indent=2, sort_keys=True, allow_nan=False) + "\n"
     target = Path(os.path.realpath(path))  # a link stays one
+    own = target.parent / FOLDER
     try:
-        remove_stale(target.parent)
-        with temporary(target.parent) as unnamed:
+        with kept(own), temporary(own) as unnamed:
+            remove_stale(own)
             unnamed.write_text(text, encoding="utf-8", newline="\n")  # the same bytes in every repository
             sync(unnamed)
             unnamed.replace(target)
         sync(target.parent)
     except OSError as error:
         raise disk_error(path, error, OPTION) from error
+    finally:
+        with suppress(OSError):
+            own.rmdir()  # only where it is empty
 
 
 def cache_key(pins: Mapping[str, Pin]) -> str:

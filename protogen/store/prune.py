@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from protogen.files.disk import disk_error, is_stale, names
+from protogen.files.names import KEY, SIZE
 from protogen.methods import METHODS
 
 from .store import Entry, Store
-from .turns import LOCK, alone, is_held
+from .turns import FOLDER, LOCK, alone, is_held
 
 JOURNAL = "journal.json"  # of a search, whose record answers the same search again
 
@@ -47,16 +48,19 @@ def prune(
     digest; it was written more than `older_than` seconds ago; the store, of which the oldest go first, is
     still larger than `max_size` bytes. Leftovers are temporary files and locks that no process has any
     more, the states of runs whose result is published, with `older_than` also of runs that were not
-    touched for so long, and folders of the store that are empty. Claims and what lies in `.quarantine` stay.
+    touched for so long, and folders of the store that are empty. What other programs
+    keep in the same directory stays. Claims and what lies in `.quarantine` stay.
     Raises DiskError.
     """
     try:
         for found in itertools.chain(_unwanted(store, keep, older_than, max_size), _leftovers(store, older_than)):
             if dry_run or _remove(store, found):
                 yield found
-        for folder in _folders(store.root) if not dry_run else ():
+        for folder in _own_folders(store.root) if not dry_run else ():
             with contextlib.suppress(OSError):
                 folder.rmdir()  # only where it is empty
+                if folder.parent != store.root:
+                    folder.parent.rmdir()
     except OSError as error:
         raise disk_error(store.root, error) from error
 
@@ -94,15 +98,17 @@ def _is_among(entry: Entry, keep: Collection[tuple[str, str]]) -> bool:
 
 
 def _leftovers(store: Store, older_than: float | None) -> Iterator[Removed]:
-    for path in filter(is_stale, _files(store.root)):
-        yield Removed(path, "temporary file that no process writes", _size(path))
-    locks, runs = store.root / ".locks", store.root / ".runs"
+    own = list(_own_folders(store.root))
+    for folder in (*own, *(folder / ".claims" for folder in own)):
+        for path in filter(is_stale, map(folder.joinpath, names(folder))):
+            yield Removed(path, "temporary file that no process writes", _size(path))
+    locks, runs = store.root / FOLDER, store.root / ".runs"
     for path in map(locks.joinpath, names(locks)):
-        if path.suffix == LOCK and not is_held(path):
+        if path.suffix == LOCK and KEY.fullmatch(path.stem) and not is_held(path):
             yield Removed(path, "lock that no process holds", _size(path), path.stem)
     keys = {entry.name.key for entry in store.entries() if entry.error is None}
     for folder in map(runs.joinpath, names(runs)):
-        if not folder.is_dir() or is_held(locks / f"{folder.name}{LOCK}"):
+        if not KEY.fullmatch(folder.name) or not folder.is_dir() or is_held(locks / f"{folder.name}{LOCK}"):
             continue
         if older_than is not None and time.time() - _touched(folder) > older_than:
             yield Removed(folder, "run that was not gone on with", _size(folder), folder.name)
@@ -127,11 +133,12 @@ def _stats(path: Path) -> Iterator[os.stat_result]:
             yield each.stat()
 
 
-def _folders(root: Path) -> Iterator[Path]:
-    """What a store names, the deepest first: files among it, and nothing that another program keeps beside it."""
-    for place in (root / name for name in names(root) if name in (*METHODS, ".locks", ".quarantine", ".runs")):
-        yield from map(place.joinpath, names(place))
-        yield place
+def _own_folders(root: Path) -> Iterator[Path]:
+    """The folders of a store in which no other program keeps anything, but for those of the claims."""
+    for method in METHODS:
+        yield from (root / method / size for size in names(root / method) if SIZE.fullmatch(size))
+    yield from (root / ".runs" / key for key in names(root / ".runs") if KEY.fullmatch(key))
+    yield from (root / FOLDER, root / ".quarantine")
 
 
 def _files(folder: Path) -> Iterator[Path]:

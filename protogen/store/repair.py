@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from protogen.errors import Damaged, IntegrityError, NotFound
-from protogen.files.disk import link
+from protogen.files.disk import kept, link
 from protogen.files.header import check_file
 from protogen.spec import Spec
 
@@ -31,8 +31,8 @@ def set_aside(store: Store, path: Path, say: Callable[[str], None] | None = None
     except Damaged as damage:
         target = store.root / ".quarantine" / _name_aside(path.relative_to(store.root))
         try:
-            target.parent.mkdir(exist_ok=True)
-            path.rename(target)
+            with kept(target.parent):
+                path.rename(target)
         except FileNotFoundError:
             return
         except OSError:

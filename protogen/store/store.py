@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,9 +145,8 @@ class Store:
         # The nearest directory that is there, since making the store would race with other processes.
         base = next(p for p in (self.root, *self.root.absolute().parents) if os.path.lexists(p))
         try:
-            remove_stale(base)
-            with temporary(base) as trial:
-                trial.write_bytes(b"\0")
+            with tempfile.TemporaryFile(dir=base) as trial:  # which has no name, or only for a moment
+                trial.write(b"\0")
         except OSError as error:
             raise disk_error(self.root, error) from error
         free = shutil.disk_usage(base).free
@@ -159,15 +159,17 @@ class Store:
     def publish(self, prototypes: "Prototypes", force: bool = False) -> Path:
         """Bring prototypes into the store under their Spec and return the file that holds them.
 
-        Without `force` a file of this Spec that is there already, or comes there first, is taken. With it
+        Without `force` a file of this Spec that is there already, or comes there first, is taken; one that cannot be
+        read, as it is damaged, hides nothing: the new one gets the next version. With `force`
         the same content is taken, other content of an `exact` Spec is an IntegrityError, and else the next
         free version is published. Raises DiskError; then nothing is left behind.
         """
         from protogen.files.writing import write
 
         spec = prototypes.spec
-        if not force and (found := self.find(spec)):
-            return found
+        with contextlib.suppress(IntegrityError):
+            if not force and (found := self.find(spec)):
+                return found
         exact = prototypes.provenance.reproducible == "exact"
         take = Existing.ANY if not force else Existing.ONLY_SAME if exact else Existing.SAME
         return self._bring(spec, 1, lambda path: write(path, prototypes), take)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 LOCK = ".lock"
+FOLDER = ".locks"  # of the locks, beside what they are for
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def alone(
 
     Where the file system has no locks, or lets none be made, the work goes on without. Nothing is left behind.
     """
-    path = root / ".locks" / f"{key}{LOCK}"
+    path = root / FOLDER / f"{key}{LOCK}"
     made = [folder for folder in (root, *root.parents) if not os.path.exists(folder)]
     lock, free = _acquire(path, wait, say, patience)
     try:

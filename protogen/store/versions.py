@@ -61,15 +61,11 @@ def give_version(
 def _serves(path: Path, digest: str, take: Existing) -> bool:
     """Whether a published file is taken in the place of one of this content; one that is gone meanwhile is not.
 
-    Raises IntegrityError on a damaged one where any is taken, and on other content where the same alone may be.
+    Raises IntegrityError on other content where the same alone may be.
     """
     try:
         published = read_header(path).digest
-    except NotFound:
-        return False
-    except IntegrityError:
-        if take is Existing.ANY:
-            raise
+    except (NotFound, IntegrityError):  # what is damaged hides nothing that is sound
         return False
     if take is Existing.ANY:
         return True
@@ -93,5 +89,6 @@ def _claim(claims: Path, version: int, key: str) -> bool:
             unnamed.write_text(key)
             sync(unnamed)
             link(unnamed, claim)
+        sync(claims)
     settle(claim)
     return claim.read_text() == key

@@ -307,8 +307,9 @@ def test_the_disk_has_the_file_before_its_name_and_then_the_name(here: Store, mo
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(os, "link", linked)
     here.publish(pair(0.5))
-    # The file, its claim, and each folder that has a new name in it: of the store, the method, the size, the claims.
-    assert seen == ["file", "file", ".claims", "d2-n2", "folder", "folder", "folder", "folder"]
+    # The file, its claim and the folder of that, then each folder that has a new name in it: of the store, the
+    # method, the size, the claims.
+    assert seen == ["file", "file", ".claims", "folder", "d2-n2", "folder", "folder", "folder", "folder"]
 
 
 def test_an_interruption_between_name_and_content_leaves_no_name(

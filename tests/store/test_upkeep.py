@@ -68,7 +68,7 @@ def touch(path: Path, days: float = 0.0) -> Path:
 
 def files(here: Store) -> set[Path]:
     """The files of a store but for its claims."""
-    return {path for path in here.root.rglob("*") if path.is_file() and path.parent.name != ".claims"}
+    return {path for path in here.root.rglob("*") if path.is_file() and not re.search(r"\.claims/\d+$", str(path))}
 
 
 def test_temporary_files_are_stale_when_nobody_writes_them(tmp_path: Path, dead: int) -> None:
@@ -159,7 +159,7 @@ class TestLeftovers:
         kept = {publish(here, 2, 400), publish(here, 3, 0)}
         gone = {
             touch(here.root / "ebv/d2-n2" / of(dead)),
-            touch(here.root / of(dead)),
+            touch(here.root / "ebv/d2-n2/.claims" / of(dead)),
             touch(here.root / ".runs/0123456789ab" / of(dead)),
             touch(here.root / ".locks/0123456789ab.lock"),
         }
@@ -168,9 +168,10 @@ class TestLeftovers:
             touch(here.root / ".runs/0123456789ab/state.safetensors", 400),
             touch(here.root / ".quarantine/damaged.safetensors", 400),
             touch(here.root / "notes.txt", 400),
+            touch(here.root / of(dead)),  # where others have files, too
         }
         (here.root / "ebv/d9-n9").mkdir()
-        claims = sorted(here.root.rglob(".claims/*"))
+        claims = sorted(here.root.rglob(".claims/?"))
         would = list(prune(here, dry_run=True))
         assert files(here) == kept | gone
         assert (here.root / "ebv/d9-n9").exists()
