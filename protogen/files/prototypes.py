@@ -37,6 +37,13 @@ class Prototypes:
     digest: str | None = None
     part: range | None = None
 
+    def __repr__(self) -> str:
+        """Say in one line what the set is and where it lies, without a number of its rows."""
+        cosine = f", coherence={self.stats.coherence.value:.6f}" if self.stats else ""
+        part = f", rows {self.part.start} to {self.part.stop - 1}" if self.part else ""
+        place = f", {self.path}" if self.path else ""
+        return f"Prototypes({self.spec.method}, n={self.n}, d={self.d}{cosine}{part}{place})"
+
     @property
     def n(self) -> int:
         """The number of prototypes (of classes, where each has several)."""

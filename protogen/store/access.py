@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from protogen.errors import DiskError, IntegrityError, Interrupted, NotFound
+from protogen.errors import BadRequest, DiskError, IntegrityError, Interrupted, NotFound
 from protogen.files.disk import names
 from protogen.files.header import read_header
-from protogen.methods import method_of
+from protogen.methods import method_of, resolve
 from protogen.run import Run
 from protogen.solution import Status
-from protogen.spec import Spec
+from protogen.spec import Spec, Value
 
 from .repair import repair
 from .store import Store
@@ -26,13 +26,30 @@ if TYPE_CHECKING:
 Read = TypeVar("Read")
 
 
-def ensure(spec: Spec, run: Run | None = None, *, store: str | Path | None = None, force: bool = False) -> "Prototypes":
+def ensure(
+    spec: Spec | str,
+    run: Run | None = None,
+    *,
+    d: int | None = None,
+    n: int | None = None,
+    seed: int = 0,
+    store: str | Path | None = None,
+    force: bool = False,
+    **params: Value,
+) -> "Prototypes":
     """Load what `spec` asks for, checked; generate and publish it first where the store has it not.
 
-    As `ensure_path`, also where the damage is in the rows.
+    As `ensure_path`, also where the damage is in the rows. Beside a Spec stands what `resolve` takes:
+    `ensure("ebv", d=100, n=1000, alpha=0.14)`. Raises BadRequest where a Spec comes with d, n, a seed or params.
     """
     from protogen.files.reading import read
 
+    if isinstance(spec, str):
+        if n is None:
+            raise BadRequest(f"n is missing with {spec!r}; allowed is a whole number: ensure({spec!r}, d=100, n=1000)")
+        spec = resolve(spec, d=d, n=n, seed=seed, **params)
+    elif (d, n, seed) != (None, None, 0) or params:
+        raise BadRequest("a Spec with sizes or params; allowed is a Spec alone, or a method's name with them")
     return ensure_with(read, spec, run, store=store, force=force)
 
 

@@ -93,3 +93,23 @@ def test_values_that_are_wrong_under_right_digests(tmp_path: Path) -> None:
         assert "--force" not in str(caught.value)
     path.unlink()
     assert ensure(spec).digest == sound.digest
+
+
+def test_a_methods_name_and_sizes_stand_for_a_spec() -> None:
+    spec = resolve("ebv", d=16, n=20, seed=3, start="random", steps=2)
+    found = ensure("ebv", d=16, n=20, seed=3, start="random", steps=2)
+    assert found.spec == spec
+    assert found.path == ensure(spec).path
+    with pytest.raises(BadRequest, match="n is missing with 'ebv'"):
+        ensure("ebv", d=16)
+    with pytest.raises(BadRequest, match="a Spec with sizes or params; allowed is a Spec alone"):
+        ensure(spec, n=20)
+
+
+def test_a_record_is_one_line() -> None:
+    made = ensure("ebv", d=16, n=20, start="random", steps=2)
+    assert made.stats
+    words = f"Prototypes(ebv, n=20, d=16, coherence={made.stats.coherence.value:.6f}"
+    assert repr(made) == f"{words}, {made.path})"
+    assert made.path
+    assert repr(load(made.path, rows=slice(5, 9))) == f"{words.replace('n=20', 'n=4')}, rows 5 to 8, {made.path})"
