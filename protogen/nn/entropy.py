@@ -9,6 +9,7 @@ from protogen.errors import BadRequest
 from .checks import IGNORED, own_prototypes
 from .chunked import is_large, others_logsumexp
 from .fixed import FixedPrototypes, at_least_float32
+from .frozen import FrozenPrototypes
 from .targets import Losses, Wanted, weighted_loss
 
 
@@ -26,7 +27,10 @@ def entropies(
     never more than a chunk of classes is in memory.
     """
     n = prototypes.n if isinstance(prototypes, FixedPrototypes) else len(prototypes)
-    if chunk or is_large(features.shape[0], n, features.device):
+    # Rows of a formula are not looked up inside a graph or a transform, which the loss by chunks asks for.
+    looked_up = not isinstance(prototypes, FixedPrototypes) or isinstance(prototypes, FrozenPrototypes)
+    whole = not looked_up and (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active())
+    if chunk or (is_large(features.shape[0], n, features.device) and not whole):
         return _by_chunks(features, prototypes, wanted, own, chunk)
     if isinstance(prototypes, FixedPrototypes):
         logits = prototypes.product(features)

@@ -77,11 +77,18 @@ class StructuredPrototypes(FixedPrototypes):
         return self.laid.rows(start, stop).to(self.sha256.device)
 
     def vectors(self, classes: Tensor) -> Tensor:
+        if torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(classes):
+            raise BadRequest(
+                "the rows of a formula are looked up by number, which torch.compile and vmap have not: hold them, with "
+                "FrozenPrototypes(prototypes.rows(0, n))"
+            )
         distinct, place = classes.unique(return_inverse=True)
         rows = [self.laid.rows(index, index + 1) for index in distinct.tolist()]
         return torch.cat([torch.empty(0, self.d, dtype=torch.float32, device="cpu"), *rows]).to(classes.device)[place]
 
     def _product(self, features: Tensor, start: int, stop: int) -> Tensor:
+        if isinstance(features, torch.fx.Proxy):
+            raise BadRequest("torch.fx records no fast transform: put as_linear() in the head's place first")
         if torch.onnx.is_in_onnx_export():
             self._check_exporter()
         own = features[..., : self.transform.own_d].reshape(-1, self.transform.own_d)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from derivative_cases import DERIVATIVES
 from torch import Tensor, distributed, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn, get_ema_multi_avg_fn
 
@@ -133,7 +134,7 @@ def shaken(net: nn.Module) -> nn.Module:
     return net
 
 
-CASES: dict[str, Callable[[Trial], None]] = {}
+CASES: dict[str, Callable[[Trial], None]] = {**DERIVATIVES}
 
 
 def case(name: str) -> Callable[[Callable[[Trial], None]], Callable[[Trial], None]]:
