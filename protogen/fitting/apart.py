@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from protogen.bounds import TOLERANCE
 from protogen.descent.checkpoint import Changing, Checkpoint
@@ -14,6 +15,7 @@ from protogen.descent.loop import Descent, descend
 from protogen.descent.states import State
 from protogen.descent.steppers import LBFGS
 from protogen.descent.thresholds import COHERENCE, SquaredThreshold
+from protogen.measuring.geometry import random_rows
 from protogen.measuring.tiles import blocks, gram_tile, tile_edge
 from protogen.run import Run
 
@@ -25,6 +27,7 @@ SLACKS = (0.5, 0.25, 0.1)  # of the threshold: pairs so far below it are listed 
 REACH = 0.2  # how far a row moves in a step at the most
 MOST_PAIRS = 2**26  # that are listed; where more are near, all pairs are worked through
 HISTORY = 6  # steps that L-BFGS remembers
+ONE_LINE, NUDGE = 1e-6, 1e-2  # of rows on one line: how far |cos| is from 1, and how far one is moved
 CHUNK = 2**22  # numbers of the rows that are gathered at a time
 
 
@@ -70,6 +73,23 @@ class NearPairs(Changing):
             self._list(every, len(rows))
             at = self._at(rows, every)
         return at
+
+    def apart(self, rows: Tensor) -> Tensor:
+        """Return rows (n, d), of those that are one line with another each moved a little, in a random direction.
+
+        Two rows on one line push each other along it, and would stay. Random by a fixed seed.
+        """
+        every = torch.cat((rows, self._beside.to(rows)))
+        self._list(every, len(rows))
+        if self._pairs is None:
+            return rows
+        twins = [
+            part[0, (every[part[0]] * every[part[1]]).sum(1).abs() > 1 - ONE_LINE]
+            for part in self._pairs.long().split(max(1, CHUNK // rows.shape[1]), dim=1)
+        ]
+        own = torch.cat(twins).unique()
+        noise = random_rows(1, len(own), rows.shape[1], 0).to(rows)
+        return rows.index_copy(0, own, normalize(rows[own] + NUDGE * noise, dim=1))
 
     def _is_stale(self, rows: Tensor) -> bool:
         """Whether an unlisted pair may have come near by now."""
@@ -223,6 +243,7 @@ def push_apart(
     """
     run = run or Run()
     objective = SquaredThreshold()
+    codes = codes.to(run.device)
     pairs = NearPairs(objective, codes, alpha + TOLERANCE / 2, run, free, beside)
     goal = LeastMoved(objective, pairs, alpha)
-    return descend(codes, pairs, goal, partial(Patient, pairs), steps, run, checkpoint)
+    return descend(pairs.apart(codes), pairs, goal, partial(Patient, pairs), steps, run, checkpoint)

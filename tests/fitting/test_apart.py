@@ -88,6 +88,16 @@ def test_free_rows_are_not_held_back() -> None:
     assert kept[1] > kept[0]
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_equal_and_opposite_rows_come_apart(sign: int) -> None:
+    codes = torch.cat((clustered()[:20], sign * clustered()[:20]))
+    assert coherence(codes) == pytest.approx(1)
+    found = push_apart(codes, 0.8)
+    assert found.status == Status.REACHED
+    assert coherence(found.rows) <= 0.8 + 1e-6
+    assert float((codes * found.rows).sum(1).min()) > 0.7
+
+
 def test_what_cannot_be_reached_ends_with_the_best() -> None:
     codes = clustered(groups=10, each=5, d=2)  # 50 lines in the plane: at best cos(pi / 50)
     found = push_apart(codes, 0.9, steps=60)
