@@ -444,6 +444,7 @@ def test_compiled_in_one_graph(kind: type[Head]) -> None:
         torch.testing.assert_close(ours.grad, theirs.grad)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize("kind", [CosineHead, MarginHead, SubcenterHead])
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
