@@ -23,7 +23,7 @@ def members(family: type[ClosedForm]) -> tuple[ClosedForm, ...]:
     """Small members, as they are reached."""
     drawn = random.Random(family.family)
     sizes = [(drawn.randint(2, 64), drawn.randint(2, 260)) for _ in range(60)]
-    forms = [form for d, n in [*sizes, (12, 9), (60, 400), (57, 512)] if (form := family.reach(d, n))]
+    forms = [form for d, n in [*sizes, (12, 9), (60, 400), (57, 512), (120, 200)] if (form := family.reach(d, n))]
     small = {label(form): form for form in forms if form.own_n * form.own_d <= 2**18}
     return tuple(small[name] for name in sorted(small)[:6])
 
@@ -88,7 +88,8 @@ def test_more_than_a_form_has_is_refused(family: type[ClosedForm]) -> None:
 def test_questions_load_no_heavy_library() -> None:
     code = (
         "import sys; from protogen.catalog import FAMILIES, from_label, label\n"
-        "forms = [form for family in FAMILIES.values() for d, n in ((64, 200), (57, 500), (30, 20), (90, 110))"
+        "forms = [form for family in FAMILIES.values()"
+        " for d, n in ((64, 200), (57, 500), (30, 20), (90, 110), (120, 200))"
         " if (form := family.reach(d, n))]\n"
         "assert {form.family for form in forms} == {*FAMILIES}, {*FAMILIES} - {form.family for form in forms}\n"
         "for form in forms:\n"

@@ -9,9 +9,12 @@ from forms import check
 
 from protogen.catalog import ClosedForm, from_label, label
 from protogen.catalog.algebra import steiner
+from protogen.catalog.algebra.conference import skew_core
 from protogen.catalog.algebra.fields import field
 from protogen.catalog.direct.bent import Bent
+from protogen.catalog.direct.conference import Conference
 from protogen.catalog.direct.designs import Design
+from protogen.catalog.direct.graphical import Graphical, hadamard_with_constant_diagonal
 from protogen.catalog.direct.paley import Paley
 from protogen.catalog.direct.triples import Triples, _lines
 from protogen.catalog.direct.unitary import Unitary
@@ -38,6 +41,13 @@ KNOWN: list[tuple[ClosedForm, int, int, float]] = [
     (Unitary(7), 43, 344, 7),
     (Unitary(9), 73, 730, 9),
     (Unitary(13), 157, 2198, 13),
+    (Conference(3, 0), 5, 10, 3),
+    (Conference(3, 1), 25, 50, 7),
+    (Conference(7, 1), 113, 226, 15),
+    (Conference(19, 1), 761, 1522, 39),
+    (Graphical(7), 15, 36, 5),
+    (Graphical(11), 45, 100, 9),
+    (Graphical(19), 153, 324, 17),
     (Triples(3, 1), 5, 10, 3),
     (Triples(7, 0), 7, 28, 3),
     (Triples(7, 1), 15, 36, 5),
@@ -48,7 +58,7 @@ KNOWN: list[tuple[ClosedForm, int, int, float]] = [
     (Triples(39, 0), 247, 780, 19),
     (Triples(39, 1), 287, 820, 21),
 ]
-FAMILIES: tuple[type[Tight], ...] = (Paley, Bent, Unitary, Triples)
+FAMILIES: tuple[type[Tight], ...] = (Paley, Bent, Unitary, Triples, Conference, Graphical)
 
 
 @pytest.mark.parametrize(("form", "d", "n", "inverse"), KNOWN, ids=[label(form) for form, *_ in KNOWN])
@@ -70,6 +80,26 @@ def test_paley_has_its_conference_matrix(q: int, sign: int) -> None:
     conference = torch.ones(q + 1, q + 1).double().fill_diagonal_(0)
     conference[:q, :q] = sign * field(q).character[field(q).subtract(x[:, None], x)]
     assert (rows @ rows.T - torch.eye(q + 1) - conference / math.sqrt(q)).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize(("q", "doublings"), [(3, 0), (7, 1), (11, 2), (27, 0)])
+def test_skew_cores(q: int, doublings: int) -> None:
+    core = skew_core(q, doublings)
+    order = len(core)
+    assert order == 2**doublings * (q + 1) - 1
+    assert torch.equal(core, -core.T)
+    assert torch.equal(core.abs(), 1 - torch.eye(order).double())
+    assert torch.equal(core @ core.T, order * torch.eye(order).double() - 1)
+
+
+@pytest.mark.parametrize("q", [7, 11, 19, 31])
+def test_hadamard_matrices_with_a_constant_diagonal(q: int) -> None:
+    matrix = hadamard_with_constant_diagonal(q)
+    order = (q - 1) ** 2
+    assert torch.equal(matrix, matrix.T)
+    assert torch.equal(matrix.abs(), torch.ones(order, order).double())
+    assert torch.equal(matrix.diagonal(), torch.ones(order).double())
+    assert torch.equal(matrix @ matrix, order * torch.eye(order).double())
 
 
 def test_bent_is_signs() -> None:
@@ -153,6 +183,8 @@ def members(family: type[Tight]) -> list[Tight]:
         Bent: [(1, 0), (2, 0), (2, 1), (3, 0), (3, 1)],
         Unitary: [(3,), (5,), (7,)],
         Triples: [(3, 1), (7, 1), (15, 1)],
+        Conference: [],
+        Graphical: [(7,), (11,)],
     }
     return [family(*parameters) for parameters in values[family]]
 

@@ -2,6 +2,9 @@
 
 from ..family import ClosedForm
 from .bent import Bent
+from .centred_blocks import CentredBlocks
+from .centred_net import CentredNet
+from .conference import Conference
 from .cut_cyclic import CutCyclic
 from .cut_net import CutNet
 from .cut_pairs import CutPairs
@@ -9,6 +12,8 @@ from .cut_triples import CutTriples
 from .cyclic import CyclicPacking
 from .delsarte_goethals import DelsarteGoethals
 from .designs import Design
+from .equiangular import Equiangular
+from .graphical import Graphical
 from .kerdock import Kerdock
 from .kerdock_off_flat import KerdockOffFlat
 from .mub import ComplexMUB, TernaryMUB
@@ -47,4 +52,9 @@ DIRECT: tuple[type[ClosedForm], ...] = (
     CutTriples,
     CutCyclic,
     CutNet,
+    Conference,
+    Graphical,
+    CentredNet,
+    CentredBlocks,
+    Equiangular,
 )

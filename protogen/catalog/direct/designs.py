@@ -58,7 +58,7 @@ class Design(Packing):
     order: int
 
     def __post_init__(self) -> None:
-        if self.v > MOST_POINTS or not _exists(self.v, self.k):
+        if self.v > MOST_POINTS or not exists(self.v, self.k):
             raise BadRequest(f"v is {self.v}; allowed is v of a known design with blocks of k; k is {self.k}")
         super().__post_init__()
 
@@ -112,11 +112,12 @@ def _points(k: int, low: int, high: int) -> Iterator[int]:
     for v in range(most - (most - 1) % (k - 1), k, 1 - k):
         if v * (v - 1) < low * k * (k - 1):
             break
-        if _exists(v, k):
+        if exists(v, k):
             yield v
 
 
-def _exists(v: int, k: int) -> bool:
+def exists(v: int, k: int) -> bool:
+    """Whether a design (v, k, 1) is known here."""
     if k == 2:
         return v > 2
     if k == 3:
@@ -150,17 +151,18 @@ def _base_blocks(v: int, k: int) -> Blocks:
 @lru_cache(maxsize=2)
 def _blocks_on_points(v: int, k: int) -> "Tensor":
     """The blocks that each point is in, (v, r)."""
+    return (blocks_of(v, k).flatten().argsort(stable=True) // k).view(v, -1)
+
+
+def blocks_of(v: int, k: int) -> "Tensor":
+    """Return the blocks of the design that `exists`, (b, k) points."""
     import torch
 
     if k == 2:
-        blocks = torch.combinations(torch.arange(v, device="cpu"))
-    elif k == 3:
-        blocks, _ = steiner.triples(v)
-    elif _is_unital(v, k):
-        blocks = _unital(k - 1)
-    else:
-        blocks = _developed(v, _base_blocks(v, k))
-    return (blocks.flatten().argsort(stable=True) // k).view(v, -1)
+        return torch.combinations(torch.arange(v, device="cpu"))
+    if k == 3:
+        return steiner.triples(v)[0]
+    return _unital(k - 1) if _is_unital(v, k) else _developed(v, _base_blocks(v, k))
 
 
 def _unital(q: int) -> "Tensor":

@@ -52,6 +52,7 @@ def _by_roots(count: int, product: int) -> tuple[Cut, ...]:
 
 
 OCTAD = (1, 3, 5, 6, 9, 17, 20, 21)
+HALVING = (0, 2, 0, 2, 0, 2, 2, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 2, 2)  # twice an octad
 LONG: Cut = (5, *23 * (1,)), 24  # w of the next length, sqrt(48); these x are as far from it as from 0
 ANTIPODAL = {
     (4, 120): Section((1 + math.sqrt(5)) / 4, six_hundred_cell),
@@ -74,6 +75,10 @@ SECTIONS = ANTIPODAL | {
     (22, 100): Section(1 / 11, leech, (LONG, ((1, -1), 4))),
     (22, 275): Section(1 / 6, leech, (LONG, *_by_roots(1, 4))),
     (22, 891): Section(1 / 4, leech, _by_roots(2, 4)),
+    (20, 56): Section(1 / 15, leech, (LONG, *_by_roots(2, 4), ((1, 0, 0, 1), 2))),
+    (20, 105): Section(1 / 8, leech, (LONG, *_by_roots(3, 4))),
+    (21, 50): Section(1 / 21, leech, (LONG, ((1, -1), 4), (HALVING, 8))),
+    (21, 77): Section(1 / 12, leech, (LONG, ((1, -1), 4), ((1, 0, 1), 4))),
 }
 
 
@@ -134,6 +139,8 @@ class SharpPoints(Sharp):
       (22, 891), (23, 4600).
     - Those next to a vector of the next length, (23, 552); of these the ones in a hyperplane, (22, 352).
     - Those next to vectors of both kinds: (21, 162), (22, 100), (22, 275).
+    - Of (22, 100) those next to one of them, (21, 77), and half of them, (21, 50); of (21, 162) those next to one,
+      (20, 105), and those not next to it, (20, 56).
 
     In a set of opposite points each is followed by its negative.
 
@@ -162,12 +169,16 @@ class SharpLines(Sharp):
 @lru_cache(maxsize=4)
 def _points(d: int, n: int) -> "Tensor":
     """All points of a section, (n, d) float32; of an antipodal set each point, then its negative."""
+    return points_of(SECTIONS[d, n], (d, n) in ANTIPODAL)
+
+
+def points_of(section: Section, antipodal: bool) -> "Tensor":
+    """Return all points of a section, (n, d) float32, if it is antipodal each point and then its negative."""
     import torch
 
-    section = SECTIONS[d, n]
     rows = _cut(section.whole().double(), section.cuts)
     rows /= _sum(rows * rows).sqrt()
-    if (d, n) in ANTIPODAL:
+    if antipodal:
         first = (rows.abs() > 1e-6).byte().argmax(1, keepdim=True)
         half = rows[(rows.gather(1, first) > 0).flatten()]
         rows = torch.stack((half, -half), 1).flatten(0, 1)
