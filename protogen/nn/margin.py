@@ -92,8 +92,8 @@ class MarginHead(CosineScale):
     >>> import torch
     >>> from protogen.nn import MarginHead
     >>> head = MarginHead(torch.eye(3), margin=0.5)
-    >>> head(torch.tensor([[0.0, 2.0, 0.0]]))
-    tensor([[ 0., 30.,  0.]])
+    >>> head(torch.tensor([[0.0, 2.0, 0.0]])).argmax(-1)
+    tensor([1])
     >>> head.loss(torch.tensor([[1.0, 1.1, 0.0]]), torch.tensor([1])) > 5
     tensor(True)
 
