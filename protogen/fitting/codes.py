@@ -129,10 +129,11 @@ def free_places(beside: Tensor, count: int, d: int, seed: int) -> Tensor:
 def _directions(statistics: ClassStatistics, d: int, ridge: float) -> Tensor:
     """The directions (width, rank) that tell classes apart, at most d, the best first, the ridged Sw unit on each."""
     within, between = statistics.scatter()
-    variance = within.diagonal().mean().clamp(min=0)
-    # Where no class varies, all directions are alike within it.
-    variance = variance if variance > 0 else torch.ones_like(variance)
-    within.diagonal().add_(ridge * variance)
+    variance, between_variance = within.diagonal().mean(), between.diagonal().mean()
+    if variance > RANK * between_variance:
+        within.diagonal().add_(ridge * variance)
+    else:  # No class varies, as with one sample each: what is there is rounding, and all directions are alike.
+        within = torch.eye(statistics.width, dtype=within.dtype, device=within.device)
     root, failed = torch.linalg.cholesky_ex(within)
     if failed:
         raise BadRequest(f"ridge is {ridge}, and the scatter within classes has no inverse; raise it: {RIDGE} is usual")

@@ -74,6 +74,14 @@ def test_where_means_are_equal_the_filling_alone_tells_classes_apart() -> None:
     torch.testing.assert_close(codes.rows @ codes.rows.T, torch.eye(4))
 
 
+def test_one_sample_a_class_is_enough() -> None:
+    """As with embeddings of the classes' names: codes have the angles of the samples around their mean."""
+    samples = 5 + torch.randn(9, 30, generator=torch.Generator().manual_seed(0))
+    codes = class_codes(ClassStatistics.of(samples, torch.arange(9)), 8).rows
+    expected = normalize(samples.double() - samples.double().mean(0), dim=1)
+    torch.testing.assert_close(codes @ codes.T, (expected @ expected.T).float(), rtol=0, atol=1e-5)
+
+
 def test_a_class_without_a_sample_has_a_free_place() -> None:
     features, labels = data(classes=8)
     kept = labels != 3
