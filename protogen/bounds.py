@@ -161,6 +161,9 @@ def max_points(d: int, s: float) -> Limit | None:
 
 
 def _check(what: str, value: float, least: int, most: int) -> None:
+    kinds = int if most == LARGEST else int | float  # a size, or a cosine
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        raise BadRequest(f"{what} = {value!r}: must be a {'whole ' if most == LARGEST else ''}number")
     if not least <= value <= most:
         raise BadRequest(f"{what} = {value}: must be from {least} to {most}")
 

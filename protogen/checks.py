@@ -1,10 +1,13 @@
 """Checks of values that a user gives: each raises BadRequest with the value, what is allowed and its name."""
 
+import math
+import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, get_args
 
 from .errors import BadRequest
+from .spec import Spec
 
 
 def check_whole(name: str, value: object, least: int, most: int | None = None) -> None:
@@ -18,6 +21,36 @@ def check_between(name: str, value: object, low: float, high: float) -> None:
     """Raise BadRequest unless value is a number strictly between low and high."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not low < value < high:
         raise BadRequest(f"{name} is {value!r}; allowed is a number above {low:g} and below {high:g}")
+
+
+def check_tile(tile: object) -> None:
+    """Raise BadRequest unless tile is the edge of a Gram tile in rows, or None."""
+    if tile is not None:
+        check_whole("tile", tile, 1)
+
+
+def check_seconds(name: str, value: object) -> None:
+    """Raise BadRequest unless value is a number of seconds above 0, or None."""
+    if value is not None:
+        check_between(name, value, 0, math.inf)
+
+
+def check_path(name: str, value: object) -> None:
+    """Raise BadRequest unless value is the path of a file or folder."""
+    if not isinstance(value, str | os.PathLike) or str(value) == "" or "\0" in str(value):
+        raise BadRequest(f"{name} is {value!r}; allowed is a path")
+
+
+def check_paths(name: str, values: object) -> None:
+    """Raise BadRequest unless values are several paths, or none; one alone is not several."""
+    if not isinstance(values, tuple | list) or not all(isinstance(each, str | os.PathLike) for each in values):
+        raise BadRequest(f"{name} is {values!r}; allowed are several paths, or none: write ({values!r},) for one")
+
+
+def check_spec(spec: object) -> None:
+    """Raise BadRequest unless spec is a Spec."""
+    if not isinstance(spec, Spec):
+        raise BadRequest(f"spec is {spec!r}; allowed is a Spec, as protogen.resolve('ebv', d=16, n=10) gives")
 
 
 def check_flag(name: str, value: object) -> None:
@@ -43,5 +76,5 @@ def check_kind(name: str, value: object, kind: Any) -> None:
 
 def check_word(name: str, value: object, allowed: tuple[str, ...]) -> None:
     """Raise BadRequest unless value is one of the allowed words."""
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise BadRequest(f"{name} is {value!r}; allowed are {', '.join(allowed)}")

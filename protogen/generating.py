@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from .checks import check_spec
 from .descent.checkpoint import Checkpoint
 from .errors import BadRequest
 from .files.header import read_header
@@ -36,13 +37,15 @@ def generate(spec: Spec, run: Run | None = None) -> Prototypes:
     - Where a class has several rows, the statistics are of pairs of different classes. Those of pairs
       within a class are a fact.
 
-    Raises BadRequest where the device is unknown, the memory too small, or an artifact that the Spec names
-    is not among the run's files.
+    Raises BadRequest on a Spec that no request gives, and where the device is unknown, the memory too small, or an
+    artifact that the Spec names is not among the run's files.
     """
     from .measuring.geometry import pick_device
 
-    run = run or Run()
+    check_spec(spec)
+    run = Run.given(run)
     method = method_of(spec)
+    method.check(spec.d, spec.n, spec.seed)
     device = pick_device(run.device)
     needed = method.peak_bytes(spec.d, spec.n) + tile_bytes(spec.n, device, run.tile)
     check_memory(f"d={spec.d}, n={spec.n}", needed, device)

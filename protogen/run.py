@@ -4,7 +4,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
+
+from .checks import check_kind, check_paths, check_seconds, check_tile, check_word
+from .errors import BadRequest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,6 +47,8 @@ class Run:
     - `folder`: where a descent keeps its state, so that the same call goes on after a kill; None: nowhere.
     - `say`: called with a line where there is something to tell.
     - `clock`: the seconds that have passed since some moment in the past.
+
+    Raises BadRequest on a value that none of these can have. Whether the machine has the device is seen later.
     """
 
     device: str = "cpu"
@@ -57,3 +62,26 @@ class Run:
     folder: Path | None = None
     say: Callable[[str], None] | None = None
     clock: Callable[[], float] = time.monotonic
+
+    @classmethod
+    def given(cls, run: "Run | None") -> "Run":
+        """The run that is given, else one with all defaults. Raises BadRequest on what is no run."""
+        if not isinstance(run, Run | None):
+            raise BadRequest(f"run is {run!r}; allowed is a Run, as protogen.Run(device='cpu')")
+        return run or cls()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.device, str):
+            raise BadRequest(f"device is {self.device!r}; allowed are cpu, cuda and cuda:<index>")
+        check_tile(self.tile)
+        if self.time_limit != 0:  # nothing is left of it
+            check_seconds("time_limit", self.time_limit)
+        for name in ("report", "measuring", "say", "clock"):
+            value = getattr(self, name)
+            if not callable(value) and (value is not None or name == "clock"):
+                raise BadRequest(f"{name} is {value!r}; allowed is a function")
+        check_word("stats", self.stats, get_args(Stats))
+        check_paths("files", self.files)
+        if not isinstance(self.held, Mapping):
+            raise BadRequest(f"held is {type(self.held).__name__}; allowed are tensors by name, by their digest")
+        check_kind("folder", self.folder, Path)

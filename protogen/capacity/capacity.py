@@ -100,7 +100,7 @@ def capacity(
 
     Raises BadRequest and DiskError.
     """
-    run = run or Run()
+    run = Run.given(run)
     _check_how(max_n, steps, seed, run)
     check(d, alpha)
     limit = max_lines(d, alpha)

@@ -3,14 +3,16 @@
 import io
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
-from protogen.errors import DiskError, ProtogenError, printable
+from protogen.errors import DiskError, ProtogenError
 
 from .commands import Commands
-from .options import INTERRUPTED
+from .options import INTERRUPTED, tell
+
+UNREAD = 141  # as a shell says it of a program that SIGPIPE ends, whose reader is gone
 
 app = typer.Typer(
     name="protogen",
@@ -44,40 +46,65 @@ def main() -> None:
     sys.stdout, sys.stderr = (stream or os.fdopen(_nowhere(), "w") for stream in (sys.stdout, sys.stderr))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # a path goes out as it came in
+    sys.exit(_flushed(_run()))
+
+
+def _run() -> int:
+    """Run a command, say what went wrong, and return the exit code."""
+    streams = sys.stdout, sys.stderr
     try:
         code = app(standalone_mode=False) or 0
-        sys.stdout.flush()
+    except SystemExit as end:  # of a command that has said all
+        if sys.stdout is not streams[0]:  # which is typer's way where the reader is gone
+            sys.stdout, sys.stderr = streams
+            return UNREAD
+        return end.code if isinstance(end.code, int) else 0
     except (ProtogenError, typer.TyperException) as error:
         message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
         if message:  # without a command there is none, the help is all
             _complain(message)
-        code = error.exit_code
-    except BrokenPipeError:  # the reader has what it wants
-        code = 1
-        _drop_output()
+        return error.exit_code
     except OSError as error:
-        _complain(f"{error}; make room, or write to another place")
-        code = DiskError.exit_code
-        _drop_output()
+        _complain(f"{error.strerror or error}; make room, or write to another place")
+        return DiskError.exit_code
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "allocate" not in str(error):
             raise
         _complain("out of memory; ask for fewer or shorter vectors or a smaller --tile, or use a larger machine")
-        code = ProtogenError.exit_code
+        return ProtogenError.exit_code
     except KeyboardInterrupt:
         code = INTERRUPTED
     if code == INTERRUPTED:
-        print("interrupted", file=sys.stderr)
-    sys.exit(code)
+        tell("interrupted")
+    return code
+
+
+def _flushed(code: int) -> int:
+    """Write out what is left for stdout; the exit code, another where that fails and nothing else has."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has what it wants
+        code = code if code > 1 else UNREAD  # the answer that makes a 1 is lost, too
+        _drop(sys.stdout)
+    except OSError as error:
+        if code <= 1:
+            _complain(f"stdout: {error.strerror or error}; make room, or write to another place")
+            code = DiskError.exit_code
+        _drop(sys.stdout)
+    try:
+        sys.stderr.flush()
+    except OSError:
+        _drop(sys.stderr)
+    return code
 
 
 def _complain(message: str) -> None:
-    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
+    tell(f"error: {' '.join(message.split())}")
 
 
-def _drop_output() -> None:
+def _drop(stream: TextIO) -> None:
     """Let what could not be written go nowhere, so that the interpreter does not try again at its end."""
-    os.dup2(_nowhere(), sys.stdout.fileno())
+    os.dup2(_nowhere(), stream.fileno())
 
 
 def _nowhere() -> int:

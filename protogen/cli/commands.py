@@ -33,7 +33,7 @@ LINES = {
     "fit": "A row for each class that fits its features: one pass over the data, then frozen.",
     "extend": "Add vectors to a set: its own stay as they are, bit for bit, and come first.",
     "show": "Say what a file says of itself; reads its header alone, also at a URL.",
-    "stats": "Measure the rows of any safetensors file over all pairs, scaled to length one.",
+    "stats": "Measure the rows of any safetensors, .npy or .pt file over all pairs, scaled to length one.",
     "verify": "Check a file's digests, measure it again and compare with what it says; exit 1 where they differ.",
     "diff": "Compare two artifacts: what was asked for, figures, content and rows; exit 1 where the content differs.",
     "list": "List the artifacts of a store; coherence is the largest cosine where the set is one of points.",

@@ -11,7 +11,16 @@ from protogen.checks import check_whole, check_word
 from protogen.errors import BadRequest
 from protogen.report.plot import check_png, save_demo
 
-from .options import INTERRUPTED, Json, StoreOption, number, print_result, values, whole
+from .options import (
+    INTERRUPTED,
+    Json,
+    StoreOption,
+    number,
+    print_result,
+    tell,
+    values,
+    whole,
+)
 
 if TYPE_CHECKING:
     from protogen.demo.data import Task
@@ -100,11 +109,11 @@ def demo(
     wanted = None if heads is None else [head.strip() for head in heads.split(",")]
     trials = plan(loaded, wanted, against, dimensions, seeds, epochs, imbalance, hidden, part)
     for line in warnings_of(trials):
-        print(f"note: {line}", file=sys.stderr)
+        tell(f"note: {line}")
     try:
         there = _train(trials, loaded, file, store)
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on after the last finished row", file=sys.stderr)
+        tell("interrupted: the same command goes on after the last finished row")
         sys.exit(INTERRUPTED)
     mine = [there[trial] for trial in trials]
     compared = compare(mine, against)
@@ -131,5 +140,5 @@ def _train(trials: "list[Trial]", task: "Task", file: "RowFile", store: Path | N
             row = train(trial, task, store, partial(display.training, name))
         file.add(row)
         there[trial] = row
-        print(f"{name}  accuracy {row.accuracy:.2f}", file=sys.stderr)
+        tell(f"{name}  accuracy {row.accuracy:.2f}")
     return there

@@ -17,7 +17,7 @@ from protogen.report.plot import save_png, terminal_lines
 from protogen.store.keeping import verify_store
 from protogen.store.store import Store
 
-from .options import Device, File, Json, StoreOption, Tile, check_tile, print_result
+from .options import Device, File, Json, StoreOption, Tile, Transpose, print_result, tell
 
 app = typer.Typer()
 
@@ -46,16 +46,18 @@ def show(
 def stats(
     file: File,
     tensor: Annotated[str | None, typer.Option(help="Which tensor; else prototypes, or the only matrix.")] = None,
+    transpose: Transpose = False,
     device: Device = "cpu",
     tile: Tile = None,
     json: Json = False,
 ) -> None:
-    """Measure the rows of any safetensors file over all pairs, scaled to length one."""
+    """Measure the rows of any safetensors, .npy or .pt file over all pairs, scaled to length one."""
     from protogen.report.progress import Display
 
-    check_tile(tile)
     with Display(quiet=False) as display:
-        rows, measured = measure_file(file, tensor, device=device, tile=tile, report=display.measuring)
+        rows, measured = measure_file(
+            file, tensor, transpose=transpose, device=device, tile=tile, report=display.measuring, say=tell
+        )
     n, d = rows.shape
     bounds = report.compare(d, n, measured)
     document = {
@@ -83,7 +85,6 @@ def verify(
     json: Json = False,
 ) -> None:
     """Check a file's digests, measure it again and compare with what it says; exit 1 where they differ."""
-    check_tile(tile)
     if all_ == (file is not None) or (full and not all_):
         raise BadRequest("verify takes a file, which is measured, or --all for the store, with --full to measure it")
     if file is None:

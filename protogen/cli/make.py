@@ -19,6 +19,7 @@ from protogen.methods.fit import Fit
 from protogen.run import EXACT_PAIRS, Run
 from protogen.solution import Status
 from protogen.store.access import ensure_with
+from protogen.store.extending import PARAMETERS
 from protogen.store.fitting import taken
 
 from .options import (
@@ -72,16 +73,13 @@ def _generate(
     print_result(shown.to_dict(), lambda _: report.artifact_lines(shown), json, quiet)
     status, target = shown.header.provenance.status, asked.target()
     if "ended" in shown.header.spec.options:
-        print(
-            f"{printable(status)}: this is the best so far, not what was asked for; run the command again to go on",
-            file=sys.stderr,
-        )
+        tell(f"{printable(status)}: this is the best so far, not what was asked for; run the command again to go on")
         if status == Status.INTERRUPTED:
             sys.exit(INTERRUPTED)  # all is said
     if target is not None and (miss := _missed(shown.header, target)):
         if strict:
             raise Unmet(miss)
-        print(f"note: {printable(miss)}", file=sys.stderr)
+        tell(f"note: {printable(miss)}")
 
 
 def _missed(header: Header, target: float) -> str | None:
@@ -114,7 +112,7 @@ def _extend(**given: Any) -> None:
     A closed form gives its next rows; else a descent moves the new vectors alone.
     """
     file = given.pop("file")
-    asked = EBV(extends=str(file), **{name: given.pop(name) for name in EXTENDED})
+    asked = EBV(extends=str(file), **{name: given.pop(name) for name in PARAMETERS})
     _answer(asked, d=read_header(file).spec.d, **given)
 
 
@@ -190,7 +188,6 @@ DATA = {
         "narrow", int | None, None, "Project features to this width first, where memory is short for n times theirs."
     ),
 }
-EXTENDED = ("alpha", "steps", "restarts")  # what `extend` takes of the fields of EBV
 
 
 def _help(thing: object) -> str:
@@ -226,7 +223,7 @@ def _add_commands(app: typer.Typer) -> None:
             _extend,
             _parameter("file", File),
             _parameter("n", Number),
-            *_fields(EBV, EXTENDED),
+            *_fields(EBV, PARAMETERS),
             *(SHARED[name] for name in EBV.takes),
             *COMMON,
         )

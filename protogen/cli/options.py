@@ -6,13 +6,13 @@ import sys
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import typer
 
-from protogen.checks import check_between, check_whole, check_word
+from protogen.checks import check_seconds
 from protogen.errors import BadRequest, printable
-from protogen.run import Run, Stats
+from protogen.run import Run
 from protogen.store.store import store_path
 
 INTERRUPTED = 130
@@ -56,6 +56,7 @@ RemoteOption = Annotated[
 Points = Annotated[bool, typer.Option("--points", help="Of points (largest cos), not of lines (|cos|).")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print the path alone.")]
+Transpose = Annotated[bool, typer.Option("--transpose", help="The columns of the matrix are the vectors.")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:<index>.")]
 Tile = Annotated[
     int | None,
@@ -89,17 +90,8 @@ def values(name: str, text: str, number: Callable[[str], Any]) -> list[Any]:
 
 def run_of(device: str, tile: int | None, stats: Any = "auto", time_limit: float | None = None) -> Run:
     """How to compute, as the options say. Raises BadRequest on values that none can have."""
-    check_tile(tile)
-    check_word("stats", stats, get_args(Stats))
-    if time_limit is not None:
-        check_between("time-limit", time_limit, 0, float("inf"))
+    check_seconds("time-limit", time_limit)
     return Run(device, tile, time_limit, stats=stats)
-
-
-def check_tile(tile: int | None) -> None:
-    """Raise BadRequest unless tile is an edge in rows, or left out."""
-    if tile is not None:
-        check_whole("tile", tile, 1)
 
 
 def tell(line: str) -> None:

@@ -11,9 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from protogen import report
-from protogen.bounds import LARGEST, line_bounds, point_bounds
+from protogen.bounds import line_bounds, point_bounds
 from protogen.capacity.capacity import STEPS, sweep
-from protogen.checks import check_whole
 from protogen.report.plot import check_png, save_capacity
 
 from .options import (
@@ -56,8 +55,6 @@ def catalog(
     json: Json = False,
 ) -> None:
     """List the closed forms that reach n vectors in R^d, the lowest guaranteed cosine first; builds nothing."""
-    check_whole("d", d, 2, LARGEST)
-    check_whole("n", n, 2, LARGEST)
     print_result(report.listing(d, n, points), report.listing_lines, json)
 
 
@@ -114,7 +111,7 @@ def capacity(
                     records[-1], partial(report.capacity_lines, head=len(records) == 1, probes=one), False, quiet, "n"
                 )
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on after the last finished probe", file=sys.stderr)
+        tell("interrupted: the same command goes on after the last finished probe")
         sys.exit(INTERRUPTED)
     if json:
         print_result({"cells": records}, lambda _: [], json)

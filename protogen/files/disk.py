@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from protogen.errors import DiskError
+from protogen.errors import BadRequest, DiskError
 
 SETTLE_S = 1.0  # how long a file may be empty between its exclusive creation and the rename onto it
 STALE_S = 86_400.0  # how long a temporary file may lie untouched while its process may live, on another machine say
@@ -90,6 +90,22 @@ def names(folder: Path) -> list[str]:
         return os.listdir(folder)
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def path_of_variable(name: str) -> Path | None:
+    """The path in an environment variable, `expanded`; None where it is not set, or empty. Raises BadRequest."""
+    given = os.environ.get(name)
+    return Path(expanded(name, given)) if given else None
+
+
+def expanded(name: str, given: str) -> str:
+    """Replace ~ and $VARIABLES in the value of an environment variable, which a file of settings leaves as they are.
+
+    Raises BadRequest where a variable in it is not set.
+    """
+    if unset := [each for each in re.findall(r"\$\{?(\w+)", given) if each not in os.environ]:
+        raise BadRequest(f"{name} is {given!r}; the variable {unset[0]} is not set: set it, or write the path out")
+    return os.path.expandvars(os.path.expanduser(given))
 
 
 def host() -> str:

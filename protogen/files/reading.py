@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from protogen.checks import check_flag, check_path
 from protogen.errors import BadRequest
 from protogen.rows import InMemory
 
@@ -33,6 +34,9 @@ def read(
     pass over the tensors. Raises NotFound, DiskError, IntegrityError, and BadRequest on other `rows` and on
     `full` without `check`.
     """
+    check_path("path", path)
+    check_flag("check", check)
+    check_flag("full", full)
     path = Path(path)
     if full and not check:
         raise BadRequest(f"{path}: full=True with check=False, allowed is one of them; leave the other out")

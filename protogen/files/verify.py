@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from protogen.bounds import TOLERANCE
+from protogen.checks import check_flag, check_path, check_tile
 from protogen.measuring.stats import AngleStats
 
 from .facts import Facts
@@ -56,6 +57,9 @@ def verify(
     Raises NotFound, DiskError and IntegrityError as `read`, also SchemaError and Damaged, and BadRequest where the
     device is unknown or the memory too small.
     """
+    check_path("path", path)
+    check_flag("full", full)
+    check_tile(tile)
     if not full:
         return Verified(check_file(path).digest, None, ())
     from protogen.measuring.geometry import pick_device

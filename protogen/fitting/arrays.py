@@ -30,6 +30,8 @@ def open_array(path: Path, name: str) -> Array:
 
     Raises NotFound, DiskError, IntegrityError where the file is neither, and BadRequest where it has several tensors.
     """
+    if path.exists() and not path.is_file():  # of a pipe the end may never come
+        raise DiskError(f"{path}: is a directory or a device, needed is a file; name one with the {name}")
     try:
         with path.open("rb") as file:
             start = file.read(6)

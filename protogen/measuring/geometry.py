@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from protogen.checks import check_whole
 from protogen.errors import BadRequest
 
 
@@ -25,6 +26,9 @@ def random_signs(rows: Tensor, seed: int = 0) -> Tensor:
     same cosine: there the cross entropy is flat and far lower than around it, and a network that comes there
     learns nothing more (tests/demo/SCIENCE.md). The same seed gives the same signs to the first rows of more.
     """
+    check_whole("seed", seed, 0, 2**63 - 1)
+    if rows.dim() != 2:
+        raise BadRequest(f"rows have shape {tuple(rows.shape)}; allowed is (n, d)")
     signs = torch.randint(2, (len(rows), 1), generator=torch.Generator().manual_seed(seed), device="cpu")
     return rows * (2 * signs - 1).to(rows)
 

@@ -6,11 +6,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from protogen.checks import check_tile
+
 CPU_TILE, ACCELERATOR_TILE = 1024, 4096
 
 
 def tile_edge(device: torch.device, tile: int | None) -> int:
-    """The edge of a Gram tile in rows: as asked, else the largest that suits the device's cache."""
+    """The edge of a Gram tile in rows: as asked, else the largest that suits the device's cache. Raises BadRequest."""
+    check_tile(tile)
     return tile or (CPU_TILE if device.type == "cpu" else ACCELERATOR_TILE)
 
 

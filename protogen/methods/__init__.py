@@ -31,7 +31,7 @@ def resolve(method: str, *, d: int | None = None, n: int, seed: int = 0, **param
     Where d is left out, a method that has a smallest d for n takes it: `resolve("simplex", n=100)`.
     Raises BadRequest on an unknown method or parameter, or a value that is not allowed.
     """
-    if method not in METHODS:
+    if not isinstance(method, str) or method not in METHODS:
         raise BadRequest(f"unknown method {method!r}; the methods are {', '.join(METHODS)}")
     check_names(method, params, [f.name for f in fields(METHODS[method])])
     options: dict[str, Any] = params

@@ -66,6 +66,7 @@ class EBV(Method):
     extends: str | None = option(None, "Artifact whose vectors come first, untouched; the new ones alone move.")
 
     def _resolve(self, d: int, n: int, seed: int) -> Spec:
+        check_word("start", self.start, (AUTO, RANDOM, CLOSED_FORM, IMPROVED))
         self._check(d, n)
         if self.extends is not None:
             return self._extension(Path(self.extends), d, n, seed)
@@ -138,7 +139,7 @@ class EBV(Method):
             raise BadRequest(f"start is {self.start!r} with extends; allowed are auto and random")
 
     def _check(self, d: int, n: int) -> None:
-        check_word("start", self.start, (AUTO, RANDOM, CLOSED_FORM, IMPROVED))
+        check_word("start", Start.parse(self.start).word, (AUTO, RANDOM, CLOSED_FORM, IMPROVED, CAPACITY))
         check_word("update", self.update, UPDATES)
         check_whole("steps", self.steps, 1)
         check_whole("restarts", self.restarts, 1)

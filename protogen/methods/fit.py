@@ -48,14 +48,7 @@ class Fit(Method):
     extends: str | None = option(None, "Artifact of `fit` whose rows come first, untouched; later classes join them.")
 
     def _resolve(self, d: int, n: int, seed: int) -> Spec:
-        if not isinstance(self.statistics, str) or not DIGEST.fullmatch(self.statistics):
-            raise BadRequest(
-                f"statistics is {self.statistics!r}; allowed is the digest of class statistics, 64 hex digits", REMEDY
-            )
-        check_whole("steps", self.steps, 1)
-        check_between("ridge", self.ridge, 0, 1e9)
-        check_between("power", self.power, -1e-9, 10)
-        check_kind("extends", self.extends, str)
+        self._check(d, n)
         before = None if self.extends is None else self._before(d, n)
         if self.alpha is not None:
             self._check_alpha(d, n, before)
@@ -68,6 +61,16 @@ class Fit(Method):
             "extends": None if before is None else before.digest,
         }
         return Spec.of(self.name, self.version, d=d, n=n, seed=seed, params=params)
+
+    def _check(self, d: int, n: int) -> None:
+        if not isinstance(self.statistics, str) or not DIGEST.fullmatch(self.statistics):
+            raise BadRequest(
+                f"statistics is {self.statistics!r}; allowed is the digest of class statistics, 64 hex digits", REMEDY
+            )
+        check_whole("steps", self.steps, 1)
+        check_between("ridge", self.ridge, 0, 1e9)
+        check_between("power", self.power, -1e-9, 10)
+        check_kind("extends", self.extends, str)
 
     def _before(self, d: int, n: int) -> Header:
         """The header of the artifact that is extended. Raises BadRequest where it does not serve."""

@@ -57,14 +57,26 @@ class Method(ABC):
     def resolve(self, d: int | None, n: int, seed: int = 0) -> Spec:
         """Check a request and resolve its defaults. Raises BadRequest on what cannot be met."""
         check_whole("n", n, 2, LARGEST)
+        if d is None:
+            d = self.least_d(n)
+            if d is None:
+                raise BadRequest(f"d is missing; {self.name} needs the dimension, a whole number, at least 2")
+        self._check_size(d, n, seed)
+        return self._resolve(d, n, seed)
+
+    def check(self, d: int, n: int, seed: int) -> None:
+        """Raise BadRequest unless a Spec of this size with these parameters could come of a request."""
+        self._check_size(d, n, seed)
+        self._check(d, n)
+
+    def _check_size(self, d: int, n: int, seed: int) -> None:
+        check_whole("n", n, 2, LARGEST)
         check_whole("seed", seed, 0, MAX_SEED)
         least = self.least_d(n)
-        if d is None:
-            if least is None:
-                raise BadRequest(f"d is missing; {self.name} needs the dimension, a whole number, at least 2")
-            d = least
         check_whole("d" if least is None else f"d for n={n}", d, least or 2, LARGEST)
-        return self._resolve(d, n, seed)
+
+    def _check(self, d: int, n: int) -> None:  # noqa: B027  # a polytope has no parameters
+        """Raise BadRequest on parameters that no Spec has."""
 
     @classmethod
     def least_d(cls, n: int) -> int | None:

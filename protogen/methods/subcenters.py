@@ -44,10 +44,7 @@ class Subcenters(Method):
 
     def _resolve(self, d: int, n: int, seed: int) -> Spec:
         """The artifact of the centres goes into the Spec by its digest, whatever its path."""
-        check_whole("per-class", self.per_class, 1)
-        check_between("variance", self.variance, 0, 1e30)
-        check_flag("normalize", self.normalize)
-        check_kind("centers", self.centers, str)
+        self._check(d, n)
         digest = None
         for path in self.files():
             header = read_header(path)
@@ -64,6 +61,12 @@ class Subcenters(Method):
             "centers": digest,
         }
         return Spec.of(self.name, self.version, d=d, n=n, seed=seed, params=params)
+
+    def _check(self, d: int, n: int) -> None:
+        check_whole("per-class", self.per_class, 1)
+        check_between("variance", self.variance, 0, 1e30)
+        check_flag("normalize", self.normalize)
+        check_kind("centers", self.centers, str)
 
     def solve(self, task: Task) -> Solution:
         """Draw `centers` (n, d), unless they are given, then rows (n, s, d), from one seeded generator on the CPU.

@@ -56,7 +56,8 @@ class Uniform(Method):
     restarts: int = option(1, RESTARTS)
 
     def _resolve(self, d: int, n: int, seed: int) -> Spec:
-        self._check(n)
+        check_word("start", self.start, (AUTO, RANDOM, CLOSED_FORM))
+        self._check(d, n)
         form = catalog.choose(catalog.POINTS, d, n) if self.start != RANDOM else None
         if form is None and self.start == CLOSED_FORM:
             raise BadRequest(f"no closed form reaches d={d}, n={n}; use --start random or auto, or a larger d")
@@ -82,10 +83,10 @@ class Uniform(Method):
             params["rate"] = PAPER_RATE if self.rate is None else float(self.rate)
         return Spec.of(self.name, self.version, d=d, n=n, seed=seed, params=params)
 
-    def _check(self, n: int) -> None:
+    def _check(self, d: int, n: int) -> None:
         check_between("t", self.t, 0, 1e9)
         check_flag("sharpen", self.sharpen)
-        check_word("start", self.start, (AUTO, RANDOM, CLOSED_FORM))
+        check_word("start", Start.parse(self.start).word, (AUTO, RANDOM, CLOSED_FORM))
         check_word("update", self.update, ("lbfgs", "paper"))
         check_whole("restarts", self.restarts, 1)
         if self.steps is not None:
@@ -95,7 +96,7 @@ class Uniform(Method):
         if self.batch is not None:
             check_whole("batch", self.batch, 1, n)
         paper = self.update == "paper"
-        if self.batch is not None and self.restarts > 1:
+        if self.batch not in (None, n) and self.restarts > 1:
             raise BadRequest(f"restarts is {self.restarts!r} with a batch, whose losses do not compare; allowed is 1")
         for name, value, fits in (
             ("rate", self.rate, paper),

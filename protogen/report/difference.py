@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from protogen.checks import check_path
 from protogen.files.header import check_file
 from protogen.files.verify import TOLERANCES
 from protogen.measuring.stats import AngleStats, Extreme
@@ -56,6 +57,8 @@ class Difference:
 
 def comparison(one: Path, other: Path) -> Difference:
     """Find in what two artifacts differ; both are checked whole. Raises as `check_file`."""
+    for path in (one, other):
+        check_path("path", path)
     first, second = check_file(one), check_file(other)
     before, after = ({**header.spec.to_dict(), **header.spec.options} for header in (first, second))
     same = first.digest == second.digest

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from protogen.bounds import Bound, coherence_bound, line_bounds, max_cos_bound, point_bounds
+from protogen.bounds import LARGEST, Bound, coherence_bound, line_bounds, max_cos_bound, point_bounds
 from protogen.catalog import LINES, POINTS, label, reaching
+from protogen.checks import check_flag, check_whole
 from protogen.errors import DiskError, SchemaError
 from protogen.files.header import Header, read_header
 from protogen.files.names import parse_name
@@ -107,7 +108,13 @@ def compare(d: int, n: int, stats: AngleStats | None) -> Compared:
 
 
 def listing(d: int, n: int, points: bool) -> dict[str, Any]:
-    """The closed forms that reach n vectors in R^d, best first, with what each guarantees, and the lower bound."""
+    """The closed forms that reach n vectors in R^d, best first, with what each guarantees, and the lower bound.
+
+    Raises BadRequest.
+    """
+    check_whole("d", d, 2, LARGEST)
+    check_whole("n", n, 2, LARGEST)
+    check_flag("points", points)
     bound = max_cos_bound(d, n) if points else coherence_bound(d, n)
     return {
         "d": d,

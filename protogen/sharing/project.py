@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from protogen.checks import check_path
 from protogen.errors import BadRequest
 from protogen.files.header import Header
 from protogen.files.names import parse_path
@@ -33,6 +34,7 @@ def push(file: str | Path, *, remotes: Sequence[str] = ()) -> bool:
 
     The remotes are those given, else those of PROTOGEN_REMOTE. Raises as `protogen.sharing.remotes.push`.
     """
+    check_path("file", file)
     return reached.push(Path(file), _places(remotes)[0])
 
 
@@ -59,6 +61,7 @@ def pull_new(
     name: str, remotes: Sequence[str], store: Store, say: Callable[[str], None] | None = None
 ) -> tuple[Path, bool]:
     """As `pull`; also say whether the file is new in the store."""
+    check_path("name", name)
     whole = path_of(name)
     named = parse_path(Path(whole))
     if named is None:
@@ -98,7 +101,7 @@ def sync(
     One that fails, whose record has the error, keeps none of the others. Raises as `pins` where the lock cannot be
     read.
     """
-    return list(sync_each(lock_path(lock), Store.of(store), remotes, run or Run(), accept_equivalent))
+    return list(sync_each(lock_path(lock), Store.of(store), remotes, Run.given(run), accept_equivalent))
 
 
 def sync_each(

@@ -9,9 +9,10 @@ from functools import partial
 from pathlib import Path, PurePath
 from typing import TypeVar
 
+from protogen.checks import check_paths
 from protogen.errors import BadRequest, IntegrityError, NotFound, ProtogenError, RemoteError, SchemaError
 from protogen.files.arriving import write_arriving
-from protogen.files.disk import disk_error
+from protogen.files.disk import disk_error, expanded
 from protogen.files.header import Header, check_file, header_from
 from protogen.files.names import artifact_path, parse_name, parse_path
 
@@ -60,7 +61,9 @@ def remotes(given: Sequence[str] = ()) -> tuple[Remote, ...]:
 
     The variable has spaces or commas between its URLs. Raises BadRequest.
     """
-    return tuple(map(Remote.of, given or re.findall(r"[^\s,]+", os.environ.get("PROTOGEN_REMOTE", ""))))
+    check_paths("remotes", given)
+    named = re.findall(r"[^\s,]+", os.environ.get("PROTOGEN_REMOTE", ""))
+    return tuple(map(Remote.of, given or (expanded("PROTOGEN_REMOTE", each) for each in named)))
 
 
 def remote_header(url: str) -> Header:

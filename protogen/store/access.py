@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from protogen.checks import check_flag, check_spec
 from protogen.errors import BadRequest, DiskError, IntegrityError, Interrupted, NotFound
 from protogen.files.disk import names
 from protogen.files.header import read_header
@@ -82,11 +83,15 @@ def ensure_with(
     A file is damaged where `reader` raises IntegrityError. Where the store has the artifact, `reader` opens its
     file and nothing opens another.
     """
-    place, run = Store.of(store), run or Run()
+    place, run = Store.of(store), Run.given(run)
+    check_spec(spec)
+    check_flag("force", force)
     with contextlib.suppress(IntegrityError):  # damage is seen to below, while no other process does the same
         if not force and (found := place.read_first(spec, reader)) is not None:
             return found
-        place.prepare(method_of(spec).file_bytes(spec.d, spec.n))
+        method = method_of(spec)
+        method.check(spec.d, spec.n, spec.seed)
+        place.prepare(method.file_bytes(spec.d, spec.n))
     with alone(place.root, spec.key, say=run.say):
         with contextlib.suppress(IntegrityError):
             if not force and (found := place.read_first(spec, reader)) is not None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from protogen.checks import check_names, check_path
 from protogen.files.header import read_header
 from protogen.methods.ebv import EBV
 from protogen.run import Run
@@ -12,6 +13,9 @@ from .access import ensure
 
 if TYPE_CHECKING:
     from protogen.files.prototypes import Prototypes
+
+
+PARAMETERS = ("alpha", "steps", "restarts")  # of the method `ebv`, that an extension takes
 
 
 def extend(
@@ -29,6 +33,8 @@ def extend(
     A closed form gives its next rows; else a descent moves the new vectors alone. `params` are alpha, steps and
     restarts of the method `ebv`. Raises BadRequest where the file cannot be extended so, and as `ensure`.
     """
-    run, asked = run or Run(), EBV(extends=str(file), **params)
+    check_path("file", file)
+    check_names("extend", params, PARAMETERS)
+    run, asked = Run.given(run), EBV(extends=str(file), **params)
     spec = asked.resolve(read_header(file).spec.d, n, seed)
     return ensure(spec, replace(run, files=(*run.files, *asked.files())), store=store, force=force)

@@ -1,10 +1,11 @@
 """Rows that fit the classes of some data: one pass over the data, then as for any other Spec."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from protogen.checks import check_names
 from protogen.errors import BadRequest
 from protogen.methods.fit import Fit
 from protogen.run import Run
@@ -46,7 +47,8 @@ def fit(
     A class without a sample gets a free place. The facts `kept_mean` and `kept_least` are the cosines of the rows
     to the codes as the data had them. Raises BadRequest where the data or an option is not allowed, and as `ensure`.
     """
-    run = run or Run()
+    run = Run.given(run)
+    check_names("fit", params, [each.name for each in fields(Fit) if each.name not in ("statistics", "alpha")])
     spec, how = request(taken(features, labels, n, narrow, run.device), d=d, alpha=alpha, seed=seed, run=run, **params)
     return ensure(spec, how, store=store, force=force)
 
@@ -72,6 +74,15 @@ def taken(
             raise BadRequest(f"n is {n}, the statistics are of {features.classes} classes; leave it out")
         return features
     if isinstance(features, Tensor) and isinstance(labels, Tensor):
+        if narrow is not None:
+            raise BadRequest(
+                f"narrow is {narrow!r} with tensors, which lie in memory; it belongs to files: leave it out"
+            )
+        if features.dim() <= labels.dim():
+            raise BadRequest(
+                f"features have shape {tuple(features.shape)}, labels {tuple(labels.shape)}; allowed are features "
+                "(samples, width) and labels (samples,)"
+            )
         return ClassStatistics.of(features.flatten(labels.dim()), labels, n)
     if isinstance(features, str | Path) and isinstance(labels, str | Path):
         return statistics_of(Path(features), Path(labels), n, device=device, narrow=narrow, report=report)

@@ -1,10 +1,12 @@
 """Look after a whole store: list it, verify it, prune it, each in one call."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from protogen.errors import DiskError, IntegrityError, NotFound, SchemaError
+from protogen.checks import check_between, check_flag, check_kind, check_names, check_tile, check_whole
+from protogen.errors import BadRequest, DiskError, IntegrityError, NotFound, SchemaError
 from protogen.files.verify import verify
 
 from .pins import Pin
@@ -32,8 +34,14 @@ class StoreVerified:
 def artifacts(store: str | Path | None = None, method: str | None = None, **parts: object) -> list[Entry]:
     """List the artifacts of a store by their headers; of one method, and with these d, n, version or key.
 
-    Raises DiskError where the store cannot be read.
+    Raises BadRequest on a part that no name has, and DiskError where the store cannot be read.
     """
+    check_names("a name", parts, ("d", "n", "version", "key"))
+    for part, value in parts.items():
+        if part != "key":
+            check_whole(part, value, 1)
+    check_kind("key", parts.get("key"), str)
+    check_kind("method", method, str)
     return Store.of(store).entries(method, **parts)
 
 
@@ -50,6 +58,8 @@ def verify_store(
     `device`, `tile` and `report` are those of `verify`. Raises NotFound where there is no store, DiskError where
     it cannot be listed, and BadRequest where the device is unknown or the memory too small.
     """
+    check_flag("full", full)
+    check_tile(tile)
     place = Store.of(store)
     if not place.root.exists():
         raise NotFound(f"{place.root}: no such store; name another with --store or PROTOGEN_STORE")
@@ -88,7 +98,14 @@ def prune_store(
     - `max_size`: the oldest go until the rest has at most so many bytes.
     - `dry_run`: nothing goes, and what would is listed.
 
-    Raises DiskError. As `protogen.store.prune.prune`, which yields each when it is gone.
+    Raises BadRequest and DiskError. As `protogen.store.prune.prune`, which yields each when it is gone.
     """
+    if older_than is not None:
+        check_between("older_than", older_than, 0, math.inf)
+    if max_size is not None:
+        check_whole("max_size", max_size, 0)
+    check_flag("dry_run", dry_run)
+    if not isinstance(keep, Mapping | None):
+        raise BadRequest(f"keep is {keep!r}; allowed are pins by their names, as protogen.pins() reads them")
     kept = None if keep is None else {(pin.spec.key, pin.digest) for pin in keep.values()}
     return list(prune(Store.of(store), keep=kept, older_than=older_than, max_size=max_size, dry_run=dry_run))

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from protogen.checks import check_path
 from protogen.errors import BadRequest, NotFound
 from protogen.files.header import check_file
 
@@ -33,6 +34,7 @@ def pin(
     `file` is a path, or a path in the store; `say` is told who is waited for. Raises BadRequest where the name
     is taken by another artifact or may not be one, and as `check_file` and `pins`.
     """
+    check_path("file", file)
     path = Path(file)
     path = path if path.exists() else Store.of(store).root / path
     made, place = Pin.of(name, path, check_file(path)), lock_path(lock)

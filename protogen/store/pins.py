@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from protogen.errors import BadRequest, IntegrityError, NotFound, SchemaError
-from protogen.files.disk import disk_error, kept, remove_stale, sync, temporary
+from protogen.checks import check_path
+from protogen.errors import BadRequest, DiskError, IntegrityError, NotFound, SchemaError
+from protogen.files.disk import disk_error, kept, path_of_variable, remove_stale, sync, temporary
 from protogen.files.header import Header
 from protogen.files.names import artifact_path, parse_name, parse_path
 from protogen.files.provenance import Reproducible
@@ -81,8 +82,11 @@ class Pin:
 
 
 def lock_path(given: str | Path | None = None) -> Path:
-    """Say which file is the lock: `given`, else PROTOGEN_LOCK, else ./protogen.lock."""
-    return Path(os.path.expanduser(given or os.environ.get("PROTOGEN_LOCK") or "protogen.lock"))
+    """Say which file is the lock: `given`, else PROTOGEN_LOCK, else ./protogen.lock. Raises BadRequest on no path."""
+    if given is not None:
+        check_path("lock", given)
+        return Path(os.path.expanduser(given))
+    return path_of_variable("PROTOGEN_LOCK") or Path("protogen.lock")
 
 
 @contextmanager
@@ -98,7 +102,7 @@ def changing(path: Path, say: Callable[[str], None] | None = None) -> Iterator[d
 
 def check_name(name: str) -> None:
     """Raise BadRequest unless a project may have this name for an artifact."""
-    if not _NAME.fullmatch(name) or name.endswith(".safetensors"):
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or name.endswith(".safetensors"):
         raise BadRequest(
             f"name {name!r}; allowed are up to 100 letters, digits, dots, dashes and underscores, the first a letter "
             "or digit, without .safetensors at the end"
@@ -110,6 +114,8 @@ def check_name(name: str) -> None:
 def read_lock(path: Path) -> dict[str, Pin]:
     """Read a lock and check all of it; pins by name. Raises NotFound, DiskError, SchemaError and IntegrityError."""
     try:
+        if path.exists() and not path.is_file():  # of a pipe the end may never come
+            raise DiskError(f"{path}: is a directory or a device, needed is a file; name another {OPTION}")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise NotFound(f"{path}: no such lock; `protogen lock add` makes one, --lock names another") from error

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from protogen.errors import BadRequest, DiskError, IntegrityError, NotFound, ProtogenError
-from protogen.files.disk import disk_error, kept, names, remove_stale, settle, sync, temporary
+from protogen.files.disk import disk_error, kept, names, path_of_variable, remove_stale, settle, sync, temporary
 from protogen.files.facts import Facts
 from protogen.files.header import Header, read_header
 from protogen.files.names import ArtifactName, artifact_path, parse_path
@@ -32,7 +32,7 @@ def store_path(store: str | Path | None = None) -> Path:
     Raises BadRequest on what is no path.
     """
     if store is None:
-        return Path(os.path.expanduser(os.environ.get("PROTOGEN_STORE") or "prototypes"))
+        return path_of_variable("PROTOGEN_STORE") or Path("prototypes")
     if not isinstance(store, str | Path) or str(store) == "" or "\0" in str(store):
         raise BadRequest(
             f"store is {store!r}; allowed is a directory's path; left out, it is PROTOGEN_STORE, else ./prototypes"
