@@ -11,6 +11,7 @@ from torch import nn
 from torch._C import _data_address as address  # where a tensor lies; its data_ptr() would part what is shared
 
 import protogen
+from protogen.errors import BadRequest
 from protogen.nn import CosineHead, FrozenPrototypes, SubcenterHead
 
 
@@ -46,14 +47,16 @@ def test_rows_come_back_from_meta(persistent: bool) -> None:
 
 
 def test_a_file_that_has_changed_is_not_read(tmp_path: Path) -> None:
-    one, other = (
-        protogen.ensure("ebv", d=8, n=12, seed=seed, start="random", steps=2, store=tmp_path) for seed in (0, 1)
-    )
+    def made(seed: int) -> Path:
+        path = protogen.ensure("ebv", d=8, n=12, seed=seed, start="random", steps=2, store=tmp_path).path
+        assert path
+        return path.rename(tmp_path / f"{seed}.safetensors")
+
+    one, other = made(0), made(1)
     with torch.device("meta"):
-        frozen = FrozenPrototypes(one.path)
-    one.path.chmod(0o644)
-    one.path.write_bytes(other.path.read_bytes())
-    with pytest.raises(protogen.ProtogenError, match="the model was built with|sha256|is named"):
+        frozen = FrozenPrototypes(one)
+    other.replace(one)
+    with pytest.raises(BadRequest, match=r"the model was built with .*: bring that file back"):
         frozen.product(torch.ones(1, 8))
 
 
