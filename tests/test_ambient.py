@@ -56,6 +56,18 @@ SMALL = [
     "bent(m=2,value=0)",
     "antipodes(form=mub(p=3))",
     "phases(p=7,degree=3)",
+    "cut-pairs(v=2,degree=1,order=1,copies=2)",
+    "cut-triples(v=7,count=1,order=4,copies=1)",
+    "cut-cyclic(v=13,blocks=[0.6.8.9],order=4,copies=1)",
+    "cut-net(q=2,slopes=2,columns=2,order=2,copies=1)",
+    "conference(q=7,doublings=1)",
+    "graphical(q=7)",
+    "centred-net(q=3,classes=2)",
+    "centred-blocks(v=3,k=2)",
+    "equiangular(d=16,n=40)",
+    "hadamard-rows(order=4,drop=1)",
+    "lengthened(form=kerdock(k=1),ones=1)",
+    "joined(form=kerdock(k=1),other=hadamard-rows(order=8,drop=1))",
 ]
 
 

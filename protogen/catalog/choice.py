@@ -4,11 +4,13 @@ from protogen.files.facts import Facts
 from protogen.solution import Solution, Status
 
 from .derived import LINES
+from .derived.signs import listed_signs
 from .direct.cyclic import search_packing
 from .direct.orthonormal import Orthonormal
 from .direct.simplex_lines import SimplexLines
 from .family import ClosedForm, Padded, preference
 from .naming import from_label
+from .points import POINTS
 from .points.simplices import Simplices
 
 EVERYWHERE = (Orthonormal, SimplexLines, Simplices)
@@ -40,6 +42,11 @@ def seek(d: int, n: int) -> ClosedForm | None:
     return found or form
 
 
+def seek_signs(d: int, n: int) -> ClosedForm | None:
+    """Choose the form of lowest coherence whose first n rows are signs alone in exactly d coordinates, or None."""
+    return next(iter(listed_signs(d, n)), None)
+
+
 def build(text: str, n: int, d: int, *, signed: bool = False) -> Solution:
     """Build the Solution of the first n rows of the form with this label in R^d, with the cosine that it guarantees.
 
@@ -47,8 +54,8 @@ def build(text: str, n: int, d: int, *, signed: bool = False) -> Solution:
     vectors or more dimensions.
     """
     form = from_label(text)
-    if type(form) in LINES:
-        facts = Facts(closed_form=text, guaranteed_coherence=form.cosine)
-    else:
+    if type(form) in POINTS:
         facts = Facts(closed_form=text, guaranteed_max_cos=form.cosine)
+    else:
+        facts = Facts(closed_form=text, guaranteed_coherence=form.cosine)
     return Solution(Padded(form, n, d, signed), Status.FORMULA, "exact" if form.exact else "statistical", facts=facts)

@@ -6,11 +6,11 @@ from dataclasses import fields
 from protogen.bounds import LARGEST
 from protogen.errors import BadRequest
 
-from .derived import LINES
+from .derived import LINES, SIGNS
 from .family import Blocks, ClosedForm
 from .points import POINTS
 
-FAMILIES = {family.family: family for family in LINES + POINTS}
+FAMILIES = {family.family: family for family in LINES + SIGNS + POINTS}
 
 LONGEST = 10_000  # characters of a label; those of the longest packing in the table are a few hundred
 DEEPEST = 8  # forms in one another

@@ -12,14 +12,14 @@ from typer.core import TyperCommand, TyperGroup
 
 GROUPS = {
     "Make": ("ebv", "uniform", "polytope", "subcenters", "fit", "extend"),
-    "Look": ("show", "stats", "verify", "diff"),
+    "Look": ("show", "stats", "verify", "diff", "export"),
     "Keep": ("list", "lock", "prune", "cache-key"),
     "Share": ("sync", "push", "pull"),
     "Know": ("bounds", "catalog", "capacity", "demo"),
 }
 MODULES = {
     "make": ("ebv", "uniform", "polytope", "subcenters", "fit", "extend"),
-    "files": ("show", "stats", "verify", "diff"),
+    "files": ("show", "stats", "verify", "diff", "export"),
     "keep": ("list", "lock", "prune", "cache-key", "sync"),
     "remote": ("push", "pull"),
     "sizes": ("bounds", "catalog", "capacity"),
@@ -36,6 +36,7 @@ LINES = {
     "stats": "Measure the rows of any safetensors, .npy or .pt file over all pairs, scaled to length one.",
     "verify": "Check a file's digests, measure it again and compare with what it says; exit 1 where they differ.",
     "diff": "Compare two artifacts: what was asked for, figures, content and rows; exit 1 where the content differs.",
+    "export": "Write the rows of a file in another form: packed bits, where they are signs.",
     "list": "List the artifacts of a store; coherence is the largest cosine where the set is one of points.",
     "lock": "Pin artifacts by names, in a file that the project's repository keeps.",
     "prune": "Remove what dead processes left over, and the artifacts that all of the options given allow to go.",

@@ -149,6 +149,29 @@ def _verified(file: Path, device: str, tile: int | None) -> Verified:
 
 
 @app.command()
+def export(
+    file: File,
+    bits: Annotated[bool, typer.Option("--bits", help="One bit a coordinate: a one where it is negative.")] = False,
+    to: Annotated[
+        Path | None, typer.Option("--to", help="The .npy file to write; else FILE with .bits.npy.", readable=False)
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write the rows of a file in another form: packed bits, where they are signs."""
+    from protogen.files.bits import write_bits
+
+    if not bits:
+        raise BadRequest("export writes packed bits alone; add --bits")
+    target = to or file.with_name(f"{file.name.removesuffix('.safetensors')}.bits.npy")
+    n, d = write_bits(file, target)
+    print_result(
+        {"path": str(target), "n": n, "d": d, "bytes": n * -(-d // 8)},
+        lambda _: [f"{target}: {n} rows of {d} bits, {-(-d // 8)} bytes a row"],
+        json,
+    )
+
+
+@app.command()
 def diff(
     one: File,
     other: File,

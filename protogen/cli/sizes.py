@@ -52,10 +52,11 @@ def catalog(
     d: Dimension,
     n: Number,
     points: Points = False,
+    signs: Annotated[bool, typer.Option("--signs", help="Of rows of 1/sqrt(d) and -1/sqrt(d) alone.")] = False,
     json: Json = False,
 ) -> None:
     """List the closed forms that reach n vectors in R^d, the lowest guaranteed cosine first; builds nothing."""
-    print_result(report.listing(d, n, points), report.listing_lines, json)
+    print_result(report.listing(d, n, points, signs), report.listing_lines, json)
 
 
 @app.command()

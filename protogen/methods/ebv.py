@@ -64,10 +64,13 @@ class EBV(Method):
     rate: float | None = option(None, f"Learning rate of --update paper; left out: {PAPER_RATE:g}.")
     restarts: int = option(1, RESTARTS)
     extends: str | None = option(None, "Artifact whose vectors come first, untouched; the new ones alone move.")
+    signs: bool = option(False, "Rows of 1/sqrt(d) and -1/sqrt(d) alone, by formula.")
 
     def _resolve(self, d: int, n: int, seed: int) -> Spec:
         check_word("start", self.start, (AUTO, RANDOM, CLOSED_FORM, IMPROVED))
         self._check(d, n)
+        if self.signs:
+            return self._formula(self._signs(d, n), d, n)
         if self.extends is not None:
             return self._extension(Path(self.extends), d, n, seed)
         form = catalog.seek(d, n) if self.start != RANDOM else None
@@ -85,6 +88,17 @@ class EBV(Method):
                 f"update is 'paper' where a formula gives the set, {catalog.label(form)}; add --start random"
             )
         return self._formula(form, d, n) if word == CLOSED_FORM else self._descent(d, n, seed, Start.of(form, word))
+
+    def _signs(self, d: int, n: int) -> catalog.ClosedForm:
+        """Choose the closed form of signs. Raises BadRequest where there is none, or another option excludes it."""
+        if self.extends is not None or self.start not in (AUTO, CLOSED_FORM) or self.update == "paper":
+            raise BadRequest(
+                "signs is given with extends, another start or update; rows of signs come by formula alone"
+            )
+        form = catalog.seek_signs(d, n)
+        if form is None:
+            raise BadRequest(f"no closed form has {n} rows of signs in R^{d}; use a larger d, or a smaller n")
+        return form
 
     def _formula(self, form: catalog.ClosedForm, d: int, n: int, version: int = SIGNED) -> Spec:
         """Make the Spec of a closed form, which knows neither seed nor alpha."""
@@ -274,9 +288,10 @@ class EBV(Method):
         """As asked; `alpha` admits every set of that coherence or less, `start` also a closed form by kind."""
         alpha, start = wanted.get("alpha"), wanted.get("start")
         made = spec.options.get("start", start)
-        rest = {name: value for name, value in wanted.items() if name not in ("alpha", "start")}
+        rest = {name: value for name, value in wanted.items() if name not in ("alpha", "start", "signs")}
         return (
-            (alpha is None or cls.rank(stats, facts) <= float(alpha) + TOLERANCE)
+            (not wanted.get("signs") or _is_signs(spec))
+            and (alpha is None or cls.rank(stats, facts) <= float(alpha) + TOLERANCE)
             and (start is None or start in (made, Start.parse(str(made)).word))
             and super().admits(spec, stats, facts, rest)
         )
@@ -294,11 +309,18 @@ class SignedEBV(EBV):
     signed: ClassVar[bool] = True
 
 
+def _is_signs(spec: Spec) -> bool:
+    """Whether a Spec asks for rows of signs alone, by a closed form."""
+    start = Start.parse(str(spec.options.get("start", RANDOM)))
+    form = start.closed_form if start.word == CLOSED_FORM else None
+    return form is not None and form.own_d == spec.d and catalog.sign_rows(form) >= spec.n
+
+
 def _lines(text: str | None) -> catalog.ClosedForm | None:
     """Return the closed form of lines with this label, or None where the catalogue has no such lines."""
     with suppress(BadRequest):
         form = None if text is None else catalog.from_label(text)
-        return form if type(form) in catalog.LINES else None
+        return None if type(form) in catalog.POINTS else form
     return None
 
 

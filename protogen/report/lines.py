@@ -106,12 +106,21 @@ def bound_lines(bounds: list[dict[str, Any]]) -> list[str]:
 def listing_lines(listed: Mapping[str, Any]) -> list[str]:
     """A listing of closed forms in lines; `ratio` is guaranteed over the best lower bound."""
     bound, forms, descent = listed["bound"], listed["forms"], listed["descent"]
-    lines = [f"{'guaranteed':>10}{'ratio':>8}{'own d':>8}{'own n':>16}{'tables':>10}  closed form"] if forms else []
+    signs = "signs" in listed
+    head = (
+        f"{'guaranteed':>10}{'ratio':>8}{'own d':>8}{'own n':>16}{'distance' if signs else 'tables':>10}  closed form"
+    )
+    lines = [head] if forms else []
     for form in forms:
         ratio = "-" if form["ratio"] is None else f"{form['ratio']:.3f}"
         tables = f"{form['held_bytes'] / 1e6:,.0f} MB" if form["held_bytes"] else "-"
-        sizes = f"{form['own_d']:>8}{form['own_n']:>16,}{tables:>10}"
+        sizes = f"{form['own_d']:>8}{form['own_n']:>16,}{form['distance'] if signs else tables:>10}"
         lines.append(f"{form['guaranteed']:10.6f}{ratio:>8}{sizes}  {_shortened(form['closed_form'])}")
+    if signs:
+        way = f"protogen ebv --d {listed['d']} --n {listed['n']} --signs"
+        none = f"no closed form has n={listed['n']} rows of signs in exactly d={listed['d']} coordinates"
+        last = f"lower bound {bound['value']:.6f} ({bound['name']}); distance: the smallest of two rows, or of one and "
+        return [*lines, f"{last}another's negative; make them with `{way}`" if forms else none]
     if not forms:
         lines.append(f"no closed form reaches n={listed['n']} in d={listed['d']}")
     method = "uniform" if listed["points"] else "ebv"

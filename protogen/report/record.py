@@ -7,9 +7,9 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from protogen.bounds import LARGEST, Bound, coherence_bound, line_bounds, max_cos_bound, point_bounds
-from protogen.catalog import LINES, POINTS, label, reaching
+from protogen.catalog import LINES, POINTS, label, listed_signs, reaching, sign_rows, smallest_distance
 from protogen.checks import check_flag, check_whole
-from protogen.errors import DiskError, SchemaError
+from protogen.errors import BadRequest, DiskError, SchemaError
 from protogen.files.header import Header, read_header
 from protogen.files.names import parse_name
 from protogen.measuring.stats import AngleStats
@@ -107,19 +107,25 @@ def compare(d: int, n: int, stats: AngleStats | None) -> Compared:
     )
 
 
-def listing(d: int, n: int, points: bool) -> dict[str, Any]:
+def listing(d: int, n: int, points: bool, signs: bool = False) -> dict[str, Any]:
     """The closed forms that reach n vectors in R^d, best first, with what each guarantees, and the lower bound.
 
+    `signs`: those of rows of signs alone in exactly d coordinates, each with the smallest Hamming distance.
     Raises BadRequest.
     """
     check_whole("d", d, 2, LARGEST)
     check_whole("n", n, 2, LARGEST)
     check_flag("points", points)
+    check_flag("signs", signs)
+    if points and signs:
+        raise BadRequest("points is given with signs; sets of signs are counted as lines: leave one out")
+    listed = listed_signs(d, n) if signs else reaching(POINTS if points else LINES, d, n)
     bound = max_cos_bound(d, n) if points else coherence_bound(d, n)
     return {
         "d": d,
         "n": n,
         "points": points,
+        **({"signs": True} if signs else {}),
         "bound": {"name": bound.name, "value": bound.value},
         "forms": [
             {
@@ -127,13 +133,14 @@ def listing(d: int, n: int, points: bool) -> dict[str, Any]:
                 "guaranteed": form.cosine,
                 "ratio": form.cosine / bound.value if bound.value > 0 else None,
                 "own_d": form.own_d,
-                "own_n": form.own_n,
+                "own_n": sign_rows(form) if signs else form.own_n,
                 "held_bytes": form.held_bytes,
                 "exact": form.exact,
+                **({"distance": smallest_distance(form)} if signs else {}),
             }
-            for form in reaching(POINTS if points else LINES, d, n)
+            for form in listed
         ],
-        "descent": None if points else descent_promise(d, n),
+        "descent": None if points or signs else descent_promise(d, n),
     }
 
 

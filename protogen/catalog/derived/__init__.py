@@ -1,10 +1,15 @@
 """All families of lines: the direct ones, and those that make a set from another's."""
 
 from ..direct import DIRECT
+from ..direct.hadamard_rows import HadamardRows
 from ..family import ClosedForm
 from .blow_up import BlowUp
 from .labels import Labels
 from .projection import Projection
 from .punctured import Punctured
+from .signs import Joined, Lengthened
 
 LINES: tuple[type[ClosedForm], ...] = (*DIRECT, Labels, BlowUp, Projection, Punctured)
+
+# Rows of signs alone, in exactly d coordinates: asked for by `signs_of`, not among all lines.
+SIGNS: tuple[type[ClosedForm], ...] = (HadamardRows, Lengthened, Joined)
