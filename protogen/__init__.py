@@ -28,7 +28,8 @@ The rooms, from the ground up; each imports from those before it alone:
 What every command does is one call here. Nothing here prints: `Run.say` and the parameters named `say` and
 `report` are told what there is to tell.
 
-    make   resolve, ensure, generate, fit, extend           commands ebv, uniform, polytope, subcenters, fit, extend
+    make   resolve, ensure, generate, fit, extend, import_file
+                                                commands ebv, uniform, polytope, subcenters, fit, extend, import
     look   load, best, pinned, measure_file, verify, comparison                            show, stats, verify, diff
     keep   artifacts, verify_store, pin, unpin, pins, cache_key, prune_store           list, lock, cache-key, prune
     share  push, pull, sync                                                                       push, pull, sync
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from .store.access import ensure
     from .store.extending import extend
     from .store.fitting import fit
+    from .store.importing import import_file
     from .store.keeping import artifacts, prune_store, verify_store
     from .store.loading import best, load, pinned
     from .store.pinning import pin, pins, unpin
@@ -75,6 +77,7 @@ __all__ = [
     "extend",
     "fit",
     "generate",
+    "import_file",
     "line_bounds",
     "listing",
     "load",
@@ -108,6 +111,7 @@ _HOMES = {
     "extend": "store.extending",
     "fit": "store.fitting",
     "generate": "generating",
+    "import_file": "store.importing",
     "line_bounds": "bounds",
     "listing": "report.record",
     "load": "store.loading",

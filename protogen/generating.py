@@ -76,7 +76,7 @@ def inputs_of(spec: Spec, run: Run) -> "dict[str, torch.Tensor]":
         elif not serving:
             raise BadRequest(
                 f"{name} has digest {digest}, and nothing that was given has",
-                "give the same data once more, in Python by Run(held=statistics.held)",
+                method_of(spec).again,
             )
         elif digest not in paths:
             raise BadRequest(

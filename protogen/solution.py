@@ -25,6 +25,7 @@ class Status(StrEnum):
     OUT_OF_MEMORY = "out of memory"
     DRAWN = "drawn at random"
     FITTED = "fitted to the classes"
+    IMPORTED = "imported"
 
 
 ENDED_EARLY = (Status.TIME_LIMIT, Status.INTERRUPTED, Status.OUT_OF_MEMORY)

@@ -143,7 +143,7 @@ for name, family in catalog.FAMILIES.items():
     loaded(name)
 from protogen.methods import METHODS, method_of, resolve
 for name, method in METHODS.items():
-    options = {{}} if method.from_options else {{"statistics": "0" * 64}}
+    options = {{each: "0" * 64 for each, tensors in method.uses.items() if not tensors}}
     spec = resolve(name, d=60, n=40, **options)
     method_of(spec).peak_bytes(60, 40)
     loaded(name)

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 GROUPS = {
-    "Make": ("ebv", "uniform", "polytope", "subcenters", "fit", "extend"),
+    "Make": ("ebv", "uniform", "polytope", "subcenters", "fit", "extend", "import"),
     "Look": ("show", "stats", "verify", "diff", "export"),
     "Keep": ("list", "lock", "prune", "cache-key"),
     "Share": ("sync", "push", "pull"),
@@ -22,6 +22,7 @@ MODULES = {
     "files": ("show", "stats", "verify", "diff", "export"),
     "keep": ("list", "lock", "prune", "cache-key", "sync"),
     "remote": ("push", "pull"),
+    "bring": ("import",),
     "sizes": ("bounds", "catalog", "capacity"),
     "demo": ("demo",),
 }
@@ -32,6 +33,7 @@ LINES = {
     "subcenters": "Draw sub-centres in R^d around each of n class centres; they keep the norms that chance gives them.",
     "fit": "A row for each class that fits its features: one pass over the data, then frozen.",
     "extend": "Add vectors to a set: its own stay as they are, bit for bit, and come first.",
+    "import": "Bring the vectors of another program's file into the store, measured; a pickle is never read.",
     "show": "Say what a file says of itself; reads its header alone, also at a URL.",
     "stats": "Measure the rows of any safetensors, .npy or .pt file over all pairs, scaled to length one.",
     "verify": "Check a file's digests, measure it again and compare with what it says; exit 1 where they differ.",

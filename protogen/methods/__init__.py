@@ -9,6 +9,7 @@ from protogen.spec import Spec, Value
 
 from .ebv import EBV, SignedEBV
 from .fit import Fit
+from .imported import Import
 from .method import Method
 from .polytope import Cube, Orthoplex, Simplex
 from .subcenters import Subcenters
@@ -18,7 +19,7 @@ from .uniform import Uniform
 __all__ = ["METHODS", "Method", "Task", "method_of", "resolve"]
 
 METHODS: dict[str, type[Method]] = {
-    method.name: method for method in (EBV, Uniform, Simplex, Orthoplex, Cube, Subcenters, Fit)
+    method.name: method for method in (EBV, Uniform, Simplex, Orthoplex, Cube, Subcenters, Fit, Import)
 }
 # Of a method with several versions, METHODS has the one that takes requests.
 _EVERY: tuple[type[Method], ...] = (*METHODS.values(), SignedEBV)

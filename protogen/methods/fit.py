@@ -38,6 +38,7 @@ class Fit(Method):
     figure: ClassVar[str] = "coherence"
     version: ClassVar[int] = 1
     from_options: ClassVar[bool] = False
+    again: ClassVar[str] = REMEDY
     uses: ClassVar[Mapping[str, tuple[str, ...]]] = {"statistics": (), "extends": ("prototypes",)}
 
     statistics: str | None = option(None, "Digest of the class statistics.")
@@ -65,7 +66,8 @@ class Fit(Method):
     def _check(self, d: int, n: int) -> None:
         if not isinstance(self.statistics, str) or not DIGEST.fullmatch(self.statistics):
             raise BadRequest(
-                f"statistics is {self.statistics!r}; allowed is the digest of class statistics, 64 hex digits", REMEDY
+                f"statistics is {self.statistics!r}; allowed is the digest of class statistics, 64 hex digits",
+                REMEDY,
             )
         check_whole("steps", self.steps, 1)
         check_between("ridge", self.ridge, 0, 1e9)

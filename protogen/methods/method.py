@@ -47,6 +47,7 @@ class Method(ABC):
     figure: ClassVar[str] = "max_cos"  # the cosine that counts: of points the largest, of lines "coherence"
     takes: ClassVar[tuple[str, ...]] = ("seed", "time_limit", "strict")  # options that it shares with others
     from_options: ClassVar[bool] = True  # whether its command is made of its fields alone
+    again: ClassVar[str] = ""  # what to do where a set is to be made, and what the run should hold for it is not given
     uses: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """The parameters that name what a set builds on, a file by its path in a request, by its digest in a Spec.
 

@@ -19,15 +19,15 @@ def artifact_lines(shown: Artifact) -> list[str]:
         f"{spec.method}  d {spec.d}  n {spec.n}  seed {spec.seed}  {options}",
         f"  status      {made.status}, {made.steps} steps, {made.seconds:.1f} s on {made.device}, "
         f"{made.created}, {made.reproducible}",
-        *_fact_lines(header.facts),
+        *_fact_lines(header.facts, spec.inputs.get("source", "")),
         *stats_lines(header.stats, shown.bounds),
         *_class_lines(header.facts),
         f"  file        {shown.path}  {header.file_bytes / 1e6:,.1f} MB  digest {header.digest[:12]}",
     ]
 
 
-def _fact_lines(facts: Facts) -> list[str]:
-    """What a formula guarantees, and what a polytope is."""
+def _fact_lines(facts: Facts, source: str) -> list[str]:
+    """What a formula guarantees, where a set comes from, and what a polytope is."""
     lines = []
     for name, (words, _) in GUARANTEES.items():
         guaranteed = getattr(facts, name)
@@ -38,6 +38,8 @@ def _fact_lines(facts: Facts) -> list[str]:
     if "kept_mean" in facts.more:
         kept, least, seen = (facts.more[name] for name in ("kept_mean", "kept_least", "classes_seen"))
         lines.append(f"  kept        of the codes: mean cosine {kept:.4f}, least {least:.4f}, of {seen:,} classes seen")
+    if "imported_from" in facts.more:
+        lines.append(f"  imported    from {facts.more['imported_from']}, sha256 {source[:12]}")
     if facts.phi is not None:
         code = f"; code: {facts.construction}" if facts.construction is not None else ""
         lines.append(f"  polytope    own d {facts.own_d}, phi {facts.phi_deg:.4f} deg{code}")

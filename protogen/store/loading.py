@@ -143,6 +143,8 @@ def _nothing(store: Store, method: str, where: Mapping[str, Any], params: Mappin
     rules = METHODS[method]
     options = {"d": where.get("d", "D" if rules.least_d(2) is None else None), "n": where.get("n", "N"), **params}
     words = [f"--{name.replace('_', '-')} {value}" for name, value in options.items() if value is not None]
+    if not rules.from_options:
+        words = ["--help"]  # which says what such a set is made of
     command = " ".join(["protogen", *([rules.group] if rules.group else []), method, *words])
     problem = f"no {method} with {asked or 'any size'} in {store.root}, there are {there}"
     return problem, f"make it with `{command}`"

@@ -213,7 +213,7 @@ def test_only_sets_of_the_same_kind_are_extended(store: Path) -> None:
 def test_a_spec_alone_says_what_it_lacks() -> None:
     with pytest.raises(BadRequest, match="statistics is None; allowed is the digest"):
         resolve("fit", d=8, n=40)
-    with pytest.raises(BadRequest, match="give the same data once more"):
+    with pytest.raises(BadRequest, match="give the same features and labels once more"):
         generate(resolve("fit", d=8, n=40, statistics="0" * 64))
 
 
