@@ -20,8 +20,15 @@ INTEGERS = (
 
 
 def directions(features: Tensor, d: int) -> Tensor:
-    """Return features (..., d) divided by their norms, in float32 or float64; a zero feature stays zero."""
+    """Return features (..., d) divided by their norms, in float32 or float64; a zero feature stays zero.
+
+    Features may be of any length: where the dtype does not hold their squares, they are scaled before.
+    """
     features = at_least_float32(features, d)
+    most = torch.finfo(features.dtype).max ** 0.4  # the sum of a million squares of it is finite
+    peaks = features.detach().abs().amax(-1, keepdim=True)
+    # The direction does not depend on this factor, nor does its derivative. The bits of usual features stay.
+    features = features / peaks.where((peaks > most) | ((peaks > 0) & (peaks < 1 / most)), 1.0)
     norms = torch.linalg.vector_norm(features, dim=-1, keepdim=True)
     # Dividing a zero feature by infinity makes its gradient 0; dividing by a small number would make it huge.
     divided: Tensor = features / norms.masked_fill(norms == 0, math.inf)

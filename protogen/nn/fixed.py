@@ -250,6 +250,8 @@ def at_least_float32(features: Tensor, d: int) -> Tensor:
 
 def check_features(features: Tensor, d: int) -> None:
     """Raise BadRequest unless `features` are (..., d) and of a floating type."""
+    if not isinstance(features, Tensor | torch.fx.Proxy):
+        raise BadRequest(f"features are of type {type(features).__name__}; allowed is a tensor (..., {d})")
     shape = tuple(features.shape)
     if len(shape) == 4 and shape[1] == shape[-1] == d:
         raise BadRequest(
