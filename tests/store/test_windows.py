@@ -8,6 +8,7 @@ import json
 import os
 import re
 import stat
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,7 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     for name in ("pread", "pwrite", "link", "mkfifo", "O_DIRECTORY", "O_NOFOLLOW"):
         monkeypatch.delattr(os, name)
+    monkeypatch.setattr(tempfile, "TemporaryFile", tempfile.NamedTemporaryFile)  # which is so there
     monkeypatch.setattr(os, "open", open_)
     monkeypatch.setattr(os, "fsync", fsync)
     for name in ("unlink", "rename", "replace"):
