@@ -46,7 +46,7 @@ def train(prototypes: protogen.Prototypes, steps: int = 20) -> tuple[float, floa
     for _ in range(steps):
         optimizer.zero_grad()
         first: Tensor = cross_entropy(cosine(body(features)), labels)
-        second: Tensor = cross_entropy(margin(body(features), labels), labels)
+        second: Tensor = margin.loss(body(features), labels)
         (first + second).backward()
         optimizer.step()
         losses = (first.item(), second.item())

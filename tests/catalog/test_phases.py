@@ -82,7 +82,7 @@ def test_the_reach_is_the_lowest_there_is() -> None:
 @pytest.mark.parametrize(
     ("p", "degree", "message"),
     [
-        (7, 2, "degree is 2; allowed is 3 and above"),
+        (7, 2, "degree is 2; allowed is 3 to 40"),
         (7, 4, r"p is 7; allowed is a prime above \(degree - 1\)\^2 = 9"),
         (9, 3, r"p is 9; allowed is a prime above \(degree - 1\)\^2 = 4"),
         (-7, 3, "p is -7;"),

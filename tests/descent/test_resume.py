@@ -432,7 +432,7 @@ def test_a_foreign_state_counts_for_nothing(
 ) -> None:
     spec = SPECS["paper"] if what == "spec" else SPECS["lbfgs"]
     if what == "protogen":
-        monkeypatch.setattr(checkpoint, "version", lambda name: "0.0.1")
+        monkeypatch.setattr("importlib.metadata.version", lambda name: "0.0.1")
     elif what == "torch":
         monkeypatch.setattr(torch, "__version__", "2.0.1")
     elif what == "schema":

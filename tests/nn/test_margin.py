@@ -138,7 +138,10 @@ def test_ebv_module_is_the_function_and_its_head_predicts() -> None:
         ({"label_smoothing": 1.5}, "label_smoothing is 1.5; allowed is a number from 0 to 1"),
         ({"label_smoothing": math.nan}, "label_smoothing is nan"),
         ({"reduction": "avg"}, "reduction is 'avg'; allowed is 'mean', 'sum', 'none'"),
-        ({"temperature": 0}, "temperature is 0; allowed is a positive and finite number; the paper's is 0.07"),
+        (
+            {"temperature": 0},
+            "temperature is 0; allowed is a positive and finite number or 'auto'; the paper's is 0.07",
+        ),
     ],
 )
 def test_ebv_settings_out_of_range_are_refused(settings: dict, message: str) -> None:

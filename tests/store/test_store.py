@@ -79,6 +79,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> None:
     class Rules:
         alpha: float = 0.1
         group: ClassVar[str | None] = None
+        from_options: ClassVar[bool] = True
 
         def least_d(self, n: int) -> int | None:
             return None
