@@ -1,9 +1,10 @@
 """The command that trains on real data."""
 
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,54 +29,44 @@ if TYPE_CHECKING:
     from protogen.demo.training import Row, Trial
 
 MOST_IMBALANCE = 1e6
-USUAL = {
+USUAL = {  # d and epochs
     "digits": ("16", 60),
     "fashion": ("16", 8),
     "glyphs": ("64", 8),
     "words": ("64", 8),
     "clusters": ("64", 8),
-}  # d and epochs
+}
 
 
 app = typer.Typer()
 
 
+def _option(help: str, parser: Callable[[str], Any] | None = None) -> Any:
+    """Describe an option by its help, and by what reads its text."""
+    return typer.Option(help=help, parser=parser)
+
+
 @app.command()
 def demo(
     task: Annotated[
-        str,
-        typer.Option(help="digits, fashion (Fashion-MNIST), glyphs (Chinese characters), words (spoken) or clusters."),
+        str, _option("digits, fashion (Fashion-MNIST), glyphs (Chinese characters), words (spoken) or clusters.")
     ],
-    heads: Annotated[
-        str | None, typer.Option(help="Heads, with commas; else all that exist for d and the classes.")
-    ] = None,
-    against: Annotated[
-        str, typer.Option(help="The head that the others are compared with; it is always trained.")
-    ] = "learned",
+    heads: Annotated[str | None, _option("Heads, with commas; else all that exist for d and the classes.")] = None,
+    against: Annotated[str, _option("The head that the others are compared with; it is always trained.")] = "learned",
     d: Annotated[
         str | None, typer.Option("--d", help="Width of the features; 16,64 for several. Else 16 or 64.")
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Networks of each head, of seed 0 and on.", parser=whole)] = 3,
-    epochs: Annotated[
-        int | None, typer.Option(help="Passes over the training set; else 60 or 8.", parser=whole)
-    ] = None,
-    imbalance: Annotated[
-        float, typer.Option(help="The first class has so many times the images of the last.", parser=number)
-    ] = 1.0,
-    hidden: Annotated[
-        int, typer.Option(help="Units of the network's hidden layer: more for equal budgets.", parser=whole)
-    ] = 512,
-    part: Annotated[str, typer.Option(help="What is measured: test, or validation alone, for choices.")] = "test",
+    seeds: Annotated[int, _option("Networks of each head, of seed 0 and on.", whole)] = 3,
+    epochs: Annotated[int | None, _option("Passes over the training set; else 60 or 8.", whole)] = None,
+    imbalance: Annotated[float, _option("The first class has so many times the images of the last.", number)] = 1.0,
+    hidden: Annotated[int, _option("Units of the network's hidden layer: more for equal budgets.", whole)] = 512,
+    part: Annotated[str, _option("What is measured: test, or validation alone, for choices.")] = "test",
     classes: Annotated[
-        int | None, typer.Option(help="Classes of glyphs, words or clusters; else 1000, 1000, 5000.", parser=whole)
+        int | None, _option("Classes of glyphs, words or clusters; else 1000, 1000, 5000.", whole)
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of the data, fonts or list of words; else the system's.")
-    ] = None,
-    rows: Annotated[Path, typer.Option(help="File that keeps a row for each network.")] = Path("protogen-demo.jsonl"),
-    plot: Annotated[
-        Path | None, typer.Option("--plot", help="Draw the accuracies as a picture; needs the extra `plot`.")
-    ] = None,
+    data: Annotated[Path | None, _option("Folder of the data, fonts or list of words; else the system's.")] = None,
+    rows: Annotated[Path, _option("File that keeps a row for each network.")] = Path("protogen-demo.jsonl"),
+    plot: Annotated[Path | None, _option("Draw the accuracies as a picture; needs the extra `plot`.")] = None,
     store: StoreOption = None,
     json: Json = False,
 ) -> None:
@@ -83,23 +74,7 @@ def demo(
 
     Every network is kept in the file of rows as it ends: the same command goes on after the last one.
     """
-    if task not in USUAL:
-        raise BadRequest(f"task is {task!r}; allowed is {', '.join(USUAL)}")
-    usual_d, usual_epochs = USUAL[task]
-    epochs = usual_epochs if epochs is None else epochs
-    check_whole("seeds", seeds, 1)
-    check_whole("epochs", epochs, 1)
-    if not 1 <= imbalance <= MOST_IMBALANCE:
-        raise BadRequest(
-            f"imbalance is {imbalance}; allowed is 1 to {MOST_IMBALANCE:,.0f}; 100 is usual for long tails"
-        )
-    check_whole("hidden", hidden, 1)
-    check_word("part", part, ("validation", "test"))
-    dimensions = values("d", usual_d if d is None else d, int)
-    for dimension in dimensions:
-        check_whole("d", dimension, 2)
-    if plot is not None:
-        check_png(plot)
+    dimensions, epochs = _checked(task, d, seeds, epochs, imbalance, hidden, part, plot)
     from protogen.demo.results import RowFile, compare, plan, table_lines, warnings_of
     from protogen.demo.tasks import load_task
 
@@ -124,8 +99,42 @@ def demo(
         save_demo(comparisons, plot)
 
 
+def _checked(
+    task: str,
+    d: str | None,
+    seeds: int,
+    epochs: int | None,
+    imbalance: float,
+    hidden: int,
+    part: str,
+    plot: Path | None,
+) -> tuple[list[int], int]:
+    """Check what was asked for before anything is loaded: the dimensions and epochs, the usual ones where left out.
+
+    Raises BadRequest, and DiskError where the picture has no place.
+    """
+    if task not in USUAL:
+        raise BadRequest(f"task is {task!r}; allowed is {', '.join(USUAL)}")
+    usual_d, usual_epochs = USUAL[task]
+    epochs = usual_epochs if epochs is None else epochs
+    check_whole("seeds", seeds, 1)
+    check_whole("epochs", epochs, 1)
+    if not 1 <= imbalance <= MOST_IMBALANCE:
+        raise BadRequest(
+            f"imbalance is {imbalance}; allowed is 1 to {MOST_IMBALANCE:,.0f}; 100 is usual for long tails"
+        )
+    check_whole("hidden", hidden, 1)
+    check_word("part", part, ("validation", "test"))
+    dimensions = values("d", usual_d if d is None else d, int)
+    for dimension in dimensions:
+        check_whole("d", dimension, 2)
+    if plot is not None:
+        check_png(plot)
+    return dimensions, epochs
+
+
 def _train(trials: "list[Trial]", task: "Task", file: "RowFile", store: Path | None) -> "dict[Trial, Row]":
-    """Train what the file has not yet; the rows of all."""
+    """Train what the file does not have yet, and return the rows of all trials."""
     from protogen.demo.training import train
     from protogen.report.progress import Display
 

@@ -4,7 +4,6 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable
-from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +12,6 @@ import typer
 from protogen.checks import check_seconds
 from protogen.errors import BadRequest, printable
 from protogen.run import Run
-from protogen.store.store import store_path
 
 INTERRUPTED = 130
 MOST_CELLS = 10_000
@@ -35,6 +33,13 @@ def number(text: str | float) -> float:
         raise typer.BadParameter(f"{text!r} is not a number; write one like 0.05") from None
 
 
+def _store(text: str | Path) -> Path:
+    """Read the directory of a store. Raises BadRequest."""
+    from protogen.store.store import store_path  # here, since `protogen --help` needs no store
+
+    return store_path(text)
+
+
 Dimension = Annotated[int, typer.Option("--d", help="Dimension, at least 2.", parser=whole)]
 AnyDimension = Annotated[int | None, typer.Option("--d", help="Dimension; left out: the smallest for n.", parser=whole)]
 Number = Annotated[int, typer.Option("--n", help="Number of prototypes, at least 2.", parser=whole)]
@@ -45,7 +50,7 @@ StoreOption = Annotated[
     typer.Option(
         "--store",
         help="Directory of the artifacts; else PROTOGEN_STORE, else ./prototypes.",
-        parser=store_path,
+        parser=_store,
         metavar="DIRECTORY",
     ),
 ]
@@ -65,10 +70,12 @@ Tile = Annotated[
 
 
 def values(name: str, text: str, number: Callable[[str], Any]) -> list[Any]:
-    """The numbers of a list with commas, rising; start:stop:step stands for a range with both ends, free of drift.
+    """Read the numbers of a list with commas, rising; start:stop:step is a range with both ends, free of drift.
 
     Raises BadRequest.
     """
+    from decimal import Decimal
+
     found = set()
     try:
         for part in text.split(","):
@@ -89,7 +96,7 @@ def values(name: str, text: str, number: Callable[[str], Any]) -> list[Any]:
 
 
 def run_of(device: str, tile: int | None, stats: Any = "auto", time_limit: float | None = None) -> Run:
-    """How to compute, as the options say. Raises BadRequest on values that none can have."""
+    """Make the Run that the options describe. Raises BadRequest on values that none can have."""
     check_seconds("time-limit", time_limit)
     return Run(device, tile, time_limit, stats=stats)
 
