@@ -1,13 +1,16 @@
 """Records and files that are made for a test: sound ones, wrong ones whose digests are right, damaged ones."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from draws import unit_rows
 from torch import Tensor
 
+from protogen.errors import MOST, IntegrityError, ProtogenError
 from protogen.files.digests import BlockHasher
 from protogen.files.header import encode, read_header
 from protogen.files.prototypes import Prototypes, Provenance
@@ -16,6 +19,8 @@ from protogen.rows import InMemory
 from protogen.solution import Status
 from protogen.spec import Spec
 from protogen.store.store import Store
+
+Reader = Callable[..., object]
 
 MADE = Provenance(
     protogen="0.1.0",
@@ -77,3 +82,20 @@ def flip_row(path: Path, position: int) -> None:
 def names(folder: Path) -> list[str]:
     """Return the paths of all that lies in a folder and below, but for directories."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+
+
+def message_of(refusal: Exception, path: Path | str) -> str:
+    """Return the message of a refused file: one line of bounded length that names the file and says what to do."""
+    message = str(refusal)
+    assert len(message) <= MOST
+    assert message.isprintable()
+    assert str(path) in message
+    assert ";" in message
+    return message
+
+
+def refused(reader: Reader, path: Path | str, kind: type[ProtogenError] = IntegrityError, **how: Any) -> str:
+    """Return the message with which a reader refuses a file."""
+    with pytest.raises(kind) as caught:
+        reader(Path(path), **how)
+    return message_of(caught.value, path)

@@ -10,6 +10,7 @@ import pytest
 from commands import Command, Ran
 
 from protogen import cli
+from protogen.store.store import Store
 
 # A shell has what it runs in the background ignore Ctrl-C, which the tests send.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -24,6 +25,12 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PROTOGEN_STORE", "store")
     monkeypatch.chdir(tmp_path)
     return Path("store")
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Store:
+    """A store that is not there yet, which no environment names."""
+    return Store(tmp_path / "store")
 
 
 @pytest.fixture

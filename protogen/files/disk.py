@@ -58,10 +58,11 @@ def kept(folder: Path) -> Iterator[None]:
             pin.unlink()
 
 
-def is_stale(path: Path) -> bool:
+def is_stale(path: Path, now: float | None = None) -> bool:
     """Whether it is a temporary file that nobody writes: its process here is gone, or it is a day old.
 
-    Ask it of what lies in a folder of protogen's own alone: other programs name their files alike.
+    `now` is in seconds since 1970; left out, it is this moment. Ask this of what lies in a folder of protogen's own
+    alone: other programs name their files alike.
     """
     import psutil
 
@@ -71,7 +72,7 @@ def is_stale(path: Path) -> bool:
     if named[1] == _machine() and not psutil.pid_exists(int(named[2])):
         return True
     try:
-        return time.time() - path.stat().st_mtime > STALE_S
+        return (time.time() if now is None else now) - path.stat().st_mtime > STALE_S
     except OSError:  # gone, or not to be seen
         return False
 

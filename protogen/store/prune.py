@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,19 +41,30 @@ def prune(
     older_than: float | None = None,
     max_size: int | None = None,
     dry_run: bool = False,
+    clock: Callable[[], float] = time.time,
 ) -> Iterator[Removed]:
     """Remove leftovers, and artifacts where any condition is given; yield each when it is gone.
 
-    An artifact goes where every condition that is given allows it: it is not among `keep`, pairs of key and
-    digest; it was written more than `older_than` seconds ago; the store, of which the oldest go first, is
-    still larger than `max_size` bytes. Leftovers are temporary files and locks that no process has any
-    more, the states of runs whose result is published, with `older_than` also of runs that were not
-    touched for so long, and folders of the store that are empty. What other programs
-    keep in the same directory stays. Claims and what lies in `.quarantine` stay.
-    Raises DiskError.
+    An artifact goes where every condition that is given allows it:
+
+    - `keep`: it is not among these pairs of key and digest.
+    - `older_than`: it was written more than so many seconds ago.
+    - `max_size`: the store, of which the oldest go first, is still larger than so many bytes.
+
+    Leftovers are:
+
+    - Temporary files and locks that no process has any more.
+    - The states of runs whose result is published, with `older_than` also of runs that were not touched for so long.
+    - Folders of the store that are empty.
+
+    What other programs keep in the same directory stays. Claims and what lies in `.quarantine` stay. With `dry_run`
+    everything stays. `clock` tells the seconds since 1970. Raises DiskError.
     """
+    now = clock()
     try:
-        for found in itertools.chain(_unwanted(store, keep, older_than, max_size), _leftovers(store, older_than)):
+        for found in itertools.chain(
+            _unwanted(store, keep, older_than, max_size, now), _leftovers(store, older_than, now)
+        ):
             if dry_run or _remove(store, found):
                 yield found
         for folder in _own_folders(store.root) if not dry_run else ():
@@ -74,8 +85,13 @@ def _remove(store: Store, found: Removed) -> bool:
 
 
 def _unwanted(
-    store: Store, keep: Collection[tuple[str, str]] | None, older_than: float | None, max_size: int | None
+    store: Store,
+    keep: Collection[tuple[str, str]] | None,
+    older_than: float | None,
+    max_size: int | None,
+    now: float,
 ) -> Iterator[Removed]:
+    """Yield the artifacts that every condition allows to go, the oldest first."""
     if keep is None and older_than is None and max_size is None:
         return
     aged = []
@@ -83,7 +99,7 @@ def _unwanted(
         with contextlib.suppress(FileNotFoundError):
             found = entry.path.stat()
             aged.append((found.st_mtime, found.st_size, entry))
-    total, now = sum(size for _, size, _ in aged), time.time()
+    total = sum(size for _, size, _ in aged)
     for written, size, entry in sorted(aged, key=lambda each: (each[0], each[2].path)):
         kept = keep is not None and _is_among(entry, keep)
         young = older_than is not None and now - written <= older_than
@@ -97,10 +113,11 @@ def _is_among(entry: Entry, keep: Collection[tuple[str, str]]) -> bool:
     return any(entry.name.key == key and entry.digest in (None, digest) for key, digest in keep)
 
 
-def _leftovers(store: Store, older_than: float | None) -> Iterator[Removed]:
+def _leftovers(store: Store, older_than: float | None, now: float) -> Iterator[Removed]:
+    """Yield what processes left over that have ended."""
     own = list(_own_folders(store.root))
     for folder in (*own, *(folder / ".claims" for folder in own)):
-        for path in filter(is_stale, map(folder.joinpath, names(folder))):
+        for path in (path for path in map(folder.joinpath, names(folder)) if is_stale(path, now)):
             yield Removed(path, "temporary file that no process writes", _size(path))
     locks, runs = store.root / FOLDER, store.root / ".runs"
     for path in map(locks.joinpath, names(locks)):
@@ -110,7 +127,7 @@ def _leftovers(store: Store, older_than: float | None) -> Iterator[Removed]:
     for folder in map(runs.joinpath, names(runs)):
         if not KEY.fullmatch(folder.name) or not folder.is_dir() or is_held(locks / f"{folder.name}{LOCK}"):
             continue
-        if older_than is not None and time.time() - _touched(folder) > older_than:
+        if older_than is not None and now - _touched(folder) > older_than:
             yield Removed(folder, "run that was not gone on with", _size(folder), folder.name)
         elif folder.name in keys and not (folder / JOURNAL).exists():
             yield Removed(folder, "run whose result is published", _size(folder), folder.name)

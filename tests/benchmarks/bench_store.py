@@ -352,12 +352,10 @@ def crowd(folder: Path) -> None:
     import fcntl
     from unittest.mock import patch
 
-    from protogen import ensure, resolve
-    from protogen import generating as pipeline
-    from protogen.store import turns as locks
+    from protogen import ensure, generate, resolve
     from protogen.store.store import Store
 
-    count, answers, generate = FORK.Value("i"), FORK.SimpleQueue(), pipeline.generate
+    count, answers = FORK.Value("i"), FORK.SimpleQueue()
 
     def counted(*args: Any) -> "Prototypes":
         with count.get_lock():
@@ -384,7 +382,7 @@ def crowd(folder: Path) -> None:
         print(f"32 processes x 10 rounds in {time.perf_counter() - began:.0f} s: generations, digests, files, failures")
         print(*ends, "broken", broken(root), "left", leftovers(root))
 
-    with patch.object(pipeline, "generate", counted), patch.object(locks, "FIRST_S", 60.0):  # which says less
+    with patch("protogen.generating.generate", counted), patch("protogen.store.turns.FIRST_S", 60.0):  # which says less
         rounds(folder / "crowd")
         with patch.object(fcntl, "flock", lambda *_: None):  # as on file systems that grant every lock
             rounds(folder / "granted")

@@ -2,7 +2,6 @@
 
 import json
 import math
-import multiprocessing
 import os
 import shutil
 import signal
@@ -15,9 +14,10 @@ from typing import Any
 import pytest
 import torch
 from commands import Command, Ran, one_error
+from processes import FORK
 from safetensors.torch import save_file
 
-from protogen import cli
+from protogen import cli, prune_store
 from protogen.bounds import max_lines
 from protogen.capacity.capacity import Capacity, End, capacity, sweep
 from protogen.capacity.journal import Journal, Outcome, Probe
@@ -30,8 +30,6 @@ from protogen.methods import method_of, resolve
 from protogen.rows import InMemory
 from protogen.run import Progress, Run
 from protogen.store.loading import load
-from protogen.store.prune import prune as tidy
-from protogen.store.store import Store
 from protogen.store.turns import is_held
 
 EXACT = [(3, 5**-0.5, 6), (7, 1 / 3, 28), (23, 0.2, 276), (64, 0.125, 2112), (1024, 0.03125, 525312), (9, 0.01, 9)]
@@ -39,7 +37,6 @@ EXACT = [(3, 5**-0.5, 6), (7, 1 / 3, 28), (23, 0.2, 276), (64, 0.125, 2112), (10
 SEARCHED = {"d": 11, "alpha": 0.45, "max_n": 130, "steps": 60}
 AT_ONCE = Run(time_limit=1e-9)
 WORDS = ("capacity", "--d", 11, "--alpha", 0.45, "--max-n", 130, "--steps", 60)
-FORK = multiprocessing.get_context("fork")
 
 pytestmark = pytest.mark.usefixtures("store", "one_thread")
 
@@ -290,7 +287,7 @@ def test_a_search_has_the_lock_of_its_run(store: Path) -> None:
         (folder,) = [each for each in (store / ".runs").glob("*") if each.is_dir()] or [None]
         if folder is not None:
             held.append(is_held(store / ".locks" / f"{folder.name}.lock"))
-            assert list(tidy(Store(store), older_than=0)) == []
+            assert prune_store(store, older_than=0) == []
 
     capacity(**SEARCHED, run=Run(report=report))
     assert set(held) == {True}

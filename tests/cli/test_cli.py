@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import multiprocessing
 import os
 import pickle
 import pty
@@ -20,6 +19,7 @@ import pytest
 import torch
 from artifacts import flip
 from commands import Command, Ran, make, one_error
+from processes import FORK
 from safetensors.torch import save_file
 
 import protogen
@@ -32,7 +32,6 @@ from protogen.report import progress
 from protogen.store.store import Store
 
 TOO_LARGE = 10**30
-FORK = multiprocessing.get_context("fork")
 OPTIONS = "d n alpha seed start steps time-limit device tile store json quiet force strict update"
 # Welch for (5, 12) is sqrt(7 / 55) = .356753: in three steps no descent gets to .36.
 RANDOM = ("ebv", "--d", 5, "--n", 12, "--start", "random", "--steps", 3)

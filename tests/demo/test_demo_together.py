@@ -1,7 +1,6 @@
 """The demo beside others: two that add to one file of rows, Ctrl-C while prototypes are made, damaged data."""
 
 import gzip
-import multiprocessing
 import struct
 from dataclasses import replace
 from multiprocessing.synchronize import Barrier
@@ -10,13 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from processes import FORK
 
 from protogen.demo import fashion
 from protogen.demo.contestants import build, spec_of
 from protogen.demo.data import Task
 from protogen.demo.results import RowFile
 from protogen.demo.training import Row, Trial
-from protogen.descent import evaluate as module
+from protogen.descent.evaluate import evaluate
 from protogen.errors import IntegrityError
 from protogen.store.store import Store
 
@@ -33,9 +33,9 @@ def add(path: Path, first: int, start: Barrier) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 warns of the test's own way
 def test_two_add_rows_to_one_file_and_none_is_lost(tmp_path: Path) -> None:
-    path, context = tmp_path / "rows.jsonl", multiprocessing.get_context("fork")
-    start = context.Barrier(2)
-    both = [context.Process(target=add, args=(path, first, start)) for first in (0, 100)]
+    path = tmp_path / "rows.jsonl"
+    start = FORK.Barrier(2)
+    both = [FORK.Process(target=add, args=(path, first, start)) for first in (0, 100)]
     for each in both:
         each.start()
     for each in both:
@@ -47,7 +47,7 @@ def test_two_add_rows_to_one_file_and_none_is_lost(tmp_path: Path) -> None:
 def test_an_interrupted_descent_trains_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors, labels = torch.eye(12), torch.arange(12)
     task = Task("vectors", 12, *(vectors, labels) * 3, width=1)
-    evaluate, steps = module.evaluate, iter(range(5))
+    steps = iter(range(5))
 
     def interrupted(*given: Any) -> Any:
         if next(steps, None) is None:
@@ -55,7 +55,7 @@ def test_an_interrupted_descent_trains_no_network(tmp_path: Path, monkeypatch: p
         return evaluate(*given)
 
     with monkeypatch.context() as patched:
-        patched.setattr(module, "evaluate", interrupted)
+        patched.setattr("protogen.descent.evaluate.evaluate", interrupted)
         with pytest.raises(KeyboardInterrupt):
             build("uniform", 4, task, tmp_path)
     assert [entry.provenance.status for entry in Store(tmp_path).entries()] == ["interrupted"]

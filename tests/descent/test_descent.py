@@ -12,7 +12,6 @@ import torch
 from draws import double_rows
 from torch import Tensor
 
-from protogen.descent import evaluate as evaluation
 from protogen.descent import loop
 from protogen.descent.evaluate import Evaluation, Sliced, evaluate
 from protogen.descent.loop import Descent, descend
@@ -143,8 +142,8 @@ def test_sparse_and_dense_products_agree(
     blocks = -(-61 // edge)
     found = []
     for share, least_d, tiles in ((0.0, 0, 0), (2.0, 0, blocks * (blocks + 1) // 2), (2.0, 132, 0)):
-        monkeypatch.setattr(evaluation, "SPARSE_SHARE", share)
-        monkeypatch.setattr(evaluation, "SPARSE_MIN_D", least_d)
+        monkeypatch.setattr("protogen.descent.evaluate.SPARSE_SHARE", share)
+        monkeypatch.setattr("protogen.descent.evaluate.SPARSE_MIN_D", least_d)
         conversions.clear()
         found.append(evaluate(objective, rows, edge))
         assert len(conversions) == tiles

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from artifacts import MADE, file_of, record
+from artifacts import MADE, file_of, message_of, record, refused
 from commands import Command, Ran, one_error
 from draws import unit_rows
 from forged import HUGE, ROW, forged, joined, outer
@@ -40,7 +40,6 @@ from protogen.store.store import Store
 pytestmark = pytest.mark.slow
 
 Tree = dict[str, Any]
-Reader = Callable[[Path], object]
 
 ROWS = unit_rows(64, 16)
 CENTERS = unit_rows(2, 16)
@@ -59,22 +58,6 @@ def good(tmp_path: Path) -> Path:
     path = tmp_path / f"v1-{sound().spec.key}.safetensors"
     write(path, sound())
     return path
-
-
-def message_of(refusal: ProtogenError) -> str:
-    """One line of bounded length that says what to do and can be printed."""
-    message = str(refusal)
-    assert len(message) <= MOST
-    assert message.isprintable()
-    assert ";" in message
-    return message
-
-
-def refused(reader: Reader, path: Path | str, kind: type[ProtogenError] = IntegrityError) -> str:
-    """Return the message of the refusal."""
-    with pytest.raises(kind) as caught:
-        reader(Path(path))
-    return message_of(caught.value)
 
 
 def refused_by_all(path: Path, kind: type[ProtogenError] = IntegrityError) -> str:
@@ -682,7 +665,7 @@ def read_or_refused(reader: Callable[[Path], Any], path: Path, raw: bytes) -> An
     try:
         return reader(path)
     except IntegrityError as refusal:
-        message_of(refusal)
+        message_of(refusal, path)
         return None
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from protogen.files.schemas import SCHEMAS
-from protogen.measuring import measure as module
+from protogen.measuring import tiles
 from protogen.measuring.extremes import CANDIDATES
 from protogen.measuring.measure import measure
 from protogen.measuring.stats import BINS, AngleStats, Extreme
@@ -364,13 +364,12 @@ def test_reports_rise_to_1(tile: int) -> None:
 def test_the_global_precision_of_products_is_not_used_and_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     # TF32 and bfloat16 may speed training in the same process; they never make a statistic.
     seen = []
-    product = module.gram_tile
 
     def gram_tile(*arguments: Any) -> Tensor:
         seen.append((torch.backends.cuda.matmul.fp32_precision, torch.backends.mkldnn.matmul.fp32_precision))
-        return product(*arguments)
+        return tiles.gram_tile(*arguments)
 
-    monkeypatch.setattr(module, "gram_tile", gram_tile)
+    monkeypatch.setattr("protogen.measuring.measure.gram_tile", gram_tile)
     torch.set_float32_matmul_precision("medium")
     try:
         stats_of(unit_rows(9, 4, seed=0), 4)

@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import multiprocessing
 import os
 import re
 import resource
@@ -22,6 +21,7 @@ import pytest
 import torch
 from artifacts import MADE, flip, names
 from commands import Command, Ran, one_error
+from processes import FORK
 
 from protogen.errors import BadRequest, DiskError, IntegrityError, NotFound, ProtogenError, RemoteError
 from protogen.files import arriving
@@ -34,8 +34,6 @@ from protogen.sharing.remotes import Remote, fetch, find_header, push, remote_he
 from protogen.sharing.transport import upload
 from protogen.spec import Spec
 from protogen.store.store import Store
-
-FORK = multiprocessing.get_context("fork")
 
 
 def artifact(root: Path, n: int = 2, d: int = 2, seed: int = 0, alpha: float = 0.1) -> Path:

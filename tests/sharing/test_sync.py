@@ -31,11 +31,6 @@ DESCENT = resolve("ebv", d=4, n=6, start="random", steps=3)
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
-@pytest.fixture
 def there(tmp_path: Path) -> Store:
     """The store of a colleague, who pinned what is in it."""
     return Store(tmp_path / "there")

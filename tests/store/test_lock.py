@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import fcntl
-import multiprocessing
 import os
 import re
 import signal
@@ -20,6 +19,7 @@ from typing import Any
 import pytest
 import torch
 from artifacts import MADE
+from processes import FORK
 
 from protogen.errors import IntegrityError
 from protogen.files.header import read_header
@@ -36,7 +36,6 @@ from protogen.store.turns import Patience, alone, is_held
 pytestmark = pytest.mark.slow
 
 SPEC = Spec.of("ebv", 1, d=2, n=2, seed=0, params={"alpha": 0.1})
-FORK = multiprocessing.get_context("fork")
 forks = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 warns of the test's own way
 
 

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ from protogen.errors import DiskError
 from protogen.files.disk import temporary_name
 from protogen.files.header import read_header
 from protogen.rows import InMemory
+from protogen.store.prune import prune
 from protogen.store.store import Store
 
 pytestmark = pytest.mark.slow
@@ -255,16 +257,19 @@ def test_a_clock_that_was_set_back_a_day(run: Command, monkeypatch: pytest.Monke
     dead, foreign = (paths[0].parent / name for name in (mine, ".elsewhere-1-0123abcd.tmp"))
     for path in (dead, foreign):
         path.touch()
-    now = time.time
-    monkeypatch.setattr(time, "time", lambda: now() - DAY)
-    assert "1 would be removed" in done(run("prune", "--older-than", "1h", "--dry-run"))
-    assert "1 removed" in done(run("prune", "--older-than", "1h"))
+
+    def pruned(days: float, **conditions: Any) -> list[str]:
+        """Prune with a clock that is so many days ahead."""
+        place = Store(Path("store"))
+        return [each.path.name for each in prune(place, clock=lambda: time.time() + days * DAY, **conditions)]
+
+    assert pruned(-1, older_than=3600, dry_run=True) == [dead.name]
+    assert pruned(-1, older_than=3600) == [dead.name]
     assert not dead.exists()
     assert all(path.exists() for path in (*paths, state, foreign))
     assert "goes on after step" in run(*EARLY).err
     assert make(run, *DESCENT).exists()
-    assert done(run("prune", "--older-than", "1h")) == "0 removed, 0.00 MB"
-    monkeypatch.setattr(time, "time", lambda: now() + 2 * DAY)  # and far ahead: what is old goes, when asked for alone
-    assert "1 removed" in done(run("prune"))
+    assert pruned(-1, older_than=3600) == []
+    assert pruned(2) == [foreign.name]  # far ahead: what is old goes, when asked for alone
     assert all(path.exists() for path in paths)
     assert not foreign.exists()

@@ -1,7 +1,6 @@
 """The store: published once, found by Spec, never rewritten, and nothing left behind."""
 
 import errno
-import multiprocessing
 import os
 import resource
 import shutil
@@ -16,6 +15,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from artifacts import MADE, names
+from processes import FORK
 
 from protogen.errors import BadRequest, DiskError, IntegrityError, NotFound
 from protogen.files import disk
@@ -34,8 +34,6 @@ from protogen.store import loading
 from protogen.store.access import ensure
 from protogen.store.loading import load
 from protogen.store.store import Store, store_path
-
-FORK = multiprocessing.get_context("fork")
 
 
 def spec(alpha: float = 0.1, n: int = 2, method: str = "ebv") -> Spec:
@@ -58,11 +56,6 @@ def many(n: int) -> Prototypes:
 def damage(path: Path) -> None:
     """Cut the last byte."""
     os.truncate(path, path.stat().st_size - 1)
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
 
 
 @pytest.fixture

@@ -16,22 +16,16 @@ from protogen.cli.files import verify
 from protogen.errors import DiskError
 from protogen.files import disk
 from protogen.files.disk import host, is_stale, temporary, temporary_name
+from protogen.files.header import check_file
 from protogen.files.prototypes import Prototypes
 from protogen.rows import InMemory
 from protogen.spec import Spec
-from protogen.store import prune as pruning
-from protogen.store import repair as repairing
 from protogen.store.prune import prune
 from protogen.store.repair import set_aside
 from protogen.store.store import Store
 from protogen.store.turns import alone
 
 DAY = 86_400.0
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
 
 
 @pytest.fixture(scope="module")
@@ -129,16 +123,16 @@ def test_a_sound_file_that_came_in_the_place_of_a_damaged_one_stays(
     here: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = publish(here, 2, 0)
-    raw, check = path.read_bytes(), repairing.check_file
+    raw = path.read_bytes()
     path.write_bytes(raw[:-1])
 
     def replaced(checked: Path) -> Any:
         try:
-            return check(checked)
+            return check_file(checked)
         finally:
             path.write_bytes(raw) if checked == path else None
 
-    monkeypatch.setattr(repairing, "check_file", replaced)
+    monkeypatch.setattr("protogen.store.repair.check_file", replaced)
     said: list[str] = []
     set_aside(here, path, said.append)
     assert path.read_bytes() == raw
@@ -150,7 +144,7 @@ class TestLeftovers:
     @pytest.mark.parametrize("name", [".locks/0123456789ab.lock", ".runs/0123456789ab/state.safetensors"])
     def test_what_another_has_just_taken_stays(self, here: Store, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         path = touch(here.root / name, 9)
-        monkeypatch.setattr(pruning, "is_held", lambda _: False)  # a moment ago
+        monkeypatch.setattr("protogen.store.prune.is_held", lambda _: False)  # a moment ago
         with alone(here.root, "0123456789ab"):
             assert list(prune(here, older_than=DAY)) == []
             assert path.exists()
