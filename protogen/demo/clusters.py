@@ -15,9 +15,13 @@ STRETCHED, STRETCH = 8, 3.0  # directions in which a class spreads more, each wi
 
 
 def draw(classes: int) -> Task:
-    """Draw samples of each class around its mean: noise of its own covariance, I plus a random one of low rank.
+    """Draw samples of each class around its mean, with noise of a covariance of its own.
 
-    Raises BadRequest.
+    1. The mean of a class has independent coordinates of deviation SPREAD.
+    2. The covariance of its noise is I and a random matrix of rank STRETCHED.
+    3. The numbers of samples of the three sets are in SAMPLES.
+
+    Every call draws the same. Raises BadRequest.
     """
     low, high = CLASSES
     if not low <= classes <= high:

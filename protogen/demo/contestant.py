@@ -8,12 +8,16 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Contestant:
-    """A head in training: `module` holds its parameters and buffers.
+    """A head in training.
 
-    `loss(features, labels)` is a scalar, `logits(features)` are (..., n) for a prediction, `vectors(features,
-    labels)` the vector (..., d) of each label's class, the nearest one where it has several. `after_epoch` is
-    called when an epoch has ended. `features` is what becomes of a network's output before all these, and
-    `temperature()` that of the head now, None where it has none.
+    - `module` holds its parameters and buffers.
+    - `loss(features, labels)` is a scalar.
+    - `logits(features)` are (..., n), for a prediction.
+    - `vectors(features, labels)` are the vectors (..., d) of the labels' classes, the nearest one where a class has
+      several.
+    - `after_epoch()` is called when an epoch has ended.
+    - `features(output)` turns a network's output into the features that all these take.
+    - `temperature()` is that of the head now, None where it has none.
     """
 
     module: nn.Module

@@ -21,9 +21,10 @@ class Task:
     """Samples and labels of a training, a validation and a test set.
 
     Samples are images (samples, height, width), uint8, or vectors (samples, width), float32. Choices are made on
-    the validation set, which is never trained on; the test set is for what is left at the end. `width` is the
-    number of channels that the network begins with; `shake` whether its training images are turned, scaled and
-    moved a little, anew in every epoch.
+    the validation set. The test set is for what is left at the end. Neither is ever trained on.
+
+    - `width`: the number of channels that the network begins with.
+    - `shake`: whether its training images are turned, scaled and moved a little, anew in every epoch.
     """
 
     name: str
@@ -78,19 +79,19 @@ class Task:
 
 
 def held_back(name: str, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], *, every: int, width: int) -> Task:
-    """A task of ten classes with one of `every` samples of the training set held back, to validate."""
+    """Make a task of ten classes. One of `every` samples of the training set is held back to validate."""
     images, labels = train
     held = torch.arange(len(labels)) % every == every - 1
     return Task(name, 10, images[~held], labels[~held], images[held], labels[held], *test, width=width)
 
 
 def inputs(samples: Tensor) -> Tensor:
-    """What a network is given for samples: images (b, 1, height, width) from 0 to 1, vectors (b, width) as they are."""
+    """Give samples the form that a network takes: images (b, 1, height, width) from 0 to 1, vectors as they are."""
     return samples.unsqueeze(1).float() / 255 if samples.dtype == torch.uint8 else samples
 
 
 def data_folders(*inside: str) -> Iterator[Path]:
-    """The folders of that name where programs of this system and this user keep data, after the XDG convention."""
+    """Yield the folders of that name in which programs of this user and system keep data, by the XDG convention."""
     home = os.environ.get("XDG_DATA_HOME") or os.path.join("~", ".local", "share")
     shared = os.environ.get("XDG_DATA_DIRS") or os.pathsep.join(["/usr/local/share", "/usr/share"])
     for folder in (os.path.expanduser(home), *shared.split(os.pathsep)):

@@ -52,10 +52,13 @@ class Face:
 
 
 def render(classes: int, folder: Path | None = None) -> Task:
-    """Draw the test images in WenQuanYi Zen Hei, the validation images in WenQuanYi Micro Hei, the others for training.
+    """Draw each character in every typeface that has it.
 
-    The classes are the first code points, in one shuffled order of all, that these two faces and at least
-    FEWEST_FACES others have; so a smaller number of classes are among those of a larger.
+    1. All code points are gone through in one shuffled order. So a smaller number of classes are among those of a
+       larger number.
+    2. A code point is a class if both held-out typefaces and at least FEWEST_FACES others have it.
+    3. Its image in WenQuanYi Zen Hei is for the test, that in WenQuanYi Micro Hei for validation. All others are
+       trained on.
 
     Raises BadRequest, and NotFound where there are not enough typefaces or characters.
     """
@@ -81,18 +84,8 @@ def render(classes: int, folder: Path | None = None) -> Task:
         if len(tests) == classes:
             train, *others = (torch.from_numpy(np.stack(stack)) for stack in (images, held, tests))
             numbers = torch.arange(classes)
-            return Task(
-                "glyphs",
-                classes,
-                train,
-                torch.tensor(labels),
-                others[0],
-                numbers,
-                others[1],
-                numbers,
-                width=32,
-                shake=True,
-            )
+            sets = (train, torch.tensor(labels), others[0], numbers, others[1], numbers)
+            return Task("glyphs", classes, *sets, width=32, shake=True)
     raise NotFound(
         f"{classes} classes need as many characters in {FEWEST_FACES} typefaces and the two held out, {len(tests)} are "
         f"there in {len(faces)}; ask for fewer --classes, or install more: {PACKAGES}"
@@ -100,12 +93,12 @@ def render(classes: int, folder: Path | None = None) -> Task:
 
 
 def _distinct(images: Iterator[np.ndarray | None]) -> list[np.ndarray]:
-    """The images that differ: one typeface may lie on the machine under two names."""
+    """Leave out images that are there already: one typeface may lie on the machine under two names."""
     return list({image.tobytes(): image for image in images if image is not None}.values())
 
 
 def _faces(folder: Path | None) -> tuple[Face, Face, list[Face]]:
-    """The test face, the validation face, and every other that has Chinese characters, in order of their files."""
+    """Load the test face, the validation face, and every other with Chinese characters, in the order of their files."""
     try:
         from PIL import ImageFont
     except ImportError as error:
@@ -133,6 +126,7 @@ def _faces(folder: Path | None) -> tuple[Face, Face, list[Face]]:
 
 
 def _files(folder: Path | None) -> Iterator[Path]:
+    """Yield the font files of a folder, else of the system, by their names: of two with one name, one."""
     folders = [folder] if folder is not None else list(data_folders("fonts"))
     found = {path.name: path for place in folders for path in place.rglob("*") if path.suffix.lower() in SUFFIXES}
     yield from (found[name] for name in sorted(found))

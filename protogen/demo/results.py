@@ -30,10 +30,15 @@ def plan(
     hidden: int = HIDDEN,
     part: str = TEST,
 ) -> list[Trial]:
-    """List the trials: every head with every seed, one d after the other; `against` is always among them.
+    """List the trials: every head with every seed, one d after the other.
 
-    Without `heads` all that exist for a d and the classes, but the ablations. Raises BadRequest where one that was
-    asked for does not exist.
+    - `heads`: those that are trained; None: all that exist for a d and the classes, but the ablations.
+    - `against`: the head that the others are compared with, which is always among them.
+    - `imbalance`: how many times the samples of the last class the first one has.
+    - `hidden`: the units of the network's hidden layer.
+    - `part`: the set that is measured.
+
+    Raises BadRequest where a head that was asked for does not exist for a d.
     """
     found = []
     for d in dimensions:
@@ -76,7 +81,7 @@ class RowFile:
     path: Path
 
     def rows(self) -> dict[Trial, Row]:
-        """The rows by what was asked for. A line that was cut off is none.
+        """Read the rows, by what was asked for. A line that was cut off is none.
 
         Raises DiskError, and IntegrityError where a line is no row.
         """
@@ -125,9 +130,11 @@ class RowFile:
 class Comparison:
     """One head at one d over its seeds: means, and the deviation of the accuracy.
 
-    `difference` is the accuracy less that of `against`, paired by seed, and `interval` half the width of its 95%
-    confidence interval (Student's t); None where they cannot be known. `validation`, `validation_difference` and
-    `validation_interval` are the same of the validation set, None where rows have none.
+    - `difference`: the accuracy less that of `against`, paired by seed.
+    - `interval`: half the width of the 95% confidence interval of the difference (Student's t).
+    - `validation`, `validation_difference`, `validation_interval`: the same of the validation set.
+
+    A figure that cannot be known is None.
     """
 
     head: str
@@ -191,13 +198,13 @@ def _compared(mine: dict[int, Row], others: dict[int, Row], against: str) -> Com
 
 
 def _paired(mine: dict[int, float], others: dict[int, float]) -> tuple[float | None, float | None]:
-    """The mean difference over the seeds that both have, and half of its interval; None where there is none."""
+    """Compute the mean difference over the seeds that both have, and half of its interval; None where it has none."""
     apart = [value - others[seed] for seed, value in mine.items() if seed in others]
     return statistics.mean(apart) if apart else None, half_interval(apart) if len(apart) > 1 else None
 
 
 def half_interval(values: Sequence[float]) -> float:
-    """Half the width of the 95% confidence interval of the mean of at least two values (Student's t)."""
+    """Compute half the width of the 95% confidence interval of the mean of at least two values (Student's t)."""
     from scipy.special import stdtrit
 
     quantile = float(stdtrit(len(values) - 1, 0.975))

@@ -43,9 +43,10 @@ def load_task(name: str, classes: int | None = None, data: Path | None = None) -
 
 
 def _digits() -> Task:
-    """Half of the images test, every other one, so that the order of writers does not matter.
+    """Load the digits of scikit-learn.
 
-    A fifth of the others validate.
+    Every other image is for the test, so that the order of their writers does not matter. A fifth of the others is
+    for validation.
     """
     try:
         from sklearn.datasets import load_digits

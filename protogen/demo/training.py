@@ -31,8 +31,9 @@ TURN_DEG, STRETCH, MOVE = 5.0, 0.1, 0.06  # of shaken images: at most, the last 
 class Trial:
     """What one row of the results was asked for: nothing else enters its training but the machine.
 
-    `data` is the task's digest, `prototypes` the key of those that the head stands on, `part` the set that is
-    measured: for choices the validation set alone, at the end the test set too.
+    - `data`: the task's digest.
+    - `prototypes`: the key of those that the head stands on, None where it learns its own.
+    - `part`: the set that is measured. For choices it is the validation set alone, at the end the test set too.
     """
 
     task: str
@@ -55,11 +56,14 @@ class Trial:
 class Row:
     """One trained network: accuracies in percent, angles in degrees, parameters in numbers.
 
-    `accuracy` and the angles are of the part of the data that the trial names, `validation` of the validation set.
-    `temperature` is that of the head at the end, None where it has none. `own_angle_deg` is the mean angle of a
-    feature to the vector of its own class, `means_angle_deg` the smallest between the mean directions of two
-    classes. `head_bytes` is what the head holds in training: parameters with gradients and Adam's two moments, and
-    buffers. `losses` are the means of the epochs.
+    - `accuracy`, and the angles: of the part of the data that the trial names.
+    - `validation`: the accuracy on the validation set.
+    - `own_angle_deg`: the mean angle of a feature to the vector of its own class.
+    - `means_angle_deg`: the smallest angle between the mean directions of two classes.
+    - `head_bytes`: what the head holds in training, its parameters with gradients and Adam's two moments, and its
+      buffers.
+    - `losses`: the mean of each epoch.
+    - `temperature`: that of the head at the end, None where it has none.
     """
 
     trial: Trial
@@ -104,7 +108,7 @@ def _fits(value: Any, kind: Any) -> bool:
 def network(task: Task, hidden: int, d: int) -> nn.Sequential:
     """Build a network from what `inputs` gives of a task to features (b, d).
 
-    Convolutions for images, none for vectors; then a hidden layer.
+    Images go through convolutions first, vectors do not. Then comes a hidden layer.
     """
     layers: list[nn.Module] = []
     *_, height, width = (1, *task.images.shape[1:])

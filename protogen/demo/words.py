@@ -49,9 +49,10 @@ QUIET_DB, LOUD_DB = -10.0, 50.0  # what 0 and 255 stand for
 def say(classes: int, folder: Path | None = None) -> Task:
     """Say each word once in every voice: 16 for training, two others to validate, and two to test.
 
-    Accent, speed, pitch and the silence before it are drawn anew for each. The words are the first of one
-    shuffled order of the system's list, of 4 to 10 small letters, that sound like none before; so a smaller
-    number of classes are among those of a larger.
+    1. The words of 4 to 10 small letters of the system's list are gone through in one shuffled order. So a smaller
+       number of classes are among those of a larger number.
+    2. A word that sounds like one before is left out.
+    3. Accent, speed, pitch and the silence before a word are drawn anew each time that it is said.
 
     Raises BadRequest, and NotFound where espeak-ng or a list of words is not there.
     """
@@ -66,7 +67,7 @@ def say(classes: int, folder: Path | None = None) -> Task:
 
 
 def _listed(folder: Path | None) -> list[str]:
-    """The words of the system's list, or that of a folder, in one shuffled order."""
+    """Read the words of the system's list, or that of a folder, in one shuffled order."""
     folders = [folder] if folder is not None else list(data_folders("dict"))
     path = next((place / name for place in folders for name in LISTS if (place / name).is_file()), None)
     if path is None:
@@ -83,7 +84,7 @@ def _listed(folder: Path | None) -> list[str]:
 
 
 def _distinct(speech: Speech, classes: int, listed: list[str]) -> list[str]:
-    """The first words that sound like none before."""
+    """Take the first words that sound like none before. Raises NotFound where there are too few."""
     words: list[str] = []
     heard: set[bytes] = set()
     for word in listed:
@@ -100,7 +101,7 @@ def _distinct(speech: Speech, classes: int, listed: list[str]) -> list[str]:
 
 
 def _part(speech: Speech, words: list[str], voices: tuple[str, ...], seed: int) -> tuple[Tensor, Tensor]:
-    """Every word in each of the voices: images (samples, FRAMES, BANDS) uint8, and labels."""
+    """Say every word in each of the voices: images (samples, FRAMES, BANDS) uint8, and labels."""
     chosen, bands = random.Random(seed), _bands()
     images = []
     for word in words:
@@ -112,7 +113,7 @@ def _part(speech: Speech, words: list[str], voices: tuple[str, ...], seed: int) 
 
 
 def _frames(sound: Tensor, late: int, bands: Tensor) -> Tensor:
-    """The log-mel frames of a sound (samples,) that begins `late` frames on, (FRAMES, BANDS) uint8."""
+    """Turn a sound (samples,), after `late` frames of silence, into log-mel frames (FRAMES, BANDS) uint8."""
     padded = torch.zeros(WINDOW + HOP * (FRAMES - 1))
     kept = sound[: len(padded) - late * HOP] / 2**10
     padded[late * HOP : late * HOP + len(kept)] = kept
@@ -123,7 +124,7 @@ def _frames(sound: Tensor, late: int, bands: Tensor) -> Tensor:
 
 
 def _bands() -> Tensor:
-    """Triangles on the mel scale, (WINDOW // 2 + 1, BANDS): 2595 log10(1 + f / 700)."""
+    """Make the triangles on the mel scale 2595 log10(1 + f / 700): (WINDOW // 2 + 1, BANDS)."""
     low, high = (2595 * math.log10(1 + hertz / 700) for hertz in (LOW_HZ, HIGH_HZ))
     edges = 700 * (10 ** (torch.linspace(low, high, BANDS + 2) / 2595) - 1)
     hertz = torch.linspace(0, RATE / 2, WINDOW // 2 + 1)[:, None]
