@@ -169,6 +169,7 @@ def _check(what: str, value: float, least: int, most: int) -> None:
 
 
 def _smallest_first(limits: list[Limit]) -> list[Limit]:
+    """Sort the limits that count, which are at most LARGEST."""
     return sorted((limit for limit in limits if limit.n <= LARGEST), key=lambda limit: limit.n)
 
 

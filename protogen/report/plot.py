@@ -118,7 +118,7 @@ def _drawn(chart: Chart, shades: str, marks: str) -> list[str]:
 
 
 def check_png(path: Path) -> "type[Figure]":
-    """What draws a picture. Raises BadRequest and DiskError where matplotlib or the directory is not there."""
+    """Load what draws a picture. Raises BadRequest and DiskError where matplotlib or the directory is not there."""
     if path.suffix.lower() != ".png":
         raise BadRequest(f"png is {str(path)!r}; allowed is a file name that ends in .png")
     if not path.parent.is_dir():
@@ -149,7 +149,7 @@ def save_png(shown: Artifact, path: Path) -> None:
 
 
 def save_capacity(cells: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw how many lines were found against alpha, a curve for each d, with the upper bounds; as `save_png`.
+    """Draw how many lines were found against alpha, a curve for each d, with the upper bounds. Raises as `save_png`.
 
     Figure 1 of the supplement to Shen, Sun and Wei 2023.
     """
@@ -171,7 +171,7 @@ def save_capacity(cells: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def save_demo(found: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw the accuracy of each head with its deviation, a colour for each d; as `save_png`."""
+    """Draw the accuracy of each head with its deviation, a colour for each d. Raises as `save_png`."""
     figure = check_png(path)(figsize=(9, 6), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     for index, d in enumerate(dict.fromkeys(one["d"] for one in found)):
@@ -192,6 +192,7 @@ def save_demo(found: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def _save(figure: "Figure", path: Path) -> None:
+    """Write a picture. Raises DiskError."""
     try:
         figure.savefig(path, format="png")
     except OSError as error:

@@ -83,5 +83,6 @@ class Display:
 
 
 def _clock(seconds: float) -> str:
+    """Write a time as hours:minutes:seconds."""
     minutes, second = divmod(int(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{second:02}"

@@ -107,7 +107,7 @@ def _place(path: Path, target: Path) -> bool:
 
 
 def _filesystem(url: str) -> Any:
-    """The fsspec file system of a URL; what goes wrong is tried again here, not there."""
+    """Make the fsspec file system of a URL, which tries nothing again: that is done here. Raises BadRequest."""
     import fsspec
 
     protocol = protocol_of(url)
@@ -138,7 +138,7 @@ def _filesystem(url: str) -> Any:
 
 @contextmanager
 def _answers(url: str) -> Iterator[None]:
-    """Say in one line what the libraries below raise."""
+    """Raise in one line what the libraries below raise."""
     try:
         yield
     except (ProtogenError, MemoryError):
@@ -165,7 +165,7 @@ def _trouble(url: str, error: Exception) -> ProtogenError:
 
 
 def _status(error: Exception) -> int | None:
-    """The HTTP status in an exception of aiohttp, of botocore, or of requests and its kind."""
+    """Find the HTTP status in an exception of aiohttp, of botocore, or of requests and its kind."""
     response = getattr(error, "response", None)
     if isinstance(response, dict):
         status: int | None = response.get("ResponseMetadata", {}).get("HTTPStatusCode")

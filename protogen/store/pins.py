@@ -66,7 +66,7 @@ class Pin:
 
     @property
     def path(self) -> Path:
-        """Where a store, or a remote, has it that gave it the locked version."""
+        """The place of the artifact in a store or remote that gave it the locked version."""
         return artifact_path(self.spec, self.version)
 
     def to_dict(self) -> dict[str, Any]:
@@ -187,6 +187,7 @@ def _pin(name: str, entry: Mapping[str, Any]) -> Pin:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a dict of pairs. Raises ValueError where a name stands twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
