@@ -9,9 +9,13 @@ from typing import Any, get_args
 from .errors import BadRequest
 from .spec import Spec
 
+LONGEST = 2**63 - 1  # a whole number that 64 bits hold
+
 
 def check_whole(name: str, value: object, least: int, most: int | None = None) -> None:
     """Raise BadRequest unless value is a whole number from least to most."""
+    if most is None and isinstance(value, int) and value > LONGEST:
+        most = LONGEST
     allowed = f"a whole number, at least {least}" + (f" and at most {most}" if most is not None else "")
     if not isinstance(value, int) or isinstance(value, bool) or value < least or (most is not None and value > most):
         raise BadRequest(f"{name} is {value!r}; allowed is {allowed}")

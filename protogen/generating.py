@@ -45,7 +45,6 @@ def generate(spec: Spec, run: Run | None = None) -> Prototypes:
     check_spec(spec)
     run = Run.given(run)
     method = method_of(spec)
-    method.check(spec.d, spec.n, spec.seed)
     device = pick_device(run.device)
     needed = method.peak_bytes(spec.d, spec.n) + tile_bytes(spec.n, device, run.tile)
     check_memory(f"d={spec.d}, n={spec.n}", needed, device)

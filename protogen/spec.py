@@ -27,6 +27,11 @@ def is_number(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) < 2**63
 
 
+def _fits(value: Value) -> bool:
+    """Whether a parameter is no number, or one that 64 bits hold."""
+    return type(value) not in (int, float) or is_number(value)
+
+
 @dataclass(frozen=True)
 class Spec:
     """Name one set of prototypes: n unit vectors in R^d by a method with all its parameters.
@@ -96,6 +101,7 @@ class Spec:
         )
         numbers = [(spec.version, 1), (spec.d, 1), (spec.n, 1), (spec.seed, 0)]
         whole = all(type(number) is int and least <= number < 2**63 for number, least in numbers)
-        if not (whole and METHOD.fullmatch(spec.method) and all(isinstance(value, Value) for _, value in spec.params)):
+        sound = all(isinstance(value, Value) and _fits(value) for _, value in spec.params)
+        if not (whole and METHOD.fullmatch(spec.method) and sound):
             raise ValueError("no Spec that protogen writes")
         return spec

@@ -40,9 +40,15 @@ def resolve(method: str, *, d: int | None = None, n: int, seed: int = 0, **param
 
 
 def method_of(spec: Spec) -> Method:
-    """The method that a Spec names. Raises BadRequest where this version of protogen has it not."""
+    """The method that a Spec names, with its parameters.
+
+    A Spec may come from anywhere, and passes the limits of a request. Raises BadRequest where it does not, and where
+    this version of protogen has no such method.
+    """
     known = VERSIONS.get((spec.method, spec.version))
     if known is None:
         has = ", ".join(f"{name} {version}" for name, version in VERSIONS)
         raise BadRequest(f"no method {spec.method} of version {spec.version} here; there are {has}")
-    return known.of(spec)
+    method = known.of(spec)
+    method.check(spec.d, spec.n, spec.seed)
+    return method

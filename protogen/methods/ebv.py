@@ -30,7 +30,7 @@ from protogen.solution import ENDED_EARLY, Solution, Status
 from protogen.spec import Spec, Value
 
 from .method import RESTARTS, Method, descent_bytes, formula_bytes, history, option
-from .start import AUTO, CAPACITY, CLOSED_FORM, IMPROVED, RANDOM, Start, best_word, descent_promise
+from .start import AUTO, CAPACITY, CLOSED_FORM, IMPROVED, RANDOM, Start, best_word, check_start, descent_promise
 from .task import Task
 
 if TYPE_CHECKING:
@@ -153,7 +153,6 @@ class EBV(Method):
             raise BadRequest(f"start is {self.start!r} with extends; allowed are auto and random")
 
     def _check(self, d: int, n: int) -> None:
-        check_word("start", Start.parse(self.start).word, (AUTO, RANDOM, CLOSED_FORM, IMPROVED, CAPACITY))
         check_word("update", self.update, UPDATES)
         check_whole("steps", self.steps, 1)
         check_whole("restarts", self.restarts, 1)
@@ -171,6 +170,16 @@ class EBV(Method):
                     "no set can be better: raise alpha or d, or lower n"
                 )
 
+    def check(self, d: int, n: int, seed: int) -> None:
+        super().check(d, n, seed)
+        if self.start == CAPACITY:
+            raise BadRequest(
+                f"start is {self.start!r}, d={d}, n={n}; make it with `protogen capacity --d {d} --alpha {self.alpha}`"
+            )
+        check_start(self.start, d, n, catalog.LINES, (CLOSED_FORM, IMPROVED))
+        if self.extends is not None and Start.parse(self.start).form is not None:
+            raise BadRequest(f"start is {self.start!r} with extends; allowed is {RANDOM}")
+
     def solve(self, task: Task) -> Solution:
         """Build the closed form that the Spec names, or descend from it, from seeded random rows, or both.
 
@@ -179,11 +188,6 @@ class EBV(Method):
         start = Start.parse(self.start)
         if start.word == CLOSED_FORM:
             return catalog.build(start.form or "", task.n, task.d, signed=self.signed)
-        if start.word == CAPACITY:
-            raise BadRequest(
-                f"start is {start.word!r}, d={task.d}, n={task.n}; "
-                f"make it with `protogen capacity --d {task.d} --alpha {self.alpha}`"
-            )
         if self.extends is not None:
             return self._extended(task)
         built = None if start.form is None else catalog.build(start.form, task.n, task.d, signed=self.signed)

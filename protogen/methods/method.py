@@ -7,18 +7,19 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from protogen.bounds import LARGEST
-from protogen.checks import check_kind, check_whole
+from protogen.checks import check_kind, check_names, check_whole
 from protogen.errors import BadRequest
 from protogen.files.facts import Facts
 from protogen.files.header import read_header
 from protogen.measuring.stats import AngleStats
 from protogen.rows import FILL, HELD
 from protogen.solution import Solution
-from protogen.spec import Spec, Value
+from protogen.spec import DIGEST, Spec, Value
 
 from .task import Task
 
 MAX_SEED = 2**63 - 1
+EXTRA = ("from", "max_n")  # of a search for the most lines, in its Spec beside the parameters of the method
 
 
 RESTARTS = "So many random starts descend at once; the best is kept."
@@ -69,6 +70,10 @@ class Method(ABC):
         """Raise BadRequest unless a Spec of this size with these parameters could come of a request."""
         self._check_size(d, n, seed)
         self._check(d, n)
+        for name in self.uses:
+            value = getattr(self, name)
+            if value is not None and not DIGEST.fullmatch(value):
+                raise BadRequest(f"{name} is {value!r} in a Spec; allowed is a digest, 64 hex digits")
 
     def _check_size(self, d: int, n: int, seed: int) -> None:
         check_whole("n", n, 2, LARGEST)
@@ -91,9 +96,12 @@ class Method(ABC):
     def of(cls, spec: Spec) -> Self:
         """The method with the parameters of a Spec; those that the Spec leaves out do not apply.
 
-        Raises BadRequest where one is of another type than its own.
+        Raises BadRequest where one is unknown, or of another type than its own, and on a run that was ended early.
         """
         known = {f.name: f.type for f in fields(cls)}
+        if "ended" in spec.options:
+            raise BadRequest(f"{spec.key} is a run that was {spec.options['ended']}; ask for the whole of it")
+        check_names(cls.name, spec.options.keys() - {*EXTRA}, list(known))
         given = {name: value for name, value in spec.params if name in known}
         for name, value in given.items():
             check_kind(name, value, known[name])

@@ -6,7 +6,8 @@ from statistics import NormalDist
 from typing import Self
 
 from protogen.bounds import TOLERANCE, coherence_bound
-from protogen.catalog import ClosedForm, from_label, label
+from protogen.catalog import ClosedForm, Padded, from_label, label
+from protogen.errors import BadRequest
 
 AUTO = "auto"  # in a request only: the best of those that follow
 RANDOM = "random"
@@ -48,6 +49,23 @@ class Start:
     def closed_form(self) -> ClosedForm | None:
         """The closed form, or None. Raises BadRequest where this version of protogen knows none of this label."""
         return None if self.form is None else from_label(self.form)
+
+
+def check_start(text: str, d: int, n: int, families: tuple[type[ClosedForm], ...], words: tuple[str, ...]) -> None:
+    """Raise BadRequest unless a Spec of n vectors in R^d may have this start.
+
+    It is `random`, which `auto` stands for, too; or one of these words with a closed form of these families, which has
+    n vectors in at most d dimensions.
+    """
+    start = Start.parse(text)
+    form = start.closed_form
+    if start.word not in ((AUTO, RANDOM) if form is None else words):
+        allowed = " and ".join(f"{word}:<closed form>" for word in words)
+        raise BadRequest(f"start is {text!r}; allowed in a Spec are {RANDOM}, {allowed}")
+    if form is not None:
+        if type(form) not in families:
+            raise BadRequest(f"start is {text!r}; allowed are the families {', '.join(f.family for f in families)}")
+        Padded(form, n, d)  # which raises BadRequest where the form does not fit
 
 
 def best_word(d: int, n: int, alpha: float | None, form_cosine: float, combined: bool) -> str:

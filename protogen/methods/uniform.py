@@ -21,7 +21,7 @@ from protogen.solution import Solution
 from protogen.spec import Spec, Value
 
 from .method import RESTARTS, Method, descent_bytes, formula_bytes, history, option
-from .start import AUTO, CLOSED_FORM, RANDOM, Start
+from .start import AUTO, CLOSED_FORM, RANDOM, Start, check_start
 from .task import Task
 
 if TYPE_CHECKING:
@@ -86,7 +86,6 @@ class Uniform(Method):
     def _check(self, d: int, n: int) -> None:
         check_between("t", self.t, 0, 1e9)
         check_flag("sharpen", self.sharpen)
-        check_word("start", Start.parse(self.start).word, (AUTO, RANDOM, CLOSED_FORM))
         check_word("update", self.update, ("lbfgs", "paper"))
         check_whole("restarts", self.restarts, 1)
         if self.steps is not None:
@@ -106,6 +105,12 @@ class Uniform(Method):
             if value is not None and not fits:
                 other = "paper" if name != "sharpen" else "lbfgs"
                 raise BadRequest(f"{name} is {value!r} with --update {self.update}; it belongs to --update {other}")
+
+    def check(self, d: int, n: int, seed: int) -> None:
+        super().check(d, n, seed)
+        check_start(self.start, d, n, catalog.POINTS, (CLOSED_FORM,))
+        if Start.parse(self.start).form is None:
+            check_whole("steps", self.steps, 1)
 
     def solve(self, task: Task) -> Solution:
         """Build the closed form that the Spec names, or descend from seeded random rows."""

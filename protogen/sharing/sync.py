@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from protogen.bounds import TOLERANCE
-from protogen.errors import IntegrityError, NotFound, ProtogenError, RemoteError, Unmet
+from protogen.errors import BadRequest, IntegrityError, NotFound, ProtogenError, RemoteError, Unmet
 from protogen.files.header import Header, check_file, read_header
 from protogen.methods import method_of
 from protogen.run import Run
@@ -55,6 +55,9 @@ def sync_pins(
             yield _synced(store, pin, places, run or Run(), accept)
         except ProtogenError as error:
             yield Synced(pin, "failed", error=error)
+        except MemoryError:
+            few = "ask for fewer or shorter vectors, or use a larger machine"
+            yield Synced(pin, "failed", error=BadRequest(f"{pin.path}: out of memory; {few}"))
 
 
 def _synced(store: Store, pin: Pin, places: Sequence[Remote], run: Run, accept: bool) -> Synced:

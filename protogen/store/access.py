@@ -90,7 +90,6 @@ def ensure_with(
         if not force and (found := place.read_first(spec, reader)) is not None:
             return found
         method = method_of(spec)
-        method.check(spec.d, spec.n, spec.seed)
         place.prepare(method.file_bytes(spec.d, spec.n))
     with alone(place.root, spec.key, say=run.say):
         with contextlib.suppress(IntegrityError):

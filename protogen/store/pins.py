@@ -24,6 +24,7 @@ from .turns import FOLDER, alone
 
 SCHEMA = 1
 OPTION = "by --lock or PROTOGEN_LOCK"
+LONGEST, VALUES = 8_000_000, 250_000  # characters and values of a lock: 10,000 pins
 FIELDS = {"spec", "key", "version", "digest", "reproducible", "coherence"}
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -113,17 +114,10 @@ def check_name(name: str) -> None:
 
 def read_lock(path: Path) -> dict[str, Pin]:
     """Read a lock and check all of it; pins by name. Raises NotFound, DiskError, SchemaError and IntegrityError."""
+    text = _text(path)
     try:
-        if path.exists() and not path.is_file():  # of a pipe the end may never come
-            raise DiskError(f"{path}: is a directory or a device, needed is a file; name another {OPTION}")
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise NotFound(f"{path}: no such lock; `protogen lock add` makes one, --lock names another") from error
-    except OSError as error:
-        raise disk_error(path, error, OPTION) from error
-    except UnicodeDecodeError as error:
-        raise _damaged(path, "no text") from error
-    try:
+        if sum(map(text.count, "[{:,")) > VALUES:  # each value but the first stands after one of these
+            raise ValueError(f"more than {VALUES} values")
         document = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
         schema, artifacts = document["schema"], document["artifacts"]
         if type(schema) is int and schema > SCHEMA:
@@ -135,6 +129,24 @@ def read_lock(path: Path) -> dict[str, Pin]:
         raise _damaged(path, str(error)) from error
     except (LookupError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(path, "a value is missing or of another kind") from error
+
+
+def _text(path: Path) -> str:
+    """Read the text of a lock, no longer than one may be. Raises NotFound, DiskError and IntegrityError."""
+    try:
+        if path.exists() and not path.is_file():  # of a pipe the end may never come
+            raise DiskError(f"{path}: is a directory or a device, needed is a file; name another {OPTION}")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(LONGEST + 1)
+    except FileNotFoundError as error:
+        raise NotFound(f"{path}: no such lock; `protogen lock add` makes one, --lock names another") from error
+    except OSError as error:
+        raise disk_error(path, error, OPTION) from error
+    except UnicodeDecodeError as error:
+        raise _damaged(path, "no text") from error
+    if len(text) > LONGEST:
+        raise _damaged(path, f"more than {LONGEST} characters")
+    return text
 
 
 def write_lock(path: Path, pins: Iterable[Pin]) -> None:
