@@ -19,8 +19,8 @@ STALE_S = 86_400.0  # how long a temporary file may lie untouched while its proc
 TRIES = 100  # to make a folder that others remove as an empty one at the same time
 
 _SEEKING = threading.Lock()  # held from the move to a place in a file to the read there
-# Those of protogen 0.1 had no word of their own in the name.
-_TEMPORARY = re.compile(r"\.(?:protogen-)?(.+)-([1-9]\d{0,8})-[0-9a-f]{8}\.tmp")
+_TEMPORARY = re.compile(r"\.protogen-(.+)-([1-9]\d{0,8})-[0-9a-f]{8}\.tmp")
+_OLDER = re.compile(r"\.(.+)-([1-9]\d{0,8})-[0-9a-f]{8}\.tmp")  # of protogen 0.1, and perhaps of other programs
 
 
 @contextlib.contextmanager
@@ -58,15 +58,15 @@ def kept(folder: Path) -> Iterator[None]:
             pin.unlink()
 
 
-def is_stale(path: Path, now: float | None = None) -> bool:
+def is_stale(path: Path, now: float | None = None, *, owned: bool = True) -> bool:
     """Whether it is a temporary file that nobody writes: its process here is gone, or it is a day old.
 
-    `now` is in seconds since 1970; left out, it is this moment. Ask this of what lies in a folder of protogen's own
-    alone: other programs name their files alike.
+    `now` is in seconds since 1970; left out, it is this moment. `owned` says that the file lies in a folder of
+    protogen's own, where those of protogen 0.1 count, too: other programs name their files like these.
     """
     import psutil
 
-    named = _TEMPORARY.fullmatch(path.name)
+    named = _TEMPORARY.fullmatch(path.name) or (_OLDER.fullmatch(path.name) if owned else None)
     if named is None:
         return False
     if named[1] == _machine() and not psutil.pid_exists(int(named[2])):

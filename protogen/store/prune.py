@@ -116,9 +116,10 @@ def _is_among(entry: Entry, keep: Collection[tuple[str, str]]) -> bool:
 def _leftovers(store: Store, older_than: float | None, now: float) -> Iterator[Removed]:
     """Yield what processes left over that have ended."""
     own = list(_own_folders(store.root))
-    for folder in (*own, *(folder / ".claims" for folder in own)):
-        for path in (path for path in map(folder.joinpath, names(folder)) if is_stale(path, now)):
-            yield Removed(path, "temporary file that no process writes", _size(path))
+    for folder in (*own, *(folder / ".claims" for folder in own), store.root):
+        for path in map(folder.joinpath, names(folder)):
+            if is_stale(path, now, owned=folder != store.root):
+                yield Removed(path, "temporary file that no process writes", _size(path))
     locks, runs = store.root / FOLDER, store.root / ".runs"
     for path in map(locks.joinpath, names(locks)):
         if path.suffix == LOCK and KEY.fullmatch(path.stem) and not is_held(path):

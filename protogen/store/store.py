@@ -3,7 +3,6 @@
 import contextlib
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,8 +144,8 @@ class Store:
         # The nearest directory that is there, since making the store would race with other processes.
         base = next(p for p in (self.root, *self.root.absolute().parents) if os.path.lexists(p))
         try:
-            with tempfile.TemporaryFile(dir=base) as trial:  # which has no name, or only for a moment
-                trial.write(b"\0")
+            with temporary(base) as trial:
+                trial.write_bytes(b"\0")
         except OSError as error:
             raise disk_error(self.root, error) from error
         free = shutil.disk_usage(base).free

@@ -7,6 +7,8 @@ Each reading has a process of its own, and the file lies in the page cache.
 badfiles: an artifact that is cut at every byte of its header and 500 of its data, or of which every bit of the header
 or 2,000 of the data are flipped, one at a time, read in every way; then headers that would fill the memory, of the
 largest length that is read and of 100 MB: the most time, memory above that before, and characters of the message.
+mutations: 5,000 labels, Specs, locks and headers that were changed at random: how many are refused, each in one line,
+and how many are sound; the most time and memory above that before, and what took it.
 faults: a generation, exact and with a descent, and a sync: each call on the disk fails in turn, once or from then on,
 with each error; an AssertionError where anything but a success or one line of error follows, a visible file is not
 sound, what was made is lost, or the next run does not succeed. Then how the cases ended.
@@ -224,6 +226,30 @@ def badfiles(folder: Path) -> None:
             )
 
 
+def mutations(folder: Path) -> None:
+    from mutations import cases, refusal
+
+    from protogen import ensure, resolve
+
+    path = ensure(resolve("ebv", d=16, n=64, start="random", steps=5), store=folder / "changed").path
+    assert path is not None
+    ends, worst = Counter[tuple[str, str]](), {"s": (0.0, ""), "s of CPU": (0.0, ""), "MB": (0.0, "")}
+    for case in cases(folder, path, seed=0, count=5000):
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")
+        before, began, worked = figure("status", "VmHWM"), time.perf_counter(), time.process_time()
+        message = refusal(case)
+        seconds, cpu = time.perf_counter() - began, time.process_time() - worked
+        memory = (figure("status", "VmHWM") - before) * 1024 / 1e6
+        ends[case.kind, "sound" if message is None else "refused"] += 1
+        for name, value in {"s": seconds, "s of CPU": cpu, "MB": memory}.items():
+            worst[name] = max(worst[name], (value, case.what))
+    print(
+        "5,000 mutations of seed 0:", ", ".join(f"{kind} {end} {count}" for (kind, end), count in sorted(ends.items()))
+    )
+    print("the most:", ", ".join(f"{value:.3f} {name} ({what})" for name, (value, what) in worst.items()))
+
+
 def faults(folder: Path) -> None:
     from failing_disk import ANY, CALLS, ERRORS, TASKS, Disk, Place
 
@@ -417,7 +443,7 @@ def main() -> None:
         return read_all(*sys.argv[2:])
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     with tempfile.TemporaryDirectory() as folder:
-        for part in (parts, load, badfiles, faults, kills, crowd, many):
+        for part in (parts, load, badfiles, mutations, faults, kills, crowd, many):
             if sys.argv[1:] in ([], [part.__name__]):
                 part(Path(folder))
 

@@ -42,7 +42,7 @@ def test_a_store_among_other_files_removes_none_of_them(store: Path, dead: int, 
     path = published(Path())
     os.utime(path, (OLD, OLD))
     folders = (".", "src", "ebv", ".git", "data/d3-n5", ".claims", ".runs", ".runs/mine", "ebv/d3-n5/more", "a/b/c")
-    kept = [old(Path(folder, name)) for folder in folders for name in strange(dead)]
+    kept = [old(Path(folder, name)) for folder in folders for name in strange(dead)[folder == "." :]]
     kept += [old(Path(".locks", name)) for name in ("mine.lock", "0123.lock", "0123456789ab.txt")]
     kept += [old(Path(".runs", name, "state.safetensors")) for name in ("mine", "0123456789AB")]
     for folder in ("fit/empty", "cube", "src/empty", ".runs/empty", ".quarantine/empty"):
@@ -74,6 +74,13 @@ def test_a_lock_is_written_in_a_folder_of_its_own(store: Path, dead: int, run: C
     assert not Path(".locks").exists()
     done(run("lock", "remove", "mine"))
     assert {each.name for each in Path().iterdir()} == {"protogen.lock", "store", *(each.name for each in kept)}
+
+
+def test_a_trial_in_a_store_goes_by_its_name_alone(store: Path, dead: int) -> None:
+    published(store)
+    ours, *kept = (old(store / name) for name in strange(dead))
+    assert [each.path for each in prune(Store(store))] == [ours]
+    assert all(path.exists() for path in kept)
 
 
 def test_a_trial_of_a_place_that_is_no_store_yet_leaves_and_removes_nothing(store: Path, dead: int) -> None:

@@ -154,6 +154,7 @@ class TestLeftovers:
         gone = {
             touch(here.root / "ebv/d2-n2" / of(dead)),
             touch(here.root / "ebv/d2-n2/.claims" / of(dead)),
+            touch(here.root / of(dead)),
             touch(here.root / ".runs/0123456789ab" / of(dead)),
             touch(here.root / ".locks/0123456789ab.lock"),
         }
@@ -162,7 +163,6 @@ class TestLeftovers:
             touch(here.root / ".runs/0123456789ab/state.safetensors", 400),
             touch(here.root / ".quarantine/damaged.safetensors", 400),
             touch(here.root / "notes.txt", 400),
-            touch(here.root / of(dead)),  # where others have files, too
         }
         (here.root / "ebv/d9-n9").mkdir()
         claims = sorted(here.root.rglob(".claims/?"))
