@@ -176,7 +176,7 @@ class EBV(Method):
             raise BadRequest(
                 f"start is {self.start!r}, d={d}, n={n}; make it with `protogen capacity --d {d} --alpha {self.alpha}`"
             )
-        check_start(self.start, d, n, catalog.LINES, (CLOSED_FORM, IMPROVED))
+        check_start(self.start, d, n, (*catalog.LINES, *catalog.SIGNS), (CLOSED_FORM, IMPROVED))
         if self.extends is not None and Start.parse(self.start).form is not None:
             raise BadRequest(f"start is {self.start!r} with extends; allowed is {RANDOM}")
 

@@ -26,7 +26,7 @@ from protogen.errors import BadRequest
 from protogen.files.header import check_file, read_header
 from protogen.generating import generate
 from protogen.measuring.stats import AngleStats
-from protogen.methods import method_of, resolve
+from protogen.methods import resolve
 from protogen.rows import InMemory
 from protogen.run import Progress, Run
 from protogen.store.loading import load
@@ -141,7 +141,7 @@ def test_a_set_found_answers_load_and_says_who_makes_it() -> None:
     assert made.provenance.steps == sum(probe.steps for probe in found.probes)
     with pytest.raises(BadRequest, match=r"make it with `protogen capacity --d 5 --alpha 0\.3`"):
         generate(made.spec)
-    assert method_of(made.spec).target() == 0.3
+    assert made.spec.options["alpha"] == 0.3
 
 
 @pytest.mark.slow
