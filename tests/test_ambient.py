@@ -167,6 +167,7 @@ def test_structured_prototypes_compute_the_same(label: str, ambient) -> None:
     assert torch.equal(found, CosineHead(StructuredPrototypes(label))(features))
 
 
+@pytest.mark.slow
 def test_a_store_is_filled_the_same(tmp_path: Path, ambient) -> None:
     with ambient():
         made = as_prototypes(n=12, d=8, store=tmp_path / "one")

@@ -255,6 +255,7 @@ class TestWithoutMeasuring:
         assert (generate(self.SPEC).stats is not None) == measured
         assert generate(self.SPEC, Run(stats="exact")).stats is not None
 
+    @pytest.mark.slow
     def test_a_formula_that_is_not_held_measures_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
         held = generate(self.SPEC).stats
         monkeypatch.setattr(generating, "HELD", 0)
@@ -264,6 +265,7 @@ class TestWithoutMeasuring:
         spec = resolve("ebv", d=5, n=12, start="random", steps=3)
         assert generate(spec, Run(stats="certificate")).stats is not None
 
+    @pytest.mark.slow
     def test_stats_from_the_file_are_those_of_memory(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         path = ensure_path(self.SPEC, Run(stats="certificate"), store=tmp_path)
         before = path.read_bytes()

@@ -192,6 +192,7 @@ def test_pruning_gives_up_where_nearly_all_pairs_violate() -> None:
     assert len(prune(rows, 0.5, 2, Run())) == 0
 
 
+@pytest.mark.slow
 def test_a_finished_search_answers_at_once(finished: Capacity, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Search, "_probe", no_probe)
     assert capacity(**SEARCHED) == finished

@@ -61,6 +61,7 @@ KNOWN: list[tuple[ClosedForm, int, int, float]] = [
 FAMILIES: tuple[type[Tight], ...] = (Paley, Bent, Unitary, Triples, Conference, Graphical)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("form", "d", "n", "inverse"), KNOWN, ids=[label(form) for form, *_ in KNOWN])
 def test_known_frames(form: ClosedForm, d: int, n: int, inverse: float) -> None:
     assert (form.own_d, form.own_n) == (d, n)

@@ -28,6 +28,7 @@ def members(family: type[ClosedForm]) -> tuple[ClosedForm, ...]:
     return tuple(small[name] for name in sorted(small)[:6])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ALL, ids=lambda family: family.family)
 def test_small_members_keep_what_they_say(family: type[ClosedForm]) -> None:
     assert members(family)
@@ -52,6 +53,7 @@ def test_rows_by_any_cuts_are_the_whole(family: type[ClosedForm]) -> None:
         assert form.rows(n, n).shape == (0, form.own_d)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ALL, ids=lambda family: family.family)
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(st.integers(2, 400), st.integers(2, 3000), st.integers(0, 200), st.integers(0, 1500))
@@ -64,6 +66,7 @@ def test_a_reach_never_rises(family: type[ClosedForm], d: int, n: int, wider: in
         assert other.cosine <= form.cosine + 1e-12, (label(form), label(other))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("d", "n"), [(21, 27), (78, 144), (85, 136), (85, 120), (80, 144), (3003, 3925), (39, 55), (13, 39), (18, 53)]
 )

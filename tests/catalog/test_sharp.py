@@ -232,6 +232,7 @@ def test_sharp_sets_reach_the_lowest_cosine() -> None:
     assert [(form.d, form.n) for form in SharpLines.sized(6, 8)] == [(6, 36), (7, 63), (8, 120)]
 
 
+@pytest.mark.slow
 def test_simplices_remain_the_choice_up_to_twice_the_dimension() -> None:
     for d in range(2, 30):
         assert all(isinstance(choose(POINTS, d, n), Simplices) for n in range(2, 2 * d + 1))

@@ -29,6 +29,8 @@ from protogen.methods import resolve
 from protogen.store.pins import Pin, write_lock
 from protogen.store.store import Store
 
+pytestmark = pytest.mark.slow
+
 OLD = Path(__file__).parents[1] / "data" / "store-0.1"  # made by version 0.1, with its lock
 PROGRAM = Path(__file__).with_name("older.py")
 PACKAGE = Path(protogen.__file__).parent

@@ -37,6 +37,7 @@ def test_coherence_comes_down_to_alpha(alpha: float) -> None:
     assert float((codes * found.rows).sum(1).mean()) > 0.9
 
 
+@pytest.mark.slow
 def test_two_rows_move_as_little_as_they_can() -> None:
     # Each turns by half of what the angle between them lacks, in their plane.
     angle, alpha = 0.3, 0.8
@@ -105,6 +106,7 @@ def test_what_cannot_be_reached_ends_with_the_best() -> None:
     assert coherence(found.rows) > math.cos(math.pi / 50) - 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edge", [7, 100])
 def test_near_pairs_give_what_all_pairs_give(edge: int) -> None:
     rows = clustered().double()

@@ -69,6 +69,7 @@ def attained(extreme: Extreme, cosines: Tensor, sign: int = 1) -> float:
     return sign * cosines[extreme.i, extreme.j].item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "d", "tile"), RANDOM)
 def test_every_field_is_that_of_the_whole_matrix(n: int, d: int, tile: int | None) -> None:
     rows = unit_rows(n, d, seed=n * d)
@@ -106,6 +107,7 @@ def test_every_field_is_that_of_the_whole_matrix(n: int, d: int, tile: int | Non
     assert segments > CANDIDATES or found.error_bound == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "d", "tile"), RANDOM)
 def test_the_histogram_counts_every_pair_once(n: int, d: int, tile: int | None) -> None:
     rows = unit_rows(n, d, seed=n + d)

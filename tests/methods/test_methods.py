@@ -191,6 +191,7 @@ def centers(tmp_path: Path) -> dict[str, str]:
 SUB = "subcenters --d 5 --n 6"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [

@@ -31,6 +31,7 @@ starts = pytest.mark.parametrize(
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+@pytest.mark.slow
 @names
 @settings(deadline=None, max_examples=40)
 @given(d=st.integers(2, 60), n=st.integers(2, 80), seed=st.integers(0, 2**63 - 1))
@@ -90,6 +91,7 @@ def test_its_rank_and_cosine_are_those_of_its_rows(name: str, options: dict[str,
     assert has_classes(made.source) == (made.facts.within_class is not None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DESCENDING)
 @pytest.mark.parametrize("how", ["time limit", "interrupted", "out of memory"])
 def test_what_ends_it_early_leaves_the_best(name: str, how: str) -> None:

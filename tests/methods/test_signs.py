@@ -73,6 +73,7 @@ def test_an_extension_has_the_signs_of_what_it_extends(tmp_path: Path) -> None:
         assert torch.equal(protogen.generate(after).tensor[:100], protogen.load(path).tensor)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", [1, 2])
 def test_structured_prototypes_fold_the_signs_in(version: int, tmp_path: Path) -> None:
     spec = Spec.of("ebv", version, d=17, n=100, seed=0, params={"start": "closed-form:kerdock(k=2)"})

@@ -170,6 +170,7 @@ def test_a_file_holds_both_kinds_of_statistics(tmp_path: Path) -> None:
     assert "frame" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variance", [1e-9, 1e-12])
 @pytest.mark.parametrize("tile", [7, 64])
 def test_near_coincident_sub_centres_are_what_their_file_says(variance: float, tile: int) -> None:

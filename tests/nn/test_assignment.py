@@ -249,6 +249,7 @@ def algorithm_1(theta: Tensor, prototypes: Tensor, batches, epochs: int, rate: f
     return theta.detach(), assignment
 
 
+@pytest.mark.slow
 def test_training_is_algorithm_1() -> None:
     prototypes, theta = double_rows(5, 3), draw(3, 6)
     batches = [(draw(8, 6, seed=20 + i), (torch.arange(8) * 3 + i) % 5) for i in range(4)]
@@ -659,6 +660,7 @@ def failing_rank(rank: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_where_rank_0_fails_every_rank_does(tmp_path: Path) -> None:
     multiprocessing.spawn(failing_rank, (str(tmp_path),), nprocs=2)
     assert "ValueError" in (tmp_path / "0.txt").read_text()

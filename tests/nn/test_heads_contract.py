@@ -286,6 +286,7 @@ def test_any_integer_type_is_a_label(kind: type[Head], dtype: torch.dtype) -> No
         torch.testing.assert_close(head.loss(z, y, reduction="none")[1:], head.loss(z[1:], y[1:], reduction="none"))
 
 
+@pytest.mark.slow
 @every_head
 def test_where_labels_cannot_be_read_none_stands_for_another(kind: type[Head]) -> None:
     head, z = made(kind), draw(3, D)
@@ -391,6 +392,7 @@ def test_a_learned_scale_begins_where_it_was_and_learns(kind: type[Head]) -> Non
 # Derivatives
 
 
+@pytest.mark.slow
 @every_head
 @pytest.mark.parametrize("by_chunks", [False, True])
 def test_second_derivatives_are_those_of_finite_differences(
@@ -432,6 +434,7 @@ def test_torch_func(kind: type[Head], by_chunks: bool, monkeypatch: pytest.Monke
     torch.testing.assert_close(torch.func.vmap(head)(z), head(z))
 
 
+@pytest.mark.slow
 @every_head
 def test_compiled_in_one_graph(kind: type[Head]) -> None:
     head, z, y = made(kind), draw(6, D).float(), torch.arange(6) % N
@@ -458,6 +461,7 @@ def test_a_loss_by_chunks_compiles(kind: type[Head], backend: str, monkeypatch: 
     torch.testing.assert_close(ours.grad, theirs.grad)
 
 
+@pytest.mark.slow
 @every_head
 @pytest.mark.parametrize("learned", [False, True])
 def test_exported_for_batches_of_any_size(kind: type[Head], learned: bool) -> None:

@@ -203,6 +203,7 @@ def test_state_dict_deepcopy_and_meta() -> None:
     assert copied.weight.data_ptr() != classifier.weight.data_ptr()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [True, False])
 def test_compiles_without_a_graph_break(training: bool) -> None:
     classifier = MultiCenterClassifier(d=4, n=5).train(training)

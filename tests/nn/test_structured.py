@@ -377,6 +377,7 @@ def test_torch_func_goes_through_the_transform(label: str) -> None:
     torch.testing.assert_close(*tangents, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", ["kerdock(k=2)", "mub(p=5)"])
 def test_exported_for_batches_of_any_size(label: str) -> None:
     prototypes = StructuredPrototypes(label)

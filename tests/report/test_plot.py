@@ -158,6 +158,7 @@ def test_a_picture_needs_a_place_and_a_name(tmp_path: Path) -> None:
         save_png(made_of({900: 1}), tmp_path / "none" / "a.png")
 
 
+@pytest.mark.slow
 def test_show_draws_and_writes(tmp_path: Path, run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     path, picture = path_of("simplex", n=10), tmp_path / "a.png"
     monkeypatch.setenv("COLUMNS", "60")

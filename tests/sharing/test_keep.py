@@ -20,6 +20,8 @@ from protogen.files.reading import read
 from protogen.files.writing import write
 from protogen.sharing import sync
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 FORMULA = ("ebv", "--d", 4, "--n", 4)
 DESCENT = ("ebv", "--d", 4, "--n", 6, "--start", "random", "--steps", 3)
@@ -91,7 +93,6 @@ class TestSync:
         store.rename("remote")
         return paths
 
-    @pytest.mark.slow
     def test_says_how_each_came(self, run: Command, locked: dict[str, Path]) -> None:
         ran = run("sync", "--remote", "nowhere", "--remote", "remote")
         assert (ran.code, ran.err) == (0, "")
@@ -138,7 +139,6 @@ class TestSync:
         assert Path("protogen.lock").read_text() == json.dumps(lock, indent=2, sort_keys=True) + "\n"
         assert run("sync").code == 0
 
-    @pytest.mark.slow
     @pytest.mark.parametrize("change", ["removed", "deleted"])
     def test_a_lock_that_changed_meanwhile_stays(
         self, run: Command, locked: dict[str, Path], monkeypatch: pytest.MonkeyPatch, change: str
@@ -164,7 +164,6 @@ class TestSync:
         assert re.fullmatch(note, ran.err.splitlines()[-1])
         assert "descent" not in lock.read_text() if change == "removed" else not lock.exists()
 
-    @pytest.mark.slow
     def test_goes_on_when_nobody_reads_what_it_says(self, run: Command, locked: dict[str, Path]) -> None:
         command = f"{sys.executable} -m protogen sync --remote remote | true"
         subprocess.run(["bash", "-c", command], check=True, timeout=60)
@@ -383,7 +382,6 @@ class TestCI:
                 printed.append(ran.stdout)
         return printed
 
-    @pytest.mark.slow
     def test_the_second_run_generates_nothing(self, run: Command, tmp_path: Path) -> None:
         run("lock", "add", "it", make(run, *FORMULA))
         outputs = []

@@ -35,6 +35,8 @@ from protogen.sharing.transport import upload
 from protogen.spec import Spec
 from protogen.store.store import Store
 
+pytestmark = pytest.mark.slow
+
 
 def artifact(root: Path, n: int = 2, d: int = 2, seed: int = 0, alpha: float = 0.1) -> Path:
     """Publish n random unit vectors; the seed of the rows is no part of their Spec, so that it gives them no name."""
@@ -251,7 +253,6 @@ def test_a_package_that_is_not_there_is_named_with_its_extra(
 # ---- there and back
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["directory", "file", "rclone", "localbucket"])
 def test_what_is_pushed_is_fetched(kind: str, home: Path, tmp_path: Path, s3: Callable[..., Remote]) -> None:
     elsewhere = tmp_path / "else where ü"
@@ -311,7 +312,6 @@ def faulty(request: pytest.FixtureRequest, home: Path, web: Server, s3: Callable
     return Remote(f"s3://{home.name}")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["500", "truncated", "cut", "wrong", "stall"])
 def test_a_fault_that_passes_is_tried_again(
     fault: str, faulty: Remote, home: Path, web: Server, tmp_path: Path
@@ -323,7 +323,6 @@ def test_a_fault_that_passes_is_tried_again(
     assert (tmp_path / "got").read_bytes() == (home / name).read_bytes()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "says", "tries"),
     [
@@ -418,7 +417,6 @@ def test_a_full_disk_is_not_the_remotes_fault(home: Path, web: Server, tmp_path:
     assert names(tmp_path) == [f"home/{name}" for name in names(home)]
 
 
-@pytest.mark.slow
 def test_credentials_and_buckets_that_are_wrong_are_said(home: Path, tmp_path: Path, s3: Callable[..., Remote]) -> None:
     file = home / names(home)[-1]
     remote = s3("rclone", secret="other")
@@ -432,7 +430,6 @@ def test_credentials_and_buckets_that_are_wrong_are_said(home: Path, tmp_path: P
 # ---- the first under a name stays
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["directory", "rclone", "localbucket"])
 def test_a_name_that_is_taken_stays_as_it_is(kind: str, tmp_path: Path, s3: Callable[..., Remote]) -> None:
     first, second = (artifact(tmp_path / str(seed), seed=seed) for seed in (1, 2))
@@ -445,7 +442,6 @@ def test_a_name_that_is_taken_stays_as_it_is(kind: str, tmp_path: Path, s3: Call
     fetch(first.relative_to(tmp_path / "1"), read_header(first).digest, tmp_path / "got", [remote])
 
 
-@pytest.mark.slow
 def test_an_upload_into_a_name_taken_meanwhile_changes_nothing(tmp_path: Path, s3: Callable[..., Remote]) -> None:
     first, second = (artifact(tmp_path / str(seed), seed=seed) for seed in (1, 2))
     for remote in (Remote.of(str(tmp_path / "else")), s3("localbucket")):
@@ -456,7 +452,6 @@ def test_an_upload_into_a_name_taken_meanwhile_changes_nothing(tmp_path: Path, s
         assert remote_header(url) == read_header(first)
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 warns of the test's own way
 @pytest.mark.parametrize("kind", ["directory", "localbucket"])
 def test_of_two_at_once_one_is_first(kind: str, tmp_path: Path, s3: Callable[..., Remote]) -> None:

@@ -219,6 +219,7 @@ def together(count: int, work: Callable[[int], object]) -> list[object]:
     return results
 
 
+@pytest.mark.slow
 def test_of_threads_that_ask_at_once_one_generates(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs, at_work = list[int](), threading.Lock()
 
@@ -239,6 +240,7 @@ def test_of_threads_that_ask_at_once_one_generates(store: Path, monkeypatch: pyt
     assert {path.name for path in root.iterdir()} == {"ebv"}
 
 
+@pytest.mark.slow
 def test_threads_that_pin_at_once_all_stand_in_the_lock(store: Path) -> None:
     paths = [published(store, seed) for seed in range(6)]
     results = together(6, lambda index: pin(f"n{index}", paths[index]).digest)
