@@ -99,7 +99,11 @@ def ensure_with(
         # What was damaged is gone; a file that is unsound in another way is an error, and not made again.
         if not force and (found := place.read_first(spec, reader)) is not None:
             return found
-        return reader(_make(place, spec, run, force))
+        path = _make(place, spec, run, force)
+        try:
+            return reader(path)
+        except NotFound:  # taken out of the store a moment after it came there
+            return reader(_make(place, spec, run, force))
 
 
 def find_inputs(store: Store, spec: Spec, run: Run) -> Run:

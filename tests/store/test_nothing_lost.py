@@ -58,6 +58,21 @@ def test_damage_that_appears_under_the_key_during_a_run_hides_nothing(
     assert ensure(SPEC, store=store).digest == found.digest
 
 
+def test_what_is_taken_out_as_soon_as_it_is_there_is_made_again(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish, paths = Store.publish, []
+
+    def published_and_gone(self: Store, prototypes: Prototypes, force: bool = False) -> Path:
+        paths.append(publish(self, prototypes, force))
+        if len(paths) == 1:
+            paths[0].unlink()
+        return paths[-1]
+
+    generating(monkeypatch, lambda *_: made())
+    monkeypatch.setattr(Store, "publish", published_and_gone)
+    assert ensure(SPEC, store=store).path == paths[1]
+    assert len(paths) == 2
+
+
 def test_a_sound_one_that_appears_during_a_run_is_taken(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def generate(spec: Spec, run: Run) -> Prototypes:
         Store(store).publish(made())
