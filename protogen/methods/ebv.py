@@ -176,6 +176,8 @@ class EBV(Method):
             raise BadRequest(
                 f"start is {self.start!r}, d={d}, n={n}; make it with `protogen capacity --d {d} --alpha {self.alpha}`"
             )
+        if self.signs:
+            raise BadRequest(f"signs is {self.signs!r} in a Spec; allowed is a start of {CLOSED_FORM}:<closed form>")
         check_start(self.start, d, n, (*catalog.LINES, *catalog.SIGNS), (CLOSED_FORM, IMPROVED))
         if self.extends is not None and Start.parse(self.start).form is not None:
             raise BadRequest(f"start is {self.start!r} with extends; allowed is {RANDOM}")

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, get_args
 
 from protogen.bounds import LARGEST
 from protogen.checks import check_kind, check_names, check_whole
@@ -16,6 +16,7 @@ from protogen.rows import FILL, HELD
 from protogen.solution import Solution
 from protogen.spec import DIGEST, Spec, Value
 
+from .start import CAPACITY
 from .task import Task
 
 MAX_SEED = 2**63 - 1
@@ -101,10 +102,13 @@ class Method(ABC):
         known = {f.name: f.type for f in fields(cls)}
         if "ended" in spec.options:
             raise BadRequest(f"{spec.key} is a run that was {spec.options['ended']}; ask for the whole of it")
-        check_names(cls.name, spec.options.keys() - {*EXTRA}, list(known))
+        extra = EXTRA if spec.options.get("start") == CAPACITY else ()
+        check_names(cls.name, spec.options.keys() - {*extra}, list(known))
         given = {name: value for name, value in spec.params if name in known}
         for name, value in given.items():
             check_kind(name, value, known[name])
+            if value is None and type(None) not in get_args(known[name]):
+                raise BadRequest(f"{name} is None in a Spec; allowed is a value of its kind")
         return cls(**given)
 
     @abstractmethod

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from protogen.checks import check_flag, check_spec
-from protogen.errors import BadRequest, DiskError, IntegrityError, Interrupted, NotFound
+from protogen.errors import BadRequest, Damaged, DiskError, IntegrityError, Interrupted, NotFound
 from protogen.files.disk import names
 from protogen.files.header import read_header
 from protogen.methods import method_of, resolve
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from protogen.files.prototypes import Prototypes
 
 Read = TypeVar("Read")
+
+TRIES = 3  # to read what was just published, while another program empties the store
 
 
 def ensure(
@@ -99,11 +101,7 @@ def ensure_with(
         # What was damaged is gone; a file that is unsound in another way is an error, and not made again.
         if not force and (found := place.read_first(spec, reader)) is not None:
             return found
-        path = _make(place, spec, run, force)
-        try:
-            return reader(path)
-        except NotFound:  # taken out of the store a moment after it came there
-            return reader(_make(place, spec, run, force))
+        return _made(place, spec, run, force, reader)
 
 
 def find_inputs(store: Store, spec: Spec, run: Run) -> Run:
@@ -135,25 +133,37 @@ def _header_read(path: Path) -> Path:
     return path
 
 
-def _make(place: Store, spec: Spec, run: Run, force: bool) -> Path:
+def _made(place: Store, spec: Spec, run: Run, force: bool, reader: Callable[[Path], Read]) -> Read:
     from protogen.generating import generate
 
     folder = place.root / ".runs" / spec.key
     made = generate(spec, replace(find_inputs(place, spec, run), folder=folder))
     # Two runs that were ended early share a Spec and yet differ: neither hides the other.
-    path = _keep(place, made, force or made.spec != spec, folder)
+    path, found = _keep_and_read(place, made, force or made.spec != spec, folder, reader)
     if made.spec == spec:
         shutil.rmtree(folder, ignore_errors=True)
     elif made.provenance.status == Status.INTERRUPTED:
         raise Interrupted(path)
-    return path
+    return found
 
 
-def _keep(place: Store, made: "Prototypes", force: bool, folder: Path) -> Path:
-    """Publish; what no formula gives back is lost neither to one interruption nor to a disk that refuses.
+def _keep_and_read(
+    place: Store, made: "Prototypes", force: bool, folder: Path, reader: Callable[[Path], Read]
+) -> tuple[Path, Read]:
+    """Publish and read what was made; once more where another program has taken the file out, or damaged it.
 
     `folder` is where the state of its descent may lie.
     """
+    path = _keep(place, made, force, folder)
+    for _ in range(TRIES):
+        with contextlib.suppress(NotFound, Damaged):
+            return path, reader(path)
+        path = _keep(place, made, True, folder)
+    return path, reader(path)
+
+
+def _keep(place: Store, made: "Prototypes", force: bool, folder: Path) -> Path:
+    """Publish; what no formula gives back is lost neither to one interruption nor to a disk that refuses."""
     if made.provenance.reproducible == "exact":
         return place.publish(made, force)
     try:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from enum import Enum
 from pathlib import Path
 
-from protogen.errors import IntegrityError, NotFound
+from protogen.errors import Damaged, IntegrityError, NotFound
 from protogen.files.disk import link, settle, sync, temporary
 from protogen.files.header import check_file, read_header
 from protogen.files.names import artifact_path
@@ -70,8 +70,8 @@ def _serves(path: Path, digest: str, take: Existing) -> bool:
     if take is Existing.ANY:
         return True
     if published == digest:
-        with contextlib.suppress(NotFound):  # gone meanwhile
-            check_file(path)  # where the bytes are not those of the header, this says so
+        with contextlib.suppress(NotFound, Damaged):  # gone meanwhile, or other bytes than the header says
+            check_file(path)
             return True
     elif take is Existing.ONLY_SAME:
         raise IntegrityError(

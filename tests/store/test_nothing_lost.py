@@ -58,19 +58,42 @@ def test_damage_that_appears_under_the_key_during_a_run_hides_nothing(
     assert ensure(SPEC, store=store).digest == found.digest
 
 
-def test_what_is_taken_out_as_soon_as_it_is_there_is_made_again(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    publish, paths = Store.publish, []
+@pytest.mark.parametrize("fault", ["gone", "rows"])
+@pytest.mark.parametrize("force", [False, True])
+def test_what_was_made_is_brought_again_where_its_file_goes_at_once(
+    store: Path, monkeypatch: pytest.MonkeyPatch, fault: str, force: bool
+) -> None:
+    publish, left = Store.publish, 2
 
-    def published_and_gone(self: Store, prototypes: Prototypes, force: bool = False) -> Path:
-        paths.append(publish(self, prototypes, force))
-        if len(paths) == 1:
-            paths[0].unlink()
-        return paths[-1]
+    def spoilt(self: Store, *given: Any) -> Path:
+        nonlocal left
+        path = publish(self, *given)
+        if left:
+            left -= 1
+            path.unlink() if fault == "gone" else flip(path)
+        return path
 
     generating(monkeypatch, lambda *_: made())
-    monkeypatch.setattr(Store, "publish", published_and_gone)
-    assert ensure(SPEC, store=store).path == paths[1]
-    assert len(paths) == 2
+    monkeypatch.setattr(Store, "publish", spoilt)
+    found = ensure(SPEC, store=store, force=force)
+    assert left == 0
+    assert torch.equal(found.tensor, made().tensor)
+    assert found.path is not None
+    assert check_file(found.path).digest == found.digest
+    assert not (store / ".runs").exists()
+
+
+def test_damage_in_the_rows_of_one_that_appears_during_a_run_hides_nothing(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def generate(spec: Spec, run: Run) -> Prototypes:
+        flip(Store(store).publish(made()))
+        return made(0.2)
+
+    generating(monkeypatch, generate)
+    found = ensure(SPEC, store=store)
+    assert found.path == store / f"ebv/d2-n3/v2-{SPEC.key}.safetensors"
+    assert torch.equal(found.tensor, made(0.2).tensor)
 
 
 def test_a_sound_one_that_appears_during_a_run_is_taken(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
