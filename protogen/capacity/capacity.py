@@ -105,7 +105,7 @@ def capacity(
     check(d, alpha)
     limit = max_lines(d, alpha)
     top = min(limit.n if limit else LARGEST, max_n or LARGEST)
-    known, origin = _closed_form(d, alpha, top)
+    known, origin = most_by_formula(d, alpha, top)
     if start is not None:
         known, origin = max((known, origin), _artifact(start, d, alpha, top), key=lambda each: each[0].shape[0])
     params: dict[str, Value] = {
@@ -126,6 +126,22 @@ def capacity(
         form = Start.parse(str(asked.options["start"])).form
         path = ensure_path(asked, run, store=store)
     return Capacity(d, float(alpha), search.n, _end(search, limit, max_n), limit, max_n, form, path, search.probes)
+
+
+def most_by_formula(d: int, alpha: float, top: int) -> tuple[Rows, str]:
+    """Return the most lines, up to top, that the catalogue has in R^d within alpha, and their label."""
+
+    def fits(n: int) -> bool:
+        form = choose(LINES, d, n)
+        return form is not None and form.cosine <= alpha + TOLERANCE
+
+    low, step = min(d, top), 1
+    while low + step <= top and fits(low + step):
+        low, step = low + step, 2 * step
+    n = low + bisect_left(range(low + 1, min(low + step, top + 1)), True, key=lambda n: not fits(n))
+    form = choose(LINES, d, n)
+    assert form is not None, "n <= d lines are orthonormal"
+    return Padded(form, n, d), label(form)
 
 
 def _check_how(max_n: int | None, steps: int, seed: int, run: Run) -> None:
@@ -171,22 +187,6 @@ def check(d: int, alpha: float) -> None:
     """Raise BadRequest unless d is a dimension and alpha a coherence that can be asked for."""
     check_whole("d", d, 2, LARGEST)
     check_between("alpha", alpha, 0, 1)
-
-
-def _closed_form(d: int, alpha: float, top: int) -> tuple[Rows, str]:
-    """The most lines, up to top, that the catalogue has in R^d within alpha, and its label."""
-
-    def fits(n: int) -> bool:
-        form = choose(LINES, d, n)
-        return form is not None and form.cosine <= alpha + TOLERANCE
-
-    low, step = min(d, top), 1
-    while low + step <= top and fits(low + step):
-        low, step = low + step, 2 * step
-    n = low + bisect_left(range(low + 1, min(low + step, top + 1)), True, key=lambda n: not fits(n))
-    form = choose(LINES, d, n)
-    assert form is not None, "n <= d lines are orthonormal"
-    return Padded(form, n, d), label(form)
 
 
 def _artifact(path: Path, d: int, alpha: float, top: int) -> tuple[Rows, str]:
