@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 DIGEST = "sha256"  # the name of the last tensor: the digest of all bytes before it, 32 of them
-DTYPES = {"torch.float64": "F64", "torch.float32": "F32", "torch.uint8": "U8"}
+DTYPES = {"torch.float64": "F64", "torch.float32": "F32", "torch.int64": "I64", "torch.uint8": "U8"}
 
 State = dict[str, Any]  # of what JSON holds, NaN and infinities, and tensors, nested
 
