@@ -8,6 +8,7 @@ The rooms, from the ground up; each imports from those before it alone:
 
     errors, spec    what a user can cause; what was asked for
     checks, bounds  checks of values; what no set can beat
+    ranks/          processes that work on one thing: their exchange, their start, what they cost
     rows, run       rows in memory or by formula; how to compute
     measuring/      geometry, Gram tiles, statistics over all pairs
     files/          one safetensors file: names, header, records, reading, writing, verification, disk

@@ -73,9 +73,18 @@ class RemoteError(ProtogenError):
     exit_code = 6
 
 
+class RankLost(ProtogenError):
+    """A process of several that work together is gone, and the others cannot go on."""
+
+    exit_code = 7
+
+
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C has ended a run whose best set so far is kept in the file `path`."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(f"the best set so far is {path}; the same call goes on from there")
         self.path = path
+
+    def __reduce__(self) -> tuple[type["Interrupted"], tuple[Path]]:
+        return Interrupted, (self.path,)

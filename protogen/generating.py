@@ -17,6 +17,7 @@ from .files.provenance import Provenance
 from .files.reading import read
 from .measuring.memory import check_memory, tile_bytes
 from .methods import Task, method_of
+from .ranks.lead import led, ranks_here
 from .rows import HELD, InMemory, has_classes
 from .run import EXACT_PAIRS, Run
 from .solution import ENDED_EARLY, Solution, Status
@@ -37,16 +38,32 @@ def generate(spec: Spec, run: Run | None = None) -> Prototypes:
     - Where a class has several rows, the statistics are of pairs of different classes. Those of pairs
       within a class are a fact.
 
+    - Under a process group, the run's or torch's default one, all ranks make the call, share the work and get the set.
+
     Raises BadRequest on a Spec that no request gives, and where the device is unknown, the memory too small, or an
     artifact that the Spec names is not among the run's files.
     """
-    from .measuring.geometry import pick_device
+    from torch import distributed
 
     check_spec(spec)
     run = Run.given(run)
+    if run.group is None and distributed.is_available() and distributed.is_initialized():
+        run = dataclasses.replace(run, group=distributed.group.WORLD)
+    return make(spec, run)
+
+
+def make(spec: Spec, run: Run) -> Prototypes:
+    """Make and measure a set as `generate` does, by the processes of the run's group, or by this one alone."""
+    return led(run.group, lambda: _made(spec, run))
+
+
+def _made(spec: Spec, run: Run) -> Prototypes:
+    from .measuring.geometry import pick_device
+
     method = method_of(spec)
     device = pick_device(run.device)
     needed = method.peak_bytes(spec.d, spec.n) + tile_bytes(spec.n, device, run.tile)
+    needed *= ranks_here(run.group)
     check_memory(f"d={spec.d}, n={spec.n}", needed, device)
     began = run.clock()
     checkpoint = None
@@ -104,9 +121,10 @@ def record(spec: Spec, solution: Solution, run: Run, worked: float) -> Prototype
     stats = None
     try:
         if run.stats == "exact" or (run.stats == "auto" and few) or not solution.guaranteed:
-            stats = measure(source, run.device, run.tile, run.measuring)
+            stats = measure(source, run.device, run.tile, run.measuring, group=run.group)
         if has_classes(source):
-            facts = dataclasses.replace(facts, within_class=measure(source, run.device, run.tile, within=True))
+            within_class = measure(source, run.device, run.tile, within=True, group=run.group)
+            facts = dataclasses.replace(facts, within_class=within_class)
     except (KeyboardInterrupt, MemoryError, torch.OutOfMemoryError) as error:
         if solution.reproducible == "exact":
             raise

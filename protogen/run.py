@@ -11,6 +11,7 @@ from .errors import BadRequest
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.distributed import ProcessGroup
 
 Stats = Literal["auto", "exact", "certificate"]
 
@@ -46,6 +47,9 @@ class Run:
     - `held`: tensors by name that serve where a Spec names them by their digest, beside the files.
     - `folder`: where a descent keeps its state, so that the same call goes on after a kill; None: nowhere.
     - `say`: called with a line where there is something to tell.
+    - `group`: a torch.distributed process group, whose ranks all make the same call and share its work. Rank 0's
+      Spec and Run count, and it alone writes; all get the result. None: this process alone, but for `generate`,
+      which takes the default group where torch has one.
     - `clock`: the seconds that have passed since some moment in the past.
 
     Raises BadRequest on a value that none of these can have. Whether the machine has the device is seen later.
@@ -62,6 +66,7 @@ class Run:
     folder: Path | None = None
     say: Callable[[str], None] | None = None
     clock: Callable[[], float] = time.monotonic
+    group: "ProcessGroup | None" = None
 
     @classmethod
     def given(cls, run: "Run | None") -> "Run":
@@ -85,3 +90,5 @@ class Run:
         if not isinstance(self.held, Mapping):
             raise BadRequest(f"held is {type(self.held).__name__}; allowed are tensors by name, by their digest")
         check_kind("folder", self.folder, Path)
+        if self.group is not None and not hasattr(self.group, "group_name"):
+            raise BadRequest(f"group is {self.group!r}; allowed is a process group, as torch.distributed.new_group()")

@@ -13,7 +13,7 @@ PACKAGE = Path(protogen.__file__).parent
 
 # From the ground up: a room, which is a folder or a file of the package, imports from rooms before its own alone.
 ROOMS = [
-    *("errors", "spec", "checks", "bounds", "rows", "run", "measuring", "files", "solution"),
+    *("errors", "spec", "checks", "bounds", "ranks", "rows", "run", "measuring", "files", "solution"),
     *("catalog.family", "catalog.algebra", "catalog.direct", "catalog.derived", "catalog.points", "catalog"),
     *(
         "descent",

@@ -1,6 +1,7 @@
 """Loss and gradient of a set over all pairs, by tiles of the upper triangle."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 from typing import Protocol
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from protogen.measuring.tiles import blocks, gram_tile, tile_edge, upper_tiles
+from protogen.ranks.lead import ranks_of
 from protogen.run import Run
 
 from .checkpoint import Stateful
@@ -60,6 +62,9 @@ class Evaluator(Stateful, Protocol):
     def __call__(self, rows: Tensor) -> Evaluation: ...
 
 
+Tile = tuple[int, int, int, int]  # rows i0 to i1 - 1 against rows j0 to j1 - 1
+
+
 def evaluate(objective: Objective, rows: Tensor, edge: int, fixed: Tensor | None = None) -> Evaluation:
     """Sum loss and gradient over all pairs of unit rows (..., n, d), by tiles of the upper triangle.
 
@@ -68,41 +73,74 @@ def evaluate(objective: Objective, rows: Tensor, edge: int, fixed: Tensor | None
     waits once, at the end; on a CPU also at each tile, to count its weights. Memory: one tile beside the
     gradient.
     """
-    sets, (n, d) = rows.shape[:-2], rows.shape[-2:]
-    edge = min(max(1, int(edge / math.sqrt(math.prod(sets)))), n)  # one buffer's size, however many sets
-    gradient = torch.zeros_like(rows)
-    total = rows.new_zeros(sets, dtype=torch.float64)
-    low, high = rows.new_full(sets, math.inf), rows.new_full(sets, -math.inf)
-    buffer = rows.new_empty(rows[..., 0, 0].numel() * edge * edge)
-    may_be_sparse = rows.device.type == "cpu" and rows.dim() == 2 and d >= SPARSE_MIN_D
-    for i0, i1, j0, j1 in upper_tiles(n, edge):
-        left, right = rows[..., i0:i1, :], rows[..., j0:j1, :]
-        tile = gram_tile(left, right, buffer)
-        on_diagonal = i0 == j0
+    n = rows.shape[-2]
+    edge = min(max(1, int(edge / math.sqrt(math.prod(rows.shape[:-2])))), n)  # one buffer's size, however many sets
+    sums = PairSums(objective, rows, edge, fixed)
+    sums.add(upper_tiles(n, edge))
+    sums.add_fixed(fixed_tiles(n, edge, fixed))
+    return sums.close()
+
+
+def fixed_tiles(n: int, edge: int, fixed: Tensor | None) -> Iterable[Tile]:
+    """The tiles of n rows against the fixed ones; none where there are none."""
+    sides = product(blocks(n, edge), blocks(0 if fixed is None else len(fixed), edge))
+    return ((*rows, *others) for rows, others in sides)
+
+
+class PairSums:
+    """Add up the loss and its gradient over pairs of unit rows (..., n, d), tile by tile.
+
+    `total` (...,) is the sum so far, `gradient` (..., n, d) its derivative, `low` and `high` (...,) are the smallest
+    and the largest cosine.
+    """
+
+    def __init__(self, objective: Objective, rows: Tensor, edge: int, fixed: Tensor | None) -> None:
+        sets, d = rows.shape[:-2], rows.shape[-1]
+        self._objective, self._rows, self._fixed = objective, rows, fixed
+        self.gradient = torch.zeros_like(rows)
+        self.total = rows.new_zeros(sets, dtype=torch.float64)
+        self.low, self.high = rows.new_full(sets, math.inf), rows.new_full(sets, -math.inf)
+        self._buffer = rows.new_empty(rows[..., 0, 0].numel() * edge * edge)
+        self._may_be_sparse = rows.device.type == "cpu" and rows.dim() == 2 and d >= SPARSE_MIN_D
+
+    def add(self, tiles: Iterable[Tile]) -> None:
+        """Take in tiles of the upper triangle."""
+        for i0, i1, j0, j1 in tiles:
+            left, right = self._rows[..., i0:i1, :], self._rows[..., j0:j1, :]
+            tile = gram_tile(left, right, self._buffer)
+            on_diagonal = i0 == j0
+            self._note(tile, on_diagonal)
+            if on_diagonal:
+                tile.diagonal(dim1=-2, dim2=-1).fill_(self._objective.diagonal)
+            part, weights = self._objective.weigh(tile)
+            # A tile on the diagonal is symmetric: each of its pairs stands in it twice, so that its loss counts
+            # half, and one product carries the gradient of both ends.
+            self.total += part * (0.5 if on_diagonal else 1.0)
+            if self._may_be_sparse and weights.count_nonzero() < SPARSE_SHARE * weights.numel():
+                weights = weights.to_sparse()
+            self.gradient[..., i0:i1, :] += weights @ right
+            if not on_diagonal:
+                self.gradient[..., j0:j1, :] += weights.mT @ left
+
+    def add_fixed(self, tiles: Iterable[Tile]) -> None:
+        """Take in tiles of rows against fixed ones."""
+        for i0, i1, j0, j1 in tiles:
+            assert self._fixed is not None, "there are no tiles of none"
+            right = self._fixed[j0:j1]
+            tile = gram_tile(self._rows[..., i0:i1, :], right, self._buffer)
+            self._note(tile)
+            part, weights = self._objective.weigh(tile)
+            self.total += part
+            self.gradient[..., i0:i1, :] += weights @ right
+
+    def close(self) -> Evaluation:
+        """Return what the sums make."""
+        losses = self._objective.close(self.total, self.gradient)
+        return Evaluation(float(losses.sum()), losses, self.high, torch.maximum(self.high, -self.low), self.gradient)
+
+    def _note(self, tile: Tensor, on_diagonal: bool = False) -> None:
         lowest, highest = _range(tile, on_diagonal)
-        low, high = torch.minimum(low, lowest), torch.maximum(high, highest)
-        if on_diagonal:
-            tile.diagonal(dim1=-2, dim2=-1).fill_(objective.diagonal)
-        part, weights = objective.weigh(tile)
-        # A tile on the diagonal is symmetric: each of its pairs stands in it twice, so that its loss counts
-        # half, and one product carries the gradient of both ends.
-        total += part * (0.5 if on_diagonal else 1.0)
-        if may_be_sparse and weights.count_nonzero() < SPARSE_SHARE * weights.numel():
-            weights = weights.to_sparse()
-        gradient[..., i0:i1, :] += weights @ right
-        if not on_diagonal:
-            gradient[..., j0:j1, :] += weights.mT @ left
-    for (i0, i1), (j0, j1) in product(blocks(n, edge), blocks(0 if fixed is None else len(fixed), edge)):
-        assert fixed is not None, "there are no blocks of none"
-        right = fixed[j0:j1]
-        tile = gram_tile(rows[..., i0:i1, :], right, buffer)
-        lowest, highest = _range(tile)
-        low, high = torch.minimum(low, lowest), torch.maximum(high, highest)
-        part, weights = objective.weigh(tile)
-        total += part
-        gradient[..., i0:i1, :] += weights @ right
-    losses = objective.close(total, gradient)
-    return Evaluation(float(losses.sum()), losses, high, torch.maximum(high, -low), gradient)
+        self.low, self.high = torch.minimum(self.low, lowest), torch.maximum(self.high, highest)
 
 
 def _range(tile: Tensor, on_diagonal: bool = False) -> tuple[Tensor, Tensor]:
@@ -117,21 +155,32 @@ def _range(tile: Tensor, on_diagonal: bool = False) -> tuple[Tensor, Tensor]:
 
 
 class Sliced:
-    """Evaluate an objective by tiles, whose edge the run gives or the device, beside `fixed` rows."""
+    """Evaluate an objective by tiles, whose edge the run gives or the device, beside `fixed` rows.
+
+    Where the run has a group and the set is large, its ranks share the tiles.
+    """
 
     def __init__(self, objective: Objective, run: Run, fixed: Tensor | None = None) -> None:
-        self._objective, self._fixed = objective, fixed
-        self._edge = tile_edge(torch.device(run.device), run.tile)
+        self.objective, self.fixed = objective, fixed
+        self.edge, self.ranks = tile_edge(torch.device(run.device), run.tile), ranks_of(run.group)
 
     def __call__(self, rows: Tensor) -> Evaluation:
-        beside = None if self._fixed is None else self._fixed.to(rows)
+        beside = None if self.fixed is None else self.fixed.to(rows)
         while True:
-            at = evaluate(self._objective, rows, self._edge, beside)
-            if not self._objective.adapt(at):
+            at = self._evaluated(rows, beside)
+            if not self.objective.adapt(at):
                 return at
 
+    def _evaluated(self, rows: Tensor, beside: Tensor | None) -> Evaluation:
+        if self.ranks is not None:
+            from .sharded import evaluate_together, is_worth_it
+
+            if is_worth_it(rows):
+                return evaluate_together(self.ranks, self.objective, rows, self.edge, beside)
+        return evaluate(self.objective, rows, self.edge, beside)
+
     def state(self) -> State:
-        return self._objective.state()
+        return self.objective.state()
 
     def restore(self, state: State) -> None:
-        self._objective.restore(state)
+        self.objective.restore(state)

@@ -9,11 +9,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from protogen.errors import RankLost
 from protogen.run import Progress, Run
 from protogen.solution import Status
 
 from .checkpoint import Checkpoint, Stateful
 from .evaluate import Evaluation, Evaluator
+from .sharded import spread
 from .states import State
 from .steppers import Stepper
 from .threads import threads_for
@@ -152,10 +154,12 @@ def descend(
     stand still. The best comes back on the CPU. Small sets are worked on in float64.
 
     A KeyboardInterrupt, or memory that runs out on the way, ends the descent as a limit does. With a
-    checkpoint the descent goes on from the state there, and whatever ends it early leaves its state there.
+    checkpoint the descent goes on from the state there, and whatever ends it early leaves its state there. Where a
+    rank of the run's group is lost, the state there is without what that rank had of the stepper's.
     """
     n, d = rows.shape[-2:]
     rows = rows.to(run.device, torch.float64 if n * d <= SMALL else torch.float32)
+    evaluator, make_stepper = spread(evaluator, make_stepper, rows)
     course = _Course(rows, evaluator, goal, make_stepper)
     if checkpoint:
         checkpoint.begin(course)
@@ -169,6 +173,10 @@ def descend(
         if course.best == math.inf:
             raise
         early = Status.OUT_OF_MEMORY
+    except RankLost:
+        if checkpoint:
+            checkpoint.write()
+        raise
     if checkpoint and early:
         with contextlib.suppress(KeyboardInterrupt):  # a second interruption loses the state, not the best
             checkpoint.write()

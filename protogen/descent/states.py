@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from protogen.files.disk import TRIES
 from protogen.files.tensors import layout
@@ -21,11 +21,23 @@ DTYPES = {"torch.float64": "F64", "torch.float32": "F32", "torch.int64": "I64", 
 State = dict[str, Any]  # of what JSON holds, NaN and infinities, and tensors, nested
 
 
+class Scattered(Protocol):
+    """A part of a state that lies on several ranks."""
+
+    def gathered(self) -> State:
+        """Return it whole."""
+        ...
+
+
 def flatten(states: list[State]) -> tuple[str, "list[torch.Tensor]", int]:
     """Return the states as JSON, in which each tensor stands as its place; the tensors; the bytes of both."""
     tensors: list[torch.Tensor] = []
 
-    def place(tensor: "torch.Tensor") -> dict[str, int]:
+    def place(tensor: "torch.Tensor | Scattered") -> State:
+        from torch import Tensor
+
+        if not isinstance(tensor, Tensor):
+            return tensor.gathered()
         tensors.append(tensor)
         return {"tensor": len(tensors) - 1}
 

@@ -78,7 +78,7 @@ class LBFGS(Changing):
 
     def _depart(self, rows: Tensor, loss: float, tangent: Tensor) -> Tensor | None:
         direction = _tangent(rows, self._descent_direction(tangent))
-        slope = (direction * tangent).sum().item()
+        slope = self._inner(direction, tangent).item()
         self._base = (rows, loss, tangent, direction, slope)
         self._length = 1.0
         if slope < 0:
@@ -92,26 +92,35 @@ class LBFGS(Changing):
         return had
 
     def _remember(self, step: Tensor, change: Tensor) -> None:
-        curvature = (step * change).sum()
-        if curvature > LEAST_CURVATURE * change.square().sum():
+        curvature = self._inner(step, change)
+        if curvature > LEAST_CURVATURE * self._inner(change, change):
             self._pairs.append((step, change, 1 / curvature))
             del self._pairs[: -self._memory]
 
     def _descent_direction(self, tangent: Tensor) -> Tensor:
         direction = -tangent
         if not self._pairs:
-            longest = float(direction.norm(dim=-1).max())
+            longest = float(self._longest(direction))
             return direction * min(self._first, self._reach / max(longest, 1e-30))
         factors = []
         for step, change, inverse in reversed(self._pairs):
-            factor = inverse * (step * direction).sum()
+            factor = inverse * self._inner(step, direction)
             direction -= factor * change
             factors.append(factor)
         step, change, inverse = self._pairs[-1]
-        direction *= 1 / (inverse * change.square().sum())
+        direction *= 1 / (inverse * self._inner(change, change))
         for (step, change, inverse), factor in zip(self._pairs, reversed(factors), strict=True):
-            direction += (factor - inverse * (change * direction).sum()) * step
+            direction += (factor - inverse * self._inner(change, direction)) * step
         return direction
+
+    def _inner(self, one: Tensor, other: Tensor) -> Tensor:
+        """The sum over all rows of their inner products."""
+        return (one * other).sum()
+
+    def _longest(self, vectors: Tensor) -> Tensor:
+        """The largest length of a row."""
+        longest: Tensor = vectors.norm(dim=-1).max()
+        return longest
 
 
 def _tangent(rows: Tensor, vectors: Tensor) -> Tensor:

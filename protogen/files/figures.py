@@ -9,6 +9,8 @@ from protogen.checks import check_flag, check_kind, check_path, check_tile
 from protogen.measuring.stats import AngleStats
 
 if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
     from protogen.rows import Rows
 
 
@@ -21,12 +23,13 @@ def measure_file(
     tile: int | None = None,
     report: Callable[[float], None] | None = None,
     say: Callable[[str], None] | None = None,
+    group: "ProcessGroup | None" = None,
 ) -> "tuple[Rows, AngleStats]":
     """Read a matrix, scale its vectors to length one and measure them over all pairs; return both.
 
     - `tensor`: its name, else `prototypes`, or the only matrix of the file.
     - `transpose`: its columns are the vectors, not its rows; the rows returned are these vectors.
-    - `device`, `tile`: those of the measurement. `report` is called with the share of it that is done.
+    - `device`, `tile`, `group`: those of the measurement. `report` is called with the share of it that is done.
     - `say`: told in a line where the unit vectors are the other way.
 
     The file is safetensors, .npy or one of `torch.save`, of which tensors alone are read.
@@ -49,4 +52,4 @@ def measure_file(
         say(line)
     n = rows.shape[0]
     check_memory(f"n={n} with this --tile", tile_bytes(n, where, tile), where)
-    return rows, measure(rows, device, tile, report)
+    return rows, measure(rows, device, tile, report, group=group)

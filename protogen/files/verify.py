@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from protogen.bounds import TOLERANCE
 from protogen.checks import check_flag, check_path, check_tile
@@ -11,6 +12,9 @@ from protogen.measuring.stats import AngleStats
 
 from .facts import Facts
 from .header import check_file
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 # How far a figure may lie from the recorded one: another device adds up in another order.
 TOLERANCES = {
@@ -50,10 +54,11 @@ def verify(
     device: str = "cpu",
     tile: int | None = None,
     report: Callable[[float], None] | None = None,
+    group: "ProcessGroup | None" = None,
 ) -> Verified:
     """Check the digest of each block of an artifact; with `full` measure its rows and compare with what it says.
 
-    `device` and `tile` are those of the measurement; `report` is called with the share of it that is done.
+    `device`, `tile` and `group` are those of the measurement; `report` is called with the share of it that is done.
     Raises NotFound, DiskError and IntegrityError as `read`, also SchemaError and Damaged, and BadRequest where the
     device is unknown or the memory too small.
     """
@@ -71,10 +76,10 @@ def verify(
     kept, where = read(path), pick_device(device)
     rows = math.prod(kept.source.shape[:-1])
     check_memory(f"n={rows} with this --tile", tile_bytes(rows, where, tile), where)
-    measured = measure(kept.source, device, tile, report)
+    measured = measure(kept.source, device, tile, report, group=group)
     found = differences(kept.stats, measured, kept.facts)
     if kept.facts.within_class is not None:
-        within = measure(kept.source, device, tile, report, within=True)
+        within = measure(kept.source, device, tile, report, within=True, group=group)
         found += [f"within a class {what}" for what in differences(kept.facts.within_class, within, Facts())]
     return Verified(str(kept.digest), measured, tuple(found))
 

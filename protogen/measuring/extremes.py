@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from protogen.ranks.group import Ranks
+
 from .stats import Extreme
 from .tiles import pairless
 from .vectors import Vectors
@@ -24,19 +26,41 @@ class Extremes:
         self._ids = torch.empty(0, dtype=torch.int64, device="cpu")
         self._dropped = False
 
-    def offer(self, peaks: Tensor, index: int) -> None:
-        """Take in the peaks (rows, tiles) of the block of rows `index`, its tiles from the diagonal on.
+    def offer(self, peaks: Tensor, index: int, tiles: Tensor) -> None:
+        """Take in the peaks (rows, tiles) of the block of rows `index` in the blocks of columns `tiles`, rising.
 
         A peak is the largest of sign times cosine in a segment, -inf where that has no pair.
         """
-        where = peaks.device
-        rows = torch.arange(peaks.shape[0], device=where)[:, None] + self._cuts[index][0]
-        tiles = torch.arange(index, index + peaks.shape[1], device=where)
-        values = torch.cat((self._values.to(where), peaks.reshape(-1)))
-        ids = torch.cat((self._ids.to(where), (rows * len(self._cuts) + tiles).view(-1)))
-        self._dropped |= len(values) > CANDIDATES
-        self._values, order = values.topk(min(CANDIDATES, len(values)))
-        self._ids = ids[order]
+        rows = torch.arange(peaks.shape[0], device=peaks.device)[:, None] + self._cuts[index][0]
+        self._keep(peaks.reshape(-1), (rows * len(self._cuts) + tiles).view(-1))
+
+    def join(self, ranks: Ranks) -> None:
+        """Take in what the other ranks have kept."""
+        found = ranks.gathered((self._values.cpu(), self._ids.cpu(), self._dropped))
+        dropped = any(each[2] for each in found)
+        values, ids = (torch.cat([each[part] for each in found]) for part in (0, 1))
+        order = ids.argsort()
+        self._values, self._ids = self._values.cpu()[:0], self._ids.cpu()[:0]
+        self._keep(values[order], ids[order])
+        self._dropped |= dropped
+
+    def _keep(self, values: Tensor, ids: Tensor) -> None:
+        """Keep the largest values of those held and these, of equal ones those of the lowest ids.
+
+        Ids rise, from call to call too, so that it matters to nothing in how many parts segments come.
+        """
+        values = torch.cat((self._values.to(values.device), values))
+        ids = torch.cat((self._ids.to(ids.device), ids))
+        if len(values) > CANDIDATES:
+            self._dropped = True
+            least = values.topk(CANDIDATES).values[-1]
+            above, equal = values > least, values == least
+            kept = above | (equal & (equal.cumsum(0) <= CANDIDATES - above.sum()))
+            # The number of those kept is known: the host waits for no count of them.
+            places = torch.where(kept, kept.cumsum(0) - 1, CANDIDATES)
+            values = values.new_empty(CANDIDATES + 1).scatter_(0, places, values)[:CANDIDATES]
+            ids = ids.new_empty(CANDIDATES + 1).scatter_(0, places, ids)[:CANDIDATES]
+        self._values, self._ids = values, ids
 
     def refine(self, doubt: float) -> tuple[Extreme, float]:
         """Compute the extreme in float64; return it, and by how much a segment that was dropped may exceed it.
@@ -44,7 +68,7 @@ class Extremes:
         `doubt` is by how much a peak may be off. No cosine exceeds 1, whatever the doubt.
         """
         best, i, j = -math.inf, -1, -1
-        ids = self._ids.sort().values
+        ids = self._ids
         for tile in (ids % len(self._cuts)).unique().tolist():
             j0, j1 = self._cuts[tile]
             rows = (ids[ids % len(self._cuts) == tile] // len(self._cuts)).tolist()
@@ -57,5 +81,5 @@ class Extremes:
                 row, column = (cosines == value).nonzero()[0].tolist()
                 # In a tile on the diagonal the peak of a row may lie before it.
                 best, (i, j) = value, sorted((rows[row], j0 + column))
-        room = min(1.0, self._values[-1].item() + doubt) - best if self._dropped else 0.0
+        room = min(1.0, self._values.min().item() + doubt) - best if self._dropped else 0.0
         return Extreme(self._sign * best, i, j), max(0.0, room)

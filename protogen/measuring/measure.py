@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from protogen.ranks.group import Ranks
 from protogen.rows import FILL, Rows
 
 from .extremes import Extremes
@@ -16,11 +18,16 @@ from .sums import Sums
 from .tiles import blocks, gram_tile, pairless, tile_edge
 from .vectors import Block, Vectors
 
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
 WITHIN_TILE = 128  # pairs within a class lie near the diagonal: larger tiles would be empty for the most part
 # Angles of less than acos(1 - CLOSE) = 1.8 degrees, or of so little less than 180, are computed in float64: there
 # an error of 1e-7 in a cosine is one of 2e-4 degrees and more.
 CLOSE = 2**-11
 DENSE = 1 / 64  # of a tile's pairs: where more are close, a product in float64 is cheaper than pair by pair
+ALONE = 2**20  # so many pairs are measured by one rank while several would agree on who does what
+TURN = 16  # tiles of a rank between two moments at which all agree that they go on
 
 
 @contextmanager
@@ -38,7 +45,6 @@ def _full_precision() -> Iterator[None]:
             kind.fp32_precision = precision
 
 
-@_full_precision()
 def measure(
     source: Rows,
     device: str = "cpu",
@@ -46,6 +52,7 @@ def measure(
     report: Callable[[float], None] | None = None,
     *,
     within: bool = False,
+    group: "ProcessGroup | None" = None,
 ) -> AngleStats:
     """Measure unit rows (n, d), n >= 2, over all pairs; each pair is visited once.
 
@@ -55,19 +62,76 @@ def measure(
     - Cosines are float32, by tiles. Those near 1 and -1 are computed again in float64, from the vectors as they
       are, and so are the 1,024 most extreme segments (a row of a tile) of each kind.
     - `report` gets the share done after each block of rows.
+    - Of a `group` of processes, all of which make this call, each takes its share of the tiles. The source is that
+      of rank 0. Extremes and counts are those of one process, sums but for rounding.
     - Memory beside the source: a few tiles and two blocks of rows, whatever n.
     """
+    ranks = Ranks.of(group)
+    if ranks is None:
+        return _assemble(_gram(None, source, device, tile, within, report))
+    return ranks.led(lambda: _assemble(_led(ranks, source, device, tile, within, report)))
+
+
+def _led(
+    ranks: Ranks,
+    source: Rows,
+    device: str,
+    tile: int | None,
+    within: bool,
+    report: Callable[[float], None] | None,
+) -> "_Gram":
+    """Pass over all pairs with all ranks, or alone where there is little to do."""
+    n = math.prod(source.shape[:-1])
+    if n * (n - 1) // 2 <= ALONE:
+        return _gram(None, source, device, tile, within, report)
+    return ranks.together(_gram, source, device, tile, within, report=report)
+
+
+@_full_precision()
+def _gram(
+    ranks: Ranks | None,
+    source: Rows,
+    device: str,
+    tile: int | None,
+    within: bool,
+    report: Callable[[float], None] | None = None,
+) -> "_Gram":
+    """Pass over the pairs; where there are several ranks over this one's share, and join what they have found."""
     where = torch.device(device)
     vectors = Vectors(source, where)
     edge = min(tile_edge(where, tile), WITHIN_TILE if within else vectors.n)
     cuts = blocks(vectors.n, max(1, edge // vectors.group) * vectors.group)  # no class lies in two tiles
     gram = _Gram(vectors, cuts, where, within)
-    for index, (_, stop) in enumerate(cuts):
-        gram.add_row(index)
+    for turn, mine in _turns(len(cuts), within, ranks):
+        with ranks.agreeing() if ranks else nullcontext():
+            for index, columns in zip(turn, mine, strict=True):
+                gram.add_row(index, columns)
         if report:
-            left = vectors.n - stop
+            left = vectors.n - cuts[turn[-1]][1]
             report(1 - left * (left - 1) / (vectors.n * (vectors.n - 1)))
-    return _assemble(gram)
+    if ranks:
+        gram.join(ranks)
+    return gram
+
+
+def _turns(count: int, within: bool, ranks: Ranks | None) -> Iterator[tuple[list[int], list[list[int]]]]:
+    """Yield blocks of rows of the Gram matrix, and for each the columns of tiles that are this rank's.
+
+    The tiles of the upper triangle, with `within` of the diagonal, are dealt in turn. One block of rows at a time
+    where there is one rank; else so many that each rank has TURN tiles.
+    """
+    world, rank = (ranks.world, ranks.rank) if ranks else (1, 0)
+    turn: list[int] = []
+    mine: list[list[int]] = []
+    before = tiles = 0
+    for index in range(count):
+        stop = index + 1 if within else count
+        turn.append(index)
+        mine.append([column for column in range(index, stop) if (before + column - index) % world == rank])
+        before, tiles = before + stop - index, tiles + stop - index
+        if ranks is None or tiles >= TURN * world or index == count - 1:
+            yield turn, mine
+            turn, mine, tiles = [], [], 0
 
 
 class _Gram:
@@ -90,25 +154,36 @@ class _Gram:
         self.nearest = torch.full((2, vectors.n), -math.inf, dtype=torch.float64, device=where)
         self.high, self.low = (Extremes(vectors, cuts, sign, within) for sign in (1, -1))
 
-    def add_row(self, index: int) -> None:
-        """Take in the tiles of one block of rows, from the diagonal on; with `within` that on the diagonal alone."""
+    def add_row(self, index: int, columns: list[int]) -> None:
+        """Take in tiles of one block of rows: those of some columns of blocks, from the diagonal on."""
+        if not columns:
+            return
         i0, i1 = self._cuts[index]
         left = self.vectors.block(i0, i1)
         lengths = torch.linalg.vector_norm(left.single, dim=1, dtype=torch.float64)
         self._deviation = torch.maximum(self._deviation, (lengths - 1).abs().max())
-        columns = self._cuts[index : index + 1] if self.within else self._cuts[index:]
         peaks = torch.full((2, i1 - i0, len(columns)), -math.inf, dtype=torch.float64, device=self._where)
-        for column, (j0, j1) in enumerate(columns):
-            if column == 0:
+        for place, column in enumerate(columns):
+            if column == index:
                 own = torch.arange(i0, i1, device=self._where)
                 masked = pairless(own[:, None], own, self.vectors.group, self.within)
-                peaks[:, :, 0], _ = self._add_tile(left, left, masked)
+                peaks[:, :, place], _ = self._add_tile(left, left, masked)
             else:
-                peaks[:, :, column], others = self._add_tile(left, self.vectors.block(j0, j1))
+                j0, j1 = self._cuts[column]
+                peaks[:, :, place], others = self._add_tile(left, self.vectors.block(j0, j1))
                 _raise_to(self.nearest[:, j0:j1], others)
         _raise_to(self.nearest[:, i0:i1], peaks.amax(2))
-        self.high.offer(peaks[0], index)
-        self.low.offer(peaks[1], index)
+        tiles = torch.tensor(columns, device=self._where)
+        self.high.offer(peaks[0], index, tiles)
+        self.low.offer(peaks[1], index, tiles)
+
+    def join(self, ranks: Ranks) -> None:
+        """Put what all ranks have found together, on each of them."""
+        self.sums.join(ranks)
+        ranks.raise_to_largest(self.nearest)
+        ranks.raise_to_largest(self._deviation)
+        self.high.join(ranks)
+        self.low.join(ranks)
 
     def _add_tile(self, left: Block, right: Block, masked: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Add up the pairs of a tile (b, c); return the peaks of its rows (2, b) and of its columns (2, c).

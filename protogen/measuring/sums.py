@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from protogen.ranks.group import Ranks
+
 from .stats import BINS
 
 TWIN_COS = 1 - 1e-6
@@ -45,3 +47,8 @@ class Sums:
         bins.copy_(work)
         self.histogram.scatter_add_(0, bins, self._one.expand_as(bins))
         self.totals[3] += work.sub_(BINS / 2).abs_().sum(dtype=torch.float64)
+
+    def join(self, ranks: Ranks) -> None:
+        """Put the sums of all ranks together, on each of them."""
+        for sums in (self.histogram, self.twins, self.totals):
+            ranks.add(sums)

@@ -13,6 +13,7 @@ from protogen.errors import BadRequest, Damaged, DiskError, IntegrityError, Inte
 from protogen.files.disk import names
 from protogen.files.header import read_header
 from protogen.methods import method_of, resolve
+from protogen.ranks.lead import led
 from protogen.run import Run
 from protogen.solution import Status
 from protogen.spec import Spec, Value
@@ -83,11 +84,15 @@ def ensure_with(
     """Return what `reader` reads in the file that holds what `spec` asks for, as `ensure_path` brings it about.
 
     A file is damaged where `reader` raises IntegrityError. Where the store has the artifact, `reader` opens its
-    file and nothing opens another.
+    file and nothing opens another. Of a run's group rank 0 alone reads and writes files; all get what it has read.
     """
     place, run = Store.of(store), Run.given(run)
     check_spec(spec)
     check_flag("force", force)
+    return led(run.group, lambda: _ensured(reader, spec, run, place, force))
+
+
+def _ensured(reader: Callable[[Path], Read], spec: Spec, run: Run, place: Store, force: bool) -> Read:
     with contextlib.suppress(IntegrityError):  # damage is seen to below, while no other process does the same
         if not force and (found := place.read_first(spec, reader)) is not None:
             return found
@@ -134,10 +139,10 @@ def _header_read(path: Path) -> Path:
 
 
 def _made(place: Store, spec: Spec, run: Run, force: bool, reader: Callable[[Path], Read]) -> Read:
-    from protogen.generating import generate
+    from protogen.generating import make
 
     folder = place.root / ".runs" / spec.key
-    made = generate(spec, replace(find_inputs(place, spec, run), folder=folder))
+    made = make(spec, replace(find_inputs(place, spec, run), folder=folder))
     # Two runs that were ended early share a Spec and yet differ: neither hides the other.
     path, found = _keep_and_read(place, made, force or made.spec != spec, folder, reader)
     if made.spec == spec:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from protogen.checks import check_between, check_flag, check_kind, check_names, check_tile, check_whole
 from protogen.errors import BadRequest, DiskError, IntegrityError, NotFound, SchemaError
@@ -12,6 +13,9 @@ from protogen.files.verify import verify
 from .pins import Pin
 from .prune import Removed, prune
 from .store import Entry, Store
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,12 @@ def verify_store(
     device: str = "cpu",
     tile: int | None = None,
     report: Callable[[float], None] | None = None,
+    group: "ProcessGroup | None" = None,
 ) -> StoreVerified:
     """Check the digests of every file of a store; with `full` measure each again and compare with what it says.
 
-    `device`, `tile` and `report` are those of `verify`. Raises NotFound where there is no store, DiskError where
-    it cannot be listed, and BadRequest where the device is unknown or the memory too small.
+    `device`, `tile`, `report` and `group` are those of `verify`. Raises NotFound where there is no store, DiskError
+    where it cannot be listed, and BadRequest where the device is unknown or the memory too small.
     """
     check_flag("full", full)
     check_tile(tile)
@@ -69,7 +74,7 @@ def verify_store(
         try:
             if entry.error is not None:
                 raise entry.error
-            verified = verify(entry.path, full=full, device=device, tile=tile, report=report)
+            verified = verify(entry.path, full=full, device=device, tile=tile, report=report, group=group)
             if verified.differences:
                 found.differing[entry.path] = verified.differences
         except SchemaError as error:

@@ -51,11 +51,11 @@ def extended(path: Path) -> dict[str, object]:
 
 def ensured() -> list[bool]:
     """Whether each artifact's Spec gives that artifact, with no set made."""
-    made, generating.generate = generating.generate, None  # type: ignore[assignment]
+    made, generating.make = generating.make, None  # type: ignore[assignment]
     try:
         return [protogen.ensure(e.spec).path == e.path for e in STORE.entries() if e.spec is not None]
     finally:
-        generating.generate = made
+        generating.make = made
 
 
 def main() -> None:

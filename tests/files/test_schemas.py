@@ -178,7 +178,7 @@ def test_it_is_listed_as_newer(newer: Path, run: Command, store: Path) -> None:
 
 def test_ensure_refuses_before_any_work(newer: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = everything(store)
-    monkeypatch.setattr(generating, "generate", None)
+    monkeypatch.setattr(generating, "make", None)
     for ask in (protogen.ensure, lambda spec: protogen.load(spec.method)):
         with pytest.raises(SchemaError, match="upgrade protogen"):
             ask(SPEC)

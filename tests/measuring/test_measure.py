@@ -1,19 +1,25 @@
 """Statistics over all pairs, held to the whole Gram matrix in float64 and to sets that are known exactly."""
 
+import dataclasses
 import json
 import math
+import os
+import signal
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from draws import unit_rows
-from torch import Tensor
+from processes import on_ranks
+from torch import Tensor, distributed
 from torch.nn.functional import normalize
 
 from protogen.files.schemas import SCHEMAS
 from protogen.measuring import tiles
 from protogen.measuring.extremes import CANDIDATES
+from protogen.measuring.geometry import random_rows
 from protogen.measuring.measure import measure
 from protogen.measuring.stats import BINS, AngleStats, Extreme
 from protogen.measuring.sums import TWIN_COS
@@ -456,3 +462,37 @@ def test_no_cosine_exceeds_1_whatever_is_left_open() -> None:
     assert found.duplicate_pairs == found.pairs
     # The smallest cosine is 1 as well, and may be less than that by what float32 leaves open.
     assert found.error_bound <= 1.1 * (50 + 8) * 2**-24
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("world", "within"), [(2, False), (3, False), (2, True)])
+def test_ranks_find_what_one_process_finds(tmp_path: Path, world: int, within: bool) -> None:
+    rows = random_rows(1, 1600, 5, 0)
+    rows[7] = rows[1500]  # a pair that float32 takes for more than one
+    rows[800:1000] = torch.eye(5).repeat(40, 1)  # many segments of the same peak
+    source = InMemory(rows.view(400, 4, 5) if within else rows)
+    alone = measure(source, tile=64, within=within)
+
+    def work(rank: int) -> AngleStats:
+        torch.set_default_dtype(torch.float64)  # which counts for nothing
+        own = source if rank == 0 else InMemory(torch.zeros(2, 2))  # that of rank 0 is measured
+        return measure(own, tile=64, within=within, group=distributed.group.WORLD)
+
+    for found in on_ranks(world, tmp_path / "meeting", work):
+        for each in dataclasses.fields(AngleStats):
+            ours, theirs = getattr(found, each.name), getattr(alone, each.name)
+            if isinstance(theirs, float) and each.name not in ("error_bound", "min_angle_points_deg"):
+                assert ours == pytest.approx(theirs, rel=1e-12, abs=1e-12), each.name
+            else:
+                assert ours == theirs, each.name
+
+
+@pytest.mark.slow
+def test_an_interruption_of_rank_0_ends_the_statistics_of_all(tmp_path: Path) -> None:
+    def interrupted(share: float) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def work(rank: int) -> None:
+        measure(InMemory(random_rows(1, 1600, 5, 0)), tile=64, report=interrupted, group=distributed.group.WORLD)
+
+    assert [type(each) for each in on_ranks(2, tmp_path / "meeting", work)] == [KeyboardInterrupt] * 2

@@ -319,7 +319,7 @@ def test_sizes_alone_are_taken_from_the_store_or_made(tmp_path: Path, monkeypatc
     made = as_prototypes(n=100, d=16, store=tmp_path)
     assert isinstance(made, StructuredPrototypes)
     assert (made.n, made.d) == (100, 16)
-    monkeypatch.setattr("protogen.generating.generate", None)
+    monkeypatch.setattr("protogen.generating.make", None)
     again = as_prototypes(n=100, d=16, store=tmp_path)
     assert again.fingerprint == made.fingerprint
     assert as_prototypes(made, n=100) is made
