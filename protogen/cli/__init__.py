@@ -7,7 +7,8 @@ from typing import Annotated, TextIO
 
 import typer
 
-from protogen.errors import DiskError, ProtogenError
+from protogen.errors import DiskError, ProtogenError, RankLost
+from protogen.ranks.launching import is_told, started, take_part
 
 from .commands import Commands
 from .options import INTERRUPTED, tell
@@ -46,7 +47,7 @@ def main() -> None:
     sys.stdout, sys.stderr = (stream or os.fdopen(_nowhere(), "w") for stream in (sys.stdout, sys.stderr))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # a path goes out as it came in
-    sys.exit(_flushed(_run()))
+    sys.exit(_flushed(take_part(_run) if started() > 1 else _run()))
 
 
 def _run() -> int:
@@ -61,7 +62,7 @@ def _run() -> int:
         return end.code if isinstance(end.code, int) else 0
     except (ProtogenError, typer.TyperException) as error:
         message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
-        if message:  # without a command there is none, the help is all
+        if message and not (isinstance(error, RankLost) and is_told()):  # without a command the help is all
             _complain(message)
         return error.exit_code
     except OSError as error:

@@ -4,11 +4,18 @@ A command's module, with all that it loads, is loaded when the command is called
 of the commands' own help; a test compares them.
 """
 
+import sys
 from importlib import import_module
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+from protogen.checks import check_whole
+from protogen.errors import BadRequest
+from protogen.ranks.launching import launch, started
+
+from .options import whole
 
 GROUPS = {
     "Make": ("ebv", "uniform", "polytope", "subcenters", "fit", "extend", "import"),
@@ -51,6 +58,7 @@ LINES = {
     "capacity": "Search how many lines of coherence at most alpha fit into R^d: found, and the upper bound.",
     "demo": "Train a small network with a learned classifier and with fixed prototypes, and compare them.",
 }
+SHARED = (*GROUPS["Make"][:-1], "stats", "verify", "capacity")  # commands that several processes can share
 
 
 def load_command(name: str) -> TyperCommand | TyperGroup:
@@ -59,7 +67,41 @@ def load_command(name: str) -> TyperCommand | TyperGroup:
     app: typer.Typer = import_module(f".{module}", __package__).app
     command = typer.main.get_group(app).commands[name]
     assert isinstance(command, TyperCommand | TyperGroup)
+    if name in SHARED:
+        for each in command.commands.values() if isinstance(command, TyperGroup) else [command]:
+            each.params.append(_processes())
     return command
+
+
+def _processes() -> Any:
+    """The option that runs a command on several processes; the command itself does not get it."""
+
+    def start(processes: int | None) -> None:
+        if processes is None:
+            return
+        check_whole("processes", processes, 1)
+        if started() not in (1, processes):
+            raise BadRequest(f"processes is {processes} and torchrun has started {started()}; leave --processes out")
+        if started() < processes:
+            sys.exit(launch(processes, sys.argv[1:]))
+
+    def holder(
+        processes: Annotated[
+            int | None,
+            typer.Option(
+                "--processes",
+                help="Share the work among so many processes of this machine.",
+                parser=whole,
+                callback=start,
+            ),
+        ] = None,
+    ) -> None: ...
+
+    app = typer.Typer(add_completion=False)
+    app.command()(holder)
+    (option,) = (each for each in typer.main.get_command(app).params if each.name == "processes")
+    option.expose_value = False
+    return option
 
 
 class Commands(TyperGroup):

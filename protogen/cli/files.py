@@ -12,6 +12,7 @@ from protogen.errors import BadRequest, DiskError, IntegrityError, SchemaError, 
 from protogen.files import verify as verifying
 from protogen.files.figures import measure_file
 from protogen.files.verify import Verified
+from protogen.ranks.launching import group_of_command
 from protogen.report.difference import comparison, comparison_lines
 from protogen.report.plot import save_png, terminal_lines
 from protogen.store.keeping import verify_store
@@ -56,7 +57,14 @@ def stats(
 
     with Display(quiet=False) as display:
         rows, measured = measure_file(
-            file, tensor, transpose=transpose, device=device, tile=tile, report=display.measuring, say=tell
+            file,
+            tensor,
+            transpose=transpose,
+            device=device,
+            tile=tile,
+            report=display.measuring,
+            say=tell,
+            group=group_of_command(),
         )
     n, d = rows.shape
     bounds = report.compare(d, n, measured)
@@ -111,7 +119,9 @@ def _verify_store(store: Store, full: bool, device: str, tile: int | None, json:
     from protogen.report.progress import Display
 
     with Display(quiet=not full) as display:
-        found = verify_store(store.root, full=full, device=device, tile=tile, report=display.measuring)
+        found = verify_store(
+            store.root, full=full, device=device, tile=tile, report=display.measuring, group=group_of_command()
+        )
     damaged, newer, unreadable, differing = found.damaged, found.newer, found.unreadable, found.differing
     document = {
         "store": str(store.root),
@@ -145,7 +155,9 @@ def _verified(file: Path, device: str, tile: int | None) -> Verified:
     from protogen.report.progress import Display
 
     with Display(quiet=False) as display:
-        return verifying.verify(file, full=True, device=device, tile=tile, report=display.measuring)
+        return verifying.verify(
+            file, full=True, device=device, tile=tile, report=display.measuring, group=group_of_command()
+        )
 
 
 @app.command()

@@ -11,6 +11,7 @@ import typer
 
 from protogen.checks import check_seconds
 from protogen.errors import BadRequest, printable
+from protogen.ranks.launching import group_of_command
 from protogen.run import Run
 
 INTERRUPTED = 130
@@ -98,7 +99,7 @@ def values(name: str, text: str, number: Callable[[str], Any]) -> list[Any]:
 def run_of(device: str, tile: int | None, stats: Any = "auto", time_limit: float | None = None) -> Run:
     """Make the Run that the options describe. Raises BadRequest on values that none can have."""
     check_seconds("time-limit", time_limit)
-    return Run(device, tile, time_limit, stats=stats)
+    return Run(device, tile, time_limit, stats=stats, group=group_of_command())
 
 
 def tell(line: str) -> None:
