@@ -41,6 +41,22 @@ def others_logsumexp(
     a second pass is taken for a derivative of that gradient, also in forward mode. The gradient reaches
     `features` alone. Under autocast the products of the first pass run in autocast's type.
     """
+    transformed = torch._C._are_functorch_transforms_active()
+    wanted = transformed or (torch.is_grad_enabled() and features.requires_grad)
+    others, _ = gradient_of_others(features, prototypes, classes, per_class=per_class, chunk=chunk, wanted=wanted)
+    return others
+
+
+def gradient_of_others(
+    features: Tensor,
+    prototypes: Tensor | FixedPrototypes,
+    classes: Tensor | None = None,
+    *,
+    per_class: int = 1,
+    chunk: int | None = None,
+    wanted: bool,
+) -> tuple[Tensor, Tensor]:
+    """Return what `others_logsumexp` does, and its gradient (N, d), which is empty unless it is wanted."""
     n, d = (prototypes.n, prototypes.d) if isinstance(prototypes, FixedPrototypes) else prototypes.shape
     if isinstance(prototypes, FrozenPrototypes):
         prototypes = prototypes.constant("prototypes", features.device)
@@ -50,10 +66,7 @@ def others_logsumexp(
         classes = torch.full((features.shape[0],), -1, device=features.device)
     chunk = chunk or max(d, _logits(features.device) // max(1, features.shape[0]))
     chunk = -(-chunk // per_class) * per_class
-    transformed = torch._C._are_functorch_transforms_active()
-    wanted = transformed or (torch.is_grad_enabled() and features.requires_grad)
-    others, _ = _apply(features, classes, prototypes, n, chunk, per_class, wanted)
-    return others
+    return _apply(features, classes, prototypes, n, chunk, per_class, wanted)
 
 
 def _logits(device: torch.device) -> int:

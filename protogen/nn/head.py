@@ -12,8 +12,11 @@ from protogen.files.prototypes import Prototypes
 from protogen.methods import resolve
 from protogen.store.access import ensure_path
 
-from .checks import IGNORED, as_classes, directions, flag, whole
+from .checks import IGNORED, REDUCTIONS, as_classes, check_one_of, directions, flag, whole, within
+from .entropy import entropies
 from .fixed import FixedPrototypes
+from .frozen import FrozenPrototypes
+from .sharded import Group, Share, losses_by_index, sharded_entropies, shared_out
 from .sources import as_prototypes
 from .targets import Losses, Wanted, weighted_loss
 
@@ -150,12 +153,29 @@ class CosineScale(FixedHead):
 
     log_scale: nn.Parameter | None
 
-    def __init__(self, prototypes: FixedPrototypes, temperature: float, learn_scale: bool, debug: bool) -> None:
+    def __init__(
+        self,
+        prototypes: FixedPrototypes,
+        temperature: float,
+        learn_scale: bool,
+        debug: bool,
+        share: Share | None = None,
+    ) -> None:
         super().__init__(prototypes, debug)
+        self.share = share
         self._temperature = temperature
         learned = nn.Parameter(torch.empty(1)) if flag("learn_scale", learn_scale) else None
         self.register_parameter("log_scale", learned)
         self.reset_parameters()
+
+    @property
+    def n(self) -> int:
+        """The number of classes."""
+        return self.prototypes.n if self.share is None else self.share.n
+
+    def vectors(self, labels: Tensor) -> Tensor:
+        """Return the prototype of each label (...), (..., d)."""
+        return super().vectors(labels) if self.share is None else self.share.vectors(self._classes(labels))
 
     def reset_parameters(self) -> None:
         """Set a learned scale to its beginning."""
@@ -169,22 +189,77 @@ class CosineScale(FixedHead):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return logits (..., n) for features (..., d): the cosines times the scale."""
+        self._check_whole("logits of all classes")
         return self.prototypes.product(self._scaled(directions(features, self.d)))
 
     def topk(self, features: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Return the k largest logits of features (..., d) and their classes, without all n logits in memory."""
-        return self.prototypes.topk(self._scaled(directions(features, self.d)), whole("k", k, 1, self.n))
+        held = self.prototypes if self.share is None else self.share
+        return held.topk(self._scaled(directions(features, self.d)), whole("k", k, 1, self.n))
 
     def as_linear(self) -> nn.Sequential:
         """Return the normalisation, and behind it an nn.Linear without bias: the prototypes times the scale.
 
         They are copies, and frozen.
         """
+        self._check_whole("rows of all classes")
         linear = self.prototypes.as_linear()
         with torch.no_grad():
             rows = linear.weight.to(torch.promote_types(linear.weight.dtype, torch.float32))
             linear.weight = nn.Parameter(rows * self.scale, requires_grad=False)
         return nn.Sequential(Directions(self.d), linear)
+
+    def loss_by_index(
+        self,
+        features: Tensor,
+        classes: Tensor,
+        shares: Tensor,
+        *,
+        weight: Tensor | None = None,
+        label_smoothing: float = 0.0,
+        reduction: str = "mean",
+    ) -> Tensor:
+        """Return the loss of features (..., d) with soft targets by index: some classes (..., m) and their shares.
+
+        It is `loss` with soft targets that have the shares, each of sum 1 over m, at these classes, and 0 elsewhere, as
+        mixup's: without a tensor of all classes. Label smoothing and `weight` (n,) are those of `loss`.
+        """
+        if classes.shape != shares.shape or classes.shape[:-1] != features.shape[:-1]:
+            raise BadRequest(
+                f"classes and shares have shapes {tuple(classes.shape)} and {tuple(shares.shape)}; allowed are some "
+                f"for each feature, {(*features.shape[:-1], 'm')}"
+            )
+        check_one_of("reduction", reduction, REDUCTIONS)
+        smoothing = within("label_smoothing", label_smoothing, 0, 1)
+        flat = self._scaled(directions(features, self.d)).reshape(-1, self.d)
+        places = self._classes(classes).reshape(len(flat), -1)
+        counts = shares.reshape(len(flat), -1).to(flat.dtype)
+        if weight is not None:
+            counts = counts * weight.to(counts)[places]
+        losses = (losses_by_index(self.share, self.prototypes, flat, places) * counts).sum(1)
+        if smoothing:
+            even = torch.full((self.n,), smoothing / self.n, dtype=flat.dtype, device=flat.device)
+            even = even if weight is None else even * weight.to(even)
+            _, spread = self._entropies(flat, Wanted(places[:, 0], even, len(flat)))
+            assert spread is not None
+            losses = losses * (1 - smoothing) + spread
+        if reduction == "none":
+            return losses.view(features.shape[:-1])
+        return losses.sum() if reduction == "sum" else losses.sum() / max(1, len(flat))
+
+    def _entropies(self, scaled: Tensor, wanted: Wanted, own: Tensor | None = None) -> Losses:
+        """Return the cross entropies of scaled features (N, d), by all ranks where each has a share of the classes."""
+        if self.share is None:
+            return entropies(scaled, self.prototypes, wanted, own)
+        return sharded_entropies(self.share, scaled, wanted, own)
+
+    def _check_whole(self, what: str) -> None:
+        """Raise BadRequest where no rank has all classes."""
+        if self.share is not None:
+            raise BadRequest(
+                f"{what} are asked for, and this rank has {self.share.start} to {self.share.stop - 1} of {self.n}; use "
+                "loss, topk and vectors, or make the head without a group"
+            )
 
     def _scaled(self, values: Tensor) -> Tensor:
         # The (..., d) factor is scaled: the (..., n) product may be the largest tensor of the step.
@@ -207,6 +282,21 @@ def hold(source: Source | None, d: int | None, n: int | None, method: str = "ebv
     """Return the prototypes of a head: those of `source`, or of a method for sizes alone."""
     source = taken(source, d, n, method)
     return as_prototypes(source, n=None if n is None else int(n), d=None if d is None else int(d))
+
+
+def hold_share(
+    source: Source | None, d: int | None, n: int | None, method: str, group: Group | None, replicated: bool
+) -> tuple[FixedPrototypes, Share | None]:
+    """Return the prototypes of a head as `hold` does; with a group those of this rank's share of the classes."""
+    if group is None:
+        return hold(source, d, n, method), None
+    source = taken(source, d, n, method)
+    if not isinstance(source, str | Path) or str(source).endswith(")"):
+        return shared_out(hold(source, d, n), group, flag("replicated", replicated))
+    with torch.device("meta"):  # what the header says
+        promised = hold(source, d, n)
+    whole_file = isinstance(promised, FrozenPrototypes)
+    return shared_out(source if whole_file else hold(source, d, n), group, flag("replicated", replicated))
 
 
 def taken(source: Source | None, d: int | None, n: int | None, method: str) -> Source:

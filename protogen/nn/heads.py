@@ -5,10 +5,13 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from protogen.errors import BadRequest
+
 from .checks import IGNORED, REDUCTIONS, check_one_of, directions, flag, positive, within
-from .entropy import cross_entropy, entropies
+from .entropy import cross_entropy
 from .fixed import FixedPrototypes
-from .head import CosineScale, Source, hold
+from .head import CosineScale, Source, hold_share
+from .sharded import Group
 from .targets import Losses, Wanted
 from .temperature import AUTO, temperature_of
 
@@ -101,6 +104,10 @@ class CosineHead(CosineScale):
     - `source`, or `d` and `n`: the prototypes, as Head says; by sizes alone they are those of `protogen ebv`;
     - `temperature`: what divides the cosines; "auto" is `fitting_temperature`, which few classes need above all;
     - `learn_scale`: begin at that temperature and learn its inverse, as the parameter `log_scale`;
+    - `group`: a process group, or a mesh of one dimension, whose ranks have each its share of the classes and its own
+      features; with `replicated` all have the same features. `loss`, `topk` and `vectors` are then called by all of
+      them at once and give what one process gives for the features of each; no rank has the logits of all classes.
+      Wrapped in DistributedDataParallel the model needs `ddp_ignore` before;
     - `debug`: read features and targets on every device.
 
     `head(features)` are `cosine_logits`, and `head.loss` is `ebv_loss`. Where the batch and the classes make
@@ -126,12 +133,16 @@ class CosineHead(CosineScale):
         d: int | None = None,
         n: int | None = None,
         learn_scale: bool = False,
+        group: Group | None = None,
+        replicated: bool = False,
         debug: bool = False,
     ) -> None:
         auto = isinstance(temperature, str) and temperature == AUTO
         divisor = 1.0 if auto else positive("temperature", temperature, USUAL)
-        prototypes = hold(source, d, n)
-        super().__init__(prototypes, temperature_of(prototypes) if auto else divisor, learn_scale, debug)
+        prototypes, share = hold_share(source, d, n, "ebv", group, replicated)
+        if auto and share is not None:
+            raise BadRequest("temperature is 'auto' with a group, whose ranks have a share of the rows; give a number")
+        super().__init__(prototypes, temperature_of(prototypes) if auto else divisor, learn_scale, debug, share)
 
     @property
     def temperature(self) -> Tensor | float:
@@ -139,7 +150,7 @@ class CosineHead(CosineScale):
         return self._temperature if self.log_scale is None else (-self.log_scale).exp()
 
     def _losses(self, features: Tensor, wanted: Wanted) -> Losses:
-        return entropies(self._scaled(directions(features, self.d)), self.prototypes, wanted)
+        return self._entropies(self._scaled(directions(features, self.d)), wanted)
 
     def extra_repr(self) -> str:
         """Show the temperature where the module is printed."""

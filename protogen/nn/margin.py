@@ -13,10 +13,10 @@ from protogen.measuring.measure import measure
 from protogen.rows import InMemory
 
 from .checks import as_classes, check_finite, check_label_shape, directions, own_prototypes, positive, within
-from .entropy import entropies
 from .fixed import FixedPrototypes
-from .head import CosineScale, Source, hold, taken
+from .head import CosineScale, Source, hold_share, taken
 from .heads import cosine_logits
+from .sharded import Group
 from .targets import Losses, Wanted
 
 MEASURED = 20_000  # prototypes whose smallest angle is measured at once, in seconds
@@ -84,6 +84,7 @@ class MarginHead(CosineScale):
     - `margin`: radians, from 0 to pi, or "max" for the `max_margin` of the source. A margin of 0 is Eq. 8;
     - `kappa`: what the cosines are multiplied with;
     - `learn_scale`: begin at that kappa and learn it, as the parameter `log_scale`;
+    - `group`, `replicated`: ranks that have each its share of the classes, as CosineHead says;
     - `debug`: read features and targets on every device.
 
     `head(features)` are kappa times the cosines, Eq. 8, and `head.loss` is the cross entropy of `margin_logits`,
@@ -110,6 +111,8 @@ class MarginHead(CosineScale):
         d: int | None = None,
         n: int | None = None,
         learn_scale: bool = False,
+        group: Group | None = None,
+        replicated: bool = False,
         debug: bool = False,
     ) -> None:
         kappa = positive("kappa", kappa)
@@ -118,8 +121,10 @@ class MarginHead(CosineScale):
         if not isinstance(margin, str):
             margin = within("margin", margin, 0, math.pi, ", or 'max'")
         source = taken(source, d, n, _polytope(d, n))
-        prototypes = hold(source, d, n)
-        super().__init__(prototypes, 1 / kappa, learn_scale, debug)
+        prototypes, share = hold_share(source, d, n, "", group, replicated)
+        if isinstance(margin, str) and share is not None and not isinstance(source, Prototypes | str | Path):
+            raise BadRequest("margin is 'max' with a group, whose ranks have a share of the rows; give a number")
+        super().__init__(prototypes, 1 / kappa, learn_scale, debug, share)
         self.margin = _largest(source, prototypes) if isinstance(margin, str) else margin
 
     @property
@@ -135,9 +140,9 @@ class MarginHead(CosineScale):
                     f"the margin, {self.margin:g}, is that of one class; allowed are labels: with soft targets train "
                     "CosineHead, or a margin of 0"
                 )
-            return entropies(self._scaled(ahead), self.prototypes, wanted)
-        psi = _psi(ahead, self.prototypes.vectors(wanted.classes), self.margin)
-        return entropies(self._scaled(ahead), self.prototypes, wanted, self._scaled(psi))
+            return self._entropies(self._scaled(ahead), wanted)
+        own = self.prototypes.vectors(wanted.classes) if self.share is None else self.share.vectors(wanted.classes)
+        return self._entropies(self._scaled(ahead), wanted, self._scaled(_psi(ahead, own, self.margin)))
 
     def extra_repr(self) -> str:
         """Show margin and kappa where the module is printed."""

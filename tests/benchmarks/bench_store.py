@@ -408,7 +408,7 @@ def crowd(folder: Path) -> None:
         print(f"32 processes x 10 rounds in {time.perf_counter() - began:.0f} s: generations, digests, files, failures")
         print(*ends, "broken", broken(root), "left", leftovers(root))
 
-    with patch("protogen.generating.generate", counted):
+    with patch("protogen.generating.make", counted):
         rounds(folder / "crowd")
         with patch.object(fcntl, "flock", lambda *_: None):  # as on file systems that grant every lock
             rounds(folder / "granted")

@@ -719,7 +719,7 @@ class TestInterrupted:
     @pytest.mark.slow
     def test_before_any_work(self, start: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
         first = "import os, signal, protogen.generating as p\ndef stop(*_): os.kill(os.getpid(), signal.SIGINT)\n"
-        ran = finish(start(*RANDOM, first=f"{first}p.generate = stop"))
+        ran = finish(start(*RANDOM, first=f"{first}p.make = stop"))
         assert ran == Ran(130, "", "interrupted\n")
         assert tree(tmp_path) == []
 

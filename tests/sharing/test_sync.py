@@ -51,7 +51,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(generating, "generate", refuse)
+    monkeypatch.setattr(generating, "make", refuse)
 
 
 @pytest.mark.parametrize("params", [{"start": 3, "steps": "x"}, {"start": "random", "extends": 3}])
@@ -184,7 +184,7 @@ class TestAcceptEquivalent:
             ended = replace(spec, params=(*spec.params, ("ended", "interrupted at step 1")))
             return replace(made, spec=ended, provenance=replace(made.provenance, status="interrupted"))
 
-        monkeypatch.setattr(generating, "generate", generate)
+        monkeypatch.setattr(generating, "make", generate)
         with pytest.raises(KeyboardInterrupt):
             only(here, pin, accept=True)
         assert len(here.entries()) == 1

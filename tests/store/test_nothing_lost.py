@@ -37,7 +37,7 @@ def made(angle: float = 0.1) -> Prototypes:
 
 
 def generating(monkeypatch: pytest.MonkeyPatch, generate: Callable[[Spec, Run], Prototypes]) -> None:
-    monkeypatch.setattr("protogen.generating.generate", generate)
+    monkeypatch.setattr("protogen.generating.make", generate)
 
 
 @pytest.mark.parametrize("reproducible", ["statistical", "exact"])
