@@ -34,7 +34,7 @@ What every command does is one call here. Nothing here prints: `Run.say` and the
     look   load, best, pinned, measure_file, verify, comparison                            show, stats, verify, diff
     keep   artifacts, verify_store, pin, unpin, pins, cache_key, prune_store           list, lock, cache-key, prune
     share  push, pull, sync                                                                       push, pull, sync
-    know   line_bounds, point_bounds, listing, search_capacity                             bounds, catalog, capacity
+    know   line_bounds, point_bounds, listing, search_capacity, plan                 bounds, catalog, capacity, plan
 """
 
 import importlib
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from .files.verify import verify
     from .generating import generate
     from .methods import resolve
+    from .ranks.plan import plan
     from .report.difference import comparison
     from .report.record import listing
     from .run import Run
@@ -86,6 +87,7 @@ __all__ = [
     "pin",
     "pinned",
     "pins",
+    "plan",
     "point_bounds",
     "prune_store",
     "pull",
@@ -120,6 +122,7 @@ _HOMES = {
     "pin": "store.pinning",
     "pinned": "store.loading",
     "pins": "store.pinning",
+    "plan": "ranks.plan",
     "point_bounds": "bounds",
     "prune_store": "store.keeping",
     "pull": "sharing.project",

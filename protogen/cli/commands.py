@@ -22,7 +22,7 @@ GROUPS = {
     "Look": ("show", "stats", "verify", "diff", "export"),
     "Keep": ("list", "lock", "prune", "cache-key"),
     "Share": ("sync", "push", "pull"),
-    "Know": ("bounds", "catalog", "capacity", "demo"),
+    "Know": ("bounds", "catalog", "capacity", "plan", "demo"),
 }
 MODULES = {
     "make": ("ebv", "uniform", "polytope", "subcenters", "fit", "extend"),
@@ -30,7 +30,7 @@ MODULES = {
     "keep": ("list", "lock", "prune", "cache-key", "sync"),
     "remote": ("push", "pull"),
     "bring": ("import",),
-    "sizes": ("bounds", "catalog", "capacity"),
+    "sizes": ("bounds", "catalog", "capacity", "plan"),
     "demo": ("demo",),
 }
 LINES = {
@@ -56,6 +56,7 @@ LINES = {
     "bounds": "List the lower bounds that hold for n vectors in R^d, the best first, with their sources.",
     "catalog": "List the closed forms that reach n vectors in R^d, the lowest guaranteed cosine first; builds nothing.",
     "capacity": "Search how many lines of coherence at most alpha fit into R^d: found, and the upper bound.",
+    "plan": "Say what a training step costs a process of several: products, memory, traffic; fixed and learned rows.",
     "demo": "Train a small network with a learned classifier and with fixed prototypes, and compare them.",
 }
 SHARED = (*GROUPS["Make"][:-1], "stats", "verify", "capacity")  # commands that several processes can share

@@ -13,6 +13,8 @@ import typer
 from protogen import report
 from protogen.bounds import line_bounds, point_bounds
 from protogen.capacity.capacity import STEPS, sweep
+from protogen.ranks.plan import PARTIAL
+from protogen.ranks.plan import plan as planned
 from protogen.report.plot import check_png, save_capacity
 
 from .options import (
@@ -127,3 +129,19 @@ def _cosine(text: str) -> float:
         return float(text)
     below = int(quotient[3])
     return int(quotient[1]) / (math.sqrt(below) if quotient[2] else below)
+
+
+@app.command()
+def plan(
+    d: Dimension,
+    n: Number,
+    ranks: Annotated[int, typer.Option("--ranks", help="Processes that share the classes.", parser=whole)] = 1,
+    batch: Annotated[int, typer.Option("--batch", help="Features of each process in a step.", parser=whole)] = 128,
+    sampled: Annotated[
+        float, typer.Option("--sampled", help="Share of the classes that PartialFC samples.", parser=number)
+    ] = PARTIAL,
+    json: Json = False,
+) -> None:
+    """Say what a training step costs a process of several: products, memory, traffic; fixed and learned rows."""
+    found = planned(d, n, ranks, batch, sampled)
+    print_result(found.to_dict(), report.plan_lines, json)

@@ -1,6 +1,7 @@
 """What is said of artifacts, closed forms and searches: records for machines, the same in lines for people."""
 
 from .lines import artifact_lines, bound_lines, capacity_lines, entry_lines, listing_lines, megabytes, stats_lines
+from .planned import plan_lines
 from .record import compare, entry_of, listing, record_of
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "listing",
     "listing_lines",
     "megabytes",
+    "plan_lines",
     "record_of",
     "stats_lines",
 ]

@@ -1,0 +1,68 @@
+"""What ranks cost: formulas in known cases, and what a group of processes really sends."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from commands import Command, done, one_error
+from processes import on_ranks
+from torch import Tensor, distributed
+
+from protogen import plan
+from protogen.nn import CosineHead
+
+
+def test_one_rank_sends_nothing_and_halves_hold_half() -> None:
+    one, two = plan(64, 1000, 1), plan(64, 1000, 2)
+    assert {cost.sent_bytes for cost in (*one.costs, one.descent)} == {0}
+    for alone, half in zip(one.costs, two.costs, strict=True):
+        assert half.held_bytes == pytest.approx(alone.held_bytes / 2, rel=0.01)
+        assert half.multiplications == pytest.approx(alone.multiplications, rel=0.01)  # of twice the batch
+    held, formula, adam, sampled = one.costs
+    assert (held.held_bytes, formula.held_bytes) == (4 * 64 * 1000, 4 * 1000)
+    assert adam.held_bytes == 4 * held.held_bytes
+    assert sampled.multiplications == pytest.approx(adam.multiplications / 10)
+
+
+def test_the_command_prints_the_plan(run: Command) -> None:
+    asked = ("plan", "--d", 512, "--n", 10_000_000, "--ranks", 64)
+    document = run(*asked, "--json").document
+    assert document == {**plan(512, 10_000_000, 64).to_dict(), "costs": document["costs"]}
+    assert document["costs"][0]["held_bytes"] == 4 * 512 * 156_250
+    lines = done(run(*asked)).splitlines()
+    assert [line.split("  ")[1] for line in lines[2:]] == [cost["name"] for cost in document["costs"]] + [
+        "descent, a step"
+    ]
+    one_error(run("plan", "--d", 512, "--n", 100, "--ranks", 0), 2, "ranks is 0")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", [2, 3])
+def test_a_training_step_sends_what_the_plan_says(tmp_path: Path, world: int) -> None:
+    d, n, batch = 32, 400, 64
+    rows = torch.nn.functional.normalize(torch.randn(n, d, generator=torch.Generator().manual_seed(0)))
+
+    def work(rank: int) -> float:
+        sent = 0.0
+
+        def counted(name: str, times: Any) -> None:
+            exchange = getattr(distributed, name)
+
+            def exchanged(first: Any, *arguments: Any) -> Any:
+                nonlocal sent
+                one: Tensor = first if isinstance(first, Tensor) else arguments[0]
+                sent += one.nbytes * times
+                return exchange(first, *arguments)
+
+            setattr(distributed, name, exchanged)
+
+        counted("all_reduce", 2 * (world - 1) / world)
+        counted("all_gather", world - 1)
+        head = CosineHead(rows, group=distributed.group.WORLD)
+        features = torch.randn(batch, d, requires_grad=True)
+        head.loss(features, torch.randint(n, (batch,))).backward()
+        return sent
+
+    for sent in on_ranks(world, tmp_path / "meeting", work):
+        assert sent == pytest.approx(plan(d, n, world, batch).costs[0].sent_bytes, rel=0.02)
