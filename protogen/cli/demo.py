@@ -64,6 +64,10 @@ def demo(
     classes: Annotated[
         int | None, _option("Classes of glyphs, words or clusters; else 1000, 1000, 5000.", whole)
     ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Vary a head: multicenter.per_class=1,2,4; may stand several times."),
+    ] = None,
     data: Annotated[Path | None, _option("Folder of the data, fonts or list of words; else the system's.")] = None,
     rows: Annotated[Path, _option("File that keeps a row for each network.")] = Path("protogen-demo.jsonl"),
     plot: Annotated[Path | None, _option("Draw the accuracies as a picture; needs the extra `plot`.")] = None,
@@ -77,12 +81,13 @@ def demo(
     dimensions, epochs = _checked(task, d, seeds, epochs, imbalance, hidden, part, plot)
     from protogen.demo.results import RowFile, compare, plan, table_lines, warnings_of
     from protogen.demo.tasks import load_task
+    from protogen.demo.variants import split_heads
 
     file = RowFile(rows)
     file.rows()
     loaded = load_task(task, classes, data)
-    wanted = None if heads is None else [head.strip() for head in heads.split(",")]
-    trials = plan(loaded, wanted, against, dimensions, seeds, epochs, imbalance, hidden, part)
+    wanted = None if heads is None else split_heads(heads)
+    trials = plan(loaded, wanted, against, dimensions, seeds, epochs, imbalance, hidden, part, settings or ())
     for line in warnings_of(trials):
         tell(f"note: {line}")
     try:
@@ -91,7 +96,7 @@ def demo(
         tell("interrupted: the same command goes on after the last finished row")
         sys.exit(INTERRUPTED)
     mine = [there[trial] for trial in trials]
-    compared = compare(mine, against)
+    compared = compare(mine, trials[0].head)
     comparisons = [one.to_dict() for one in compared]
     document = {"path": str(rows), "rows": [row.to_dict() for row in mine], "comparisons": comparisons}
     print_result(document, lambda _: table_lines(compared), json)

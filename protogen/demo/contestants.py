@@ -1,19 +1,18 @@
 """The heads that the demo compares, each with what it trains on and how it predicts."""
 
-import math
 from collections.abc import Callable
+from dataclasses import fields, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from protogen.errors import BadRequest
 from protogen.files.header import read_header
 from protogen.files.reading import read
-from protogen.methods import resolve
+from protogen.methods import METHODS, resolve
 from protogen.nn import (
     AssignmentHead,
     CosineHead,
@@ -28,23 +27,63 @@ from protogen.store.access import ensure_path
 
 from .contestant import Contestant
 from .data import Task
-from .tuned import TUNED
+from .trained import POLYTOPES, TrainedMargin, TrainedSubcenters, TrainedUniform, likeliest
+from .tuned import TUNED, Tuned
+from .variants import Value, Variant, usual
 
 LEARNED = "learned"
-POLYTOPES = ("simplex", "orthoplex", "cube")
 LARGE, NEAREST = 5_000, 64  # classes from which an assignment is searched among so many prototypes of each
+
+
+def method_named(head: str) -> str | None:
+    """The method whose sets a head stands on, None where it learns its own rows, or makes them of the data.
+
+    Raises BadRequest where there is no such head.
+    """
+    if head not in HEADS:
+        raise BadRequest(f"head is {head!r}; allowed is {', '.join(HEADS)}")
+    return TUNED[head].method if head in TUNED else FIXED[head][0] if head in FIXED else None
+
+
+@cache
+def settings_of(head: str) -> tuple[dict[str, Value], dict[str, Value]]:
+    """The hyper-parameters of a head, and those of its prototypes, each with what is usual. Raises BadRequest."""
+    method = method_named(head)
+    if head in TUNED:
+        own = {field.name: getattr(TUNED[head], field.name) for field in fields(Tuned) if field.name != "method"}
+    else:
+        own = usual(*(FIXED[head][2:] if head in FIXED else LEARNING[head][1:]))
+        own |= PRESET.get(head, {})
+    left_out = {*own, *(METHODS[method].uses if method else ())}
+    parameters: tuple[Any, ...] = () if method is None else fields(METHODS[method])
+    return own, {one.name: one.default for one in parameters if one.name not in left_out}
+
+
+@cache
+def canonical(head: str) -> Variant:
+    """Read a head with its settings, and leave out those that are usual. Raises BadRequest on one it does not have."""
+    variant = Variant.parse(head)
+    own, made = settings_of(variant.head)
+    known = own | made
+    for name, _ in variant.settings:
+        if name not in known:
+            has = ", ".join(known) or "none"
+            raise BadRequest(f"{variant.head} has no setting {name!r}; its settings are {has}")
+    return Variant(variant.head, tuple(pair for pair in variant.settings if pair[1] != known[pair[0]]))
 
 
 @cache
 def spec_of(head: str, d: int, n: int) -> Spec | None:
     """The prototypes that a head stands on, None where it learns its own.
 
-    Raises BadRequest where there is no such head, or its prototypes do not exist for d and n.
+    Raises BadRequest where there is no such head or setting, or its prototypes do not exist for d and n.
     """
-    if head not in HEADS:
-        raise BadRequest(f"head is {head!r}; allowed is {', '.join(HEADS)}")
-    method = TUNED[head].method if head in TUNED else FIXED[head][0] if head in FIXED else None
-    return None if method is None else resolve(method, d=d, n=n)
+    variant = canonical(head)
+    method, made = method_named(variant.head), settings_of(variant.head)[1]
+    if method is None:
+        return None
+    params: dict[str, Any] = {name: value for name, value in variant.settings if name in made}
+    return resolve(method, d=d, n=n, **params)
 
 
 def build(head: str, d: int, task: Task, store: Path | None = None) -> Contestant:
@@ -52,13 +91,21 @@ def build(head: str, d: int, task: Task, store: Path | None = None) -> Contestan
 
     Raises BadRequest as `spec_of` does, and MemoryError where memory has ended the descent of the prototypes.
     """
-    spec = spec_of(head, d, task.classes)
+    spec, variant = spec_of(head, d, task.classes), canonical(head)
+    own = settings_of(variant.head)[0]
+    settings: dict[str, Any] = {name: value for name, value in variant.settings if name in own}
     file = None if spec is None else ensure_path(spec, store=store)
     if file is not None and read_header(file).spec != spec:
         raise MemoryError  # the best so far, which is not what a row says it was trained with
-    if head in TUNED:
-        return TUNED[head].build(d, task, file)
-    return LEARNING[head](d, task.classes) if file is None else FIXED[head][1](file)
+    if variant.head in TUNED:
+        return replace(TUNED[variant.head], **settings).build(d, task, file)
+    settings = PRESET.get(variant.head, {}) | settings
+    built: Contestant
+    if file is None:
+        built = LEARNING[variant.head][0](d, task.classes, **settings)
+    else:
+        built = FIXED[variant.head][1](file, **settings)
+    return built
 
 
 def _learned(d: int, n: int) -> Contestant:
@@ -66,19 +113,25 @@ def _learned(d: int, n: int) -> Contestant:
     return Contestant(head, lambda z, y: F.cross_entropy(head(z), y), head, lambda z, y: head.weight[y])
 
 
-def _multicenter(d: int, n: int) -> Contestant:
-    head = MultiCenterClassifier(d=d, n=n)
+def _uniformity(d: int, n: int, **settings: Any) -> Contestant:
+    head = TrainedUniform(d, n, **settings)
+    return Contestant(head, head.loss, head, lambda z, y: head.weight[y])
+
+
+def _multicenter(d: int, n: int, **settings: Any) -> Contestant:
+    head = MultiCenterClassifier(d=d, n=n, **settings)
     return Contestant(head, head.loss, head, lambda z, y: head.vectors(y))
 
 
-def _ebv(file: Path, signs: Callable[[Tensor], Tensor] = random_signs) -> Contestant:
-    head = CosineHead(FrozenPrototypes(signs(read(file).tensor)))
+def _ebv(file: Path, signs: Callable[[Tensor], Tensor] = random_signs, **settings: Any) -> Contestant:
+    head = CosineHead(FrozenPrototypes(signs(read(file).tensor)), **settings)
     return Contestant(head, head.loss, head, lambda z, y: head.vectors(y))
 
 
-def _regression(file: Path, dynamic: bool) -> Contestant:
+def _regression(file: Path, dynamic: bool, **settings: Any) -> Contestant:
     prototypes = FrozenPrototypes(file)
-    head = AssignmentHead(prototypes, candidates=NEAREST if prototypes.n >= LARGE else None)
+    settings = {"candidates": NEAREST if prototypes.n >= LARGE else None} | settings
+    head = AssignmentHead(prototypes, **settings)
 
     def loss(z: Tensor, y: Tensor) -> Tensor:
         if dynamic:
@@ -89,99 +142,59 @@ def _regression(file: Path, dynamic: bool) -> Contestant:
     return Contestant(head, loss, head, lambda z, y: head.vectors(y), after)
 
 
-def _polytope(file: Path, margin: float | Literal["max"]) -> Contestant:
-    head = MarginHead(file, margin)
+def _polytope(file: Path, **settings: Any) -> Contestant:
+    head = MarginHead(file, **settings)
     return Contestant(head, head.loss, head, lambda z, y: head.vectors(y))
 
 
-class TrainedMargin(nn.Module):
-    """Cosine softmax on trained rows with the margin of MarginHead, the simplex's angle.
-
-    The baseline of Regular Polytope Networks, Section 4: a learnable classifier with the loss of Eq. 9.
-    """
-
-    kappa = 30.0
-
-    def __init__(self, d: int, n: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(n, d))
-        nn.init.kaiming_uniform_(self.weight, math.sqrt(5))  # as nn.Linear's
-        self.margin = math.acos(-1 / (n - 1)) if n > 2 else math.pi
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return logits (..., n) for features (..., d)."""
-        return self.kappa * F.linear(F.normalize(features, dim=-1), F.normalize(self.weight))
-
-    def loss(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Return the cross entropy with the margin, continued beyond pi as `margin_logits` is."""
-        ahead, own = F.normalize(features), F.normalize(self.weight)[labels]
-        cosine = (ahead * own).sum(1, keepdim=True)
-        sine = torch.linalg.vector_norm(ahead - cosine * own, dim=1, keepdim=True)
-        near = cosine * math.cos(self.margin) - sine * math.sin(self.margin)
-        psi = near.where(cosine >= -math.cos(self.margin), cosine - (1 - math.cos(self.margin)))
-        return F.cross_entropy(self(features).scatter(1, labels[:, None], self.kappa * psi), labels)
-
-
-def _margin(d: int, n: int) -> Contestant:
-    head = TrainedMargin(d, n)
+def _margin(d: int, n: int, **settings: Any) -> Contestant:
+    head = TrainedMargin(d, n, **settings)
     return Contestant(head, head.loss, head, lambda z, y: head.weight[y])
 
 
-class TrainedSubcenters(nn.Module):
-    """Sub-centres as SubcenterHead has them, but trained: the ablation of The Fixed Sub-Center, Section 4.5."""
-
-    def __init__(self, subcenters: Tensor, beta: float = 1e-4) -> None:
-        super().__init__()
-        self.subcenters = nn.Parameter(subcenters.clone())
-        self.beta = beta
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return logits (..., n) for features (..., d)."""
-        return torch.einsum("...d,nsd->...ns", features, self.subcenters).logsumexp(-1)
-
-    def loss(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss of `SubcenterHead.loss`, with a gradient that reaches the sub-centres too."""
-        apart = features - likeliest(self.subcenters, features, labels)
-        return F.cross_entropy(self(features), labels) + self.beta * apart.square().sum() / 2
-
-
-def likeliest(subcenters: Tensor, features: Tensor, labels: Tensor) -> Tensor:
-    """Return the most probable sub-centre of each label's class, (b, d), for features (b, d)."""
-    own = subcenters[labels]
-    place = torch.einsum("bd,bsd->bs", features.detach(), own.detach()).argmax(1)
-    return own[torch.arange(len(own), device=own.device), place]
-
-
-def _subcenters(file: Path, trained: bool = False, beta: float = 1e-4) -> Contestant:
-    fixed = SubcenterHead(file, beta)
+def _subcenters(file: Path, **settings: Any) -> Contestant:
+    fixed = SubcenterHead(file, **settings)
     rows = fixed.prototypes.rows(0, fixed.n)
-    if not trained:
-        return Contestant(fixed, fixed.loss, fixed, lambda z, y: likeliest(rows, z, y))
-    head = TrainedSubcenters(rows, beta)
+    return Contestant(fixed, fixed.loss, fixed, lambda z, y: likeliest(rows, z, y))
+
+
+def _trained_subcenters(file: Path, **settings: Any) -> Contestant:
+    fixed = SubcenterHead(file)
+    head = TrainedSubcenters(fixed.prototypes.rows(0, fixed.n), **settings)
     return Contestant(head, head.loss, head, lambda z, y: likeliest(head.subcenters, z, y))
 
 
-LEARNING: dict[str, Callable[[int, int], Contestant]] = {
-    LEARNED: _learned,
-    "learned-margin": _margin,
-    "multicenter": _multicenter,
+# What builds each head, and what its hyper-parameters are read off.
+LEARNING: dict[str, tuple[Any, ...]] = {
+    LEARNED: (_learned,),
+    "learned-margin": (_margin, TrainedMargin),
+    "learned-uniform": (_uniformity, TrainedUniform),
+    "multicenter": (_multicenter, MultiCenterClassifier),
 }
-FIXED: dict[str, tuple[str, Callable[[Path], Contestant]]] = {
-    "ebv": ("ebv", _ebv),
-    "ebv-as-made": ("ebv", partial(_ebv, signs=lambda rows: rows)),
-    "uniform": ("uniform", partial(_regression, dynamic=False)),
-    "assignment": ("uniform", partial(_regression, dynamic=True)),
-    **{kind: (kind, partial(_polytope, margin=0)) for kind in POLYTOPES},
-    **{f"{kind}-margin": (kind, partial(_polytope, margin="max")) for kind in POLYTOPES},
-    "subcenters": ("subcenters", _subcenters),
-    "subcenters-loose": ("subcenters", partial(_subcenters, beta=0.0)),
-    "subcenters-trained": ("subcenters", partial(_subcenters, trained=True)),
-    "subcenters-trained-loose": ("subcenters", partial(_subcenters, trained=True, beta=0.0)),
+# The same after the method of its prototypes.
+FIXED: dict[str, tuple[Any, ...]] = {
+    "ebv": ("ebv", _ebv, CosineHead),
+    "ebv-as-made": ("ebv", partial(_ebv, signs=lambda rows: rows), CosineHead),
+    "uniform": ("uniform", partial(_regression, dynamic=False), AssignmentHead),
+    "assignment": ("uniform", partial(_regression, dynamic=True), AssignmentHead),
+    **{kind: (kind, _polytope, MarginHead) for kind in POLYTOPES},
+    **{f"{kind}-margin": (kind, _polytope, MarginHead) for kind in POLYTOPES},
+    "subcenters": ("subcenters", _subcenters, SubcenterHead),
+    "subcenters-loose": ("subcenters", _subcenters, SubcenterHead),
+    "subcenters-trained": ("subcenters", _trained_subcenters, TrainedSubcenters),
+    "subcenters-trained-loose": ("subcenters", _trained_subcenters, TrainedSubcenters),
+}
+# Settings in which a head differs from its class.
+PRESET: dict[str, dict[str, Any]] = {
+    **{kind: {"margin": 0} for kind in POLYTOPES},
+    "subcenters-loose": {"beta": 0.0},
+    "subcenters-trained-loose": {"beta": 0.0},
 }
 HEADS = (*LEARNING, *FIXED, *TUNED)
 MAIN = ("ebv-tuned", "ebv-placed", "codes", "codes-apart")
 ABLATIONS = (
     "learned-margin",
+    "learned-uniform",
     "ebv-as-made",
     "subcenters-loose",
     "subcenters-trained",

@@ -12,9 +12,10 @@ from typing import Any
 from protogen.errors import BadRequest, IntegrityError
 from protogen.files.disk import disk_error
 
-from .contestants import ABLATIONS, HEADS, LEARNED, spec_of
+from .contestants import ABLATIONS, HEADS, LEARNED, canonical, spec_of
 from .data import TEST, Task
 from .training import HIDDEN, Row, Trial
+from .variants import varied
 
 CUT = b" (cut off)\n"  # ends a line that a full disk or a lost machine left without its end
 
@@ -29,6 +30,7 @@ def plan(
     imbalance: float,
     hidden: int = HIDDEN,
     part: str = TEST,
+    settings: Sequence[str] = (),
 ) -> list[Trial]:
     """List the trials: every head with every seed, one d after the other.
 
@@ -37,13 +39,19 @@ def plan(
     - `imbalance`: how many times the samples of the last class the first one has.
     - `hidden`: the units of the network's hidden layer.
     - `part`: the set that is measured.
+    - `settings`: `head.name=value,value`; a variant for each choice of values takes the place of the head.
 
-    Raises BadRequest where a head that was asked for does not exist for a d.
+    Raises BadRequest where a head that was asked for does not exist for a d, or has no such setting.
     """
     found = []
+    against = str(canonical(against))
+    chosen = [str(canonical(head)) for head in varied(heads or HEADS, settings)]
+    if heads is None:
+        varying = {setting.partition(".")[0].strip() for setting in settings}
+        chosen = [head for head in chosen if head.partition("(")[0] in varying or head not in ABLATIONS]
     for d in dimensions:
         keys = {}
-        for head in (against, *(heads or (head for head in HEADS if head not in ABLATIONS))):
+        for head in dict.fromkeys((against, *chosen)):
             try:
                 spec = spec_of(head, d, task.classes)
             except BadRequest:

@@ -1,6 +1,7 @@
 """Regular polytopes: n vertices of the simplex, the orthoplex or the cube, by formula.
 
-Pernici, Bruni, Baecchi and Del Bimbo 2021, Regular Polytope Networks: Eq. 3 to 5, 7 and 10 to 12.
+Pernici, Bruni, Baecchi and Del Bimbo 2019, Maximally Compact and Separated Features with Regular Polytope Networks
+(CVPR Workshops): Eq. 3 to 5, 7 and 10 to 12.
 """
 
 import math

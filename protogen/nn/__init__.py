@@ -10,12 +10,20 @@ from .frozen import FrozenPrototypes
 from .head import Head
 from .heads import ChunkedCosineLoss, CosineHead, EBVLoss, chunked_cross_entropy, cosine_logits, ebv_loss
 from .margin import MarginHead, margin_logits, max_margin
-from .multicenter import MultiCenterClassifier, multicenter_cross_entropy, multicenter_logits, variance_loss
+from .multicenter import (
+    MultiCenterClassifier,
+    multicenter_centers,
+    multicenter_cross_entropy,
+    multicenter_logits,
+    variance_loss,
+)
 from .placement import PlacedPrototypes, place
+from .softmaxes import arcface_logits, l_softmax_logits
 from .sources import as_prototypes
 from .structured import StructuredPrototypes
 from .subcenters import SubcenterHead, subcenter_logits, subcenter_loss
 from .temperature import fitting_temperature
+from .uniformity import uniformity_loss
 
 HEADS: tuple[type[Head], ...] = (CosineHead, MarginHead, AssignmentHead, SubcenterHead, MultiCenterClassifier)
 
@@ -34,6 +42,7 @@ __all__ = [
     "PlacedPrototypes",
     "StructuredPrototypes",
     "SubcenterHead",
+    "arcface_logits",
     "as_prototypes",
     "assign",
     "chunked_cross_entropy",
@@ -41,8 +50,10 @@ __all__ = [
     "ddp_ignore",
     "ebv_loss",
     "fitting_temperature",
+    "l_softmax_logits",
     "margin_logits",
     "max_margin",
+    "multicenter_centers",
     "multicenter_cross_entropy",
     "multicenter_logits",
     "place",
@@ -50,6 +61,7 @@ __all__ = [
     "regression_loss",
     "subcenter_logits",
     "subcenter_loss",
+    "uniformity_loss",
     "update_means",
     "variance_loss",
 ]

@@ -12,13 +12,23 @@ from protogen.files.prototypes import Prototypes
 from protogen.measuring.measure import measure
 from protogen.rows import InMemory
 
-from .checks import as_classes, check_finite, check_label_shape, directions, own_prototypes, positive, within
+from .checks import (
+    as_classes,
+    check_finite,
+    check_label_shape,
+    check_one_of,
+    directions,
+    own_prototypes,
+    positive,
+    within,
+)
 from .fixed import FixedPrototypes
 from .head import CosineScale, Source, hold_share, taken
 from .heads import cosine_logits
 from .sharded import Group
 from .targets import Losses, Wanted
 
+FALLING, PRINTED = CONTINUATIONS = ("falling", "printed")
 MEASURED = 20_000  # prototypes whose smallest angle is measured at once, in seconds
 
 
@@ -29,6 +39,7 @@ def margin_logits(
     margin: float,
     kappa: float = 30.0,
     *,
+    continuation: str = FALLING,
     debug: bool = False,
 ) -> Tensor:
     """Return kappa cos(theta_j), for the label y of a feature kappa psi(theta_y): (..., n).
@@ -36,20 +47,22 @@ def margin_logits(
         psi(theta) = cos(theta + margin)              where theta + margin <= pi,
                      cos(theta) - (1 - cos(margin))   beyond
 
-    Their cross entropy with the labels is Eq. 9. As printed, cos(theta + margin) rises again beyond pi and
-    would push features away from their class; with margin = phi that is half of all directions and more.
-    This continuation is continuous (-1 at theta = pi - margin) and falls up to theta = pi for every margin
-    in 0 to pi, with the pull that plain cosines have.
+    Their cross entropy with the labels is Eq. 9. As printed, psi is cos(theta + margin) beyond pi too, which rises
+    there and pushes features away from their class: `continuation="printed"`. With margin = phi of the polytope that
+    begins at theta = pi - phi: below 90 degrees for simplices, at 90 for orthoplexes, above for cubes of d > 2. So it
+    is more than half of all directions, half, and less. "falling" is our choice. It is continuous (-1 at
+    theta = pi - margin) and falls up to theta = pi for every margin in 0 to pi, with the pull that plain cosines have.
 
     cos(theta) and sin(theta) of the label are computed in float32 (float64 if the features are float64), the
     sine as the length of the feature's part across the prototype, so the gradient is finite everywhere:
     where theta is 0 or pi it is one of the subgradients. The other logits come from the product, in the
     precision that autocast gives it. The result is float32 or float64. The gradient reaches `features` alone.
 
-    Raises BadRequest where features, labels, `margin` or `kappa` are not allowed; `debug` reads labels and
+    Raises BadRequest where features, labels or settings are not allowed; `debug` reads labels and
     features on every device, and waits for it.
-    Source: Regular Polytope Networks, Section 3, Eq. 8 and 9.
+    Source: Maximally Compact and Separated Features with Regular Polytope Networks, Section 3, Eq. 8 and 9.
     """
+    check_one_of("continuation", continuation, CONTINUATIONS)
     kappa, margin = positive("kappa", kappa), within("margin", margin, 0, math.pi)
     logits = cosine_logits(features, prototypes, 1 / kappa)
     classes, _ = as_classes(labels, logits.shape[-1], debug=debug)
@@ -57,19 +70,23 @@ def margin_logits(
     if debug:
         check_finite(features)
     own = own_prototypes(prototypes, classes)
-    psi = _psi(directions(features, own.shape[-1]), own, margin)
+    psi = margin_cosines(directions(features, own.shape[-1]), own, margin, continuation)
     return logits.to(psi.dtype).scatter(-1, classes.unsqueeze(-1), kappa * psi.unsqueeze(-1))
 
 
-def _psi(ahead: Tensor, own: Tensor, margin: float) -> Tensor:
-    """Return psi of the angles between unit features (..., d) and their own prototypes (..., d), (...)."""
+def margin_cosines(ahead: Tensor, own: Tensor, margin: float, continuation: str = FALLING) -> Tensor:
+    """Return the psi of `margin_logits`, of the angles between unit features (..., d) and unit vectors (..., d): (...).
+
+    Gradients reach both.
+    """
     own = own.to(ahead.dtype)
     cosine = (ahead * own).sum(-1, keepdim=True)
     sine = torch.linalg.vector_norm(ahead - cosine * own, dim=-1)
     cosine = cosine.squeeze(-1)
-    near = cosine * math.cos(margin) - sine * math.sin(margin)
-    psi: Tensor = near.where(cosine >= -math.cos(margin), cosine - (1 - math.cos(margin)))
-    return psi
+    near: Tensor = cosine * math.cos(margin) - sine * math.sin(margin)
+    if continuation == PRINTED:
+        return near
+    return near.where(cosine >= -math.cos(margin), cosine - (1 - math.cos(margin)))
 
 
 class MarginHead(CosineScale):
@@ -83,6 +100,7 @@ class MarginHead(CosineScale):
       angle that has n vertices: simplex, orthoplex or cube;
     - `margin`: radians, from 0 to pi, or "max" for the `max_margin` of the source. A margin of 0 is Eq. 8;
     - `kappa`: what the cosines are multiplied with;
+    - `continuation`: what the margin does beyond pi, "falling" or "printed", as `margin_logits` says;
     - `learn_scale`: begin at that kappa and learn it, as the parameter `log_scale`;
     - `group`, `replicated`: ranks that have each its share of the classes, as CosineHead says;
     - `debug`: read features and targets on every device.
@@ -99,7 +117,8 @@ class MarginHead(CosineScale):
     tensor(True)
 
     Raises BadRequest where a setting is not allowed.
-    Source: Regular Polytope Networks, Section 3, Eq. 6, 8 and 9; kappa: below Eq. 8; margin: Eq. 10 to 12.
+    Source: Maximally Compact and Separated Features with Regular Polytope Networks, Section 3, Eq. 8 and 9; kappa:
+    below Eq. 8; margin: Eq. 10 to 12.
     """
 
     def __init__(
@@ -110,12 +129,14 @@ class MarginHead(CosineScale):
         *,
         d: int | None = None,
         n: int | None = None,
+        continuation: str = FALLING,
         learn_scale: bool = False,
         group: Group | None = None,
         replicated: bool = False,
         debug: bool = False,
     ) -> None:
         kappa = positive("kappa", kappa)
+        check_one_of("continuation", continuation, CONTINUATIONS)
         if isinstance(margin, str) and margin != "max":
             raise BadRequest(f"margin is {margin!r}; allowed is 'max' or a number of radians from 0 to pi")
         if not isinstance(margin, str):
@@ -126,6 +147,7 @@ class MarginHead(CosineScale):
             raise BadRequest("margin is 'max' with a group, whose ranks have a share of the rows; give a number")
         super().__init__(prototypes, 1 / kappa, learn_scale, debug, share)
         self.margin = _largest(source, prototypes) if isinstance(margin, str) else margin
+        self.continuation = continuation
 
     @property
     def kappa(self) -> Tensor | float:
@@ -142,11 +164,13 @@ class MarginHead(CosineScale):
                 )
             return self._entropies(self._scaled(ahead), wanted)
         own = self.prototypes.vectors(wanted.classes) if self.share is None else self.share.vectors(wanted.classes)
-        return self._entropies(self._scaled(ahead), wanted, self._scaled(_psi(ahead, own, self.margin)))
+        psi = margin_cosines(ahead, own, self.margin, self.continuation)
+        return self._entropies(self._scaled(ahead), wanted, self._scaled(psi))
 
     def extra_repr(self) -> str:
         """Show margin and kappa where the module is printed."""
         shown = f"margin={self.margin}, kappa={self.kappa if self.log_scale is None else 1 / self._temperature}"
+        shown += "" if self.continuation == FALLING else f", continuation={self.continuation!r}"
         return shown + ("" if self.log_scale is None else ", learn_scale=True")
 
 
@@ -158,7 +182,7 @@ def max_margin(artifact: Prototypes) -> float:
     where nothing was measured).
 
     Raises BadRequest where the artifact has neither.
-    Source: Regular Polytope Networks, Section 3, Eq. 10 to 12.
+    Source: Maximally Compact and Separated Features with Regular Polytope Networks, Section 3, Eq. 10 to 12.
     """
     spec, facts = artifact.spec, artifact.facts
     if facts.phi is not None and (spec.method != "cube" or spec.n == 1 << (facts.own_d or spec.d)):

@@ -22,11 +22,12 @@ from protogen.catalog import LINES, Padded, choose
 from protogen.cli.demo import USUAL
 from protogen.demo import glyphs, tasks, training
 from protogen.demo.contestant import Contestant
-from protogen.demo.contestants import HEADS, TrainedMargin, TrainedSubcenters, build, likeliest, spec_of
+from protogen.demo.contestants import HEADS, build, spec_of
 from protogen.demo.data import Task
 from protogen.demo.fashion import FILES
 from protogen.demo.results import RowFile, compare, half_interval, plan, table_lines, warnings_of
 from protogen.demo.tasks import load_task
+from protogen.demo.trained import TrainedMargin, TrainedSubcenters, likeliest
 from protogen.demo.training import Row, Trial, network, train
 from protogen.errors import BadRequest, DiskError, IntegrityError, NotFound
 from protogen.nn import margin_logits, random_signs, subcenter_loss
@@ -298,7 +299,7 @@ def test_every_head_learns_and_says_its_classes_vectors(head: str, tmp_path: Pat
         own, other = one.vectors(seen, labels), one.vectors(seen, (labels + 1) % 4)
         near = F.cosine_similarity(seen, own) - F.cosine_similarity(seen, other)
     assert near.mean() > 0.2
-    without = ("learned", "learned-margin", "multicenter")
+    without = ("learned", "learned-margin", "learned-uniform", "multicenter")
     assert (spec_of(head, 5, 4) is None) == (head in without or head.startswith("codes"))
 
 
