@@ -2,6 +2,11 @@
 
 Saadabadi, Dabouei, Malakshan and Nasrabadi 2024, Hyperspherical Classification with Dynamic
 Label-to-Prototype Assignment: Section 3.2.1, Eq. 3 to 5, and Section 4.1.
+
+The paper's own settings, plain gradient steps at rate 0.1, 1,000 of them, do not give the cosines of its Table 7: 100
+vectors in R^100 end between -.32 and .21, not -.01 and 0. Eq. 5 is the logarithm of a mean over the vectors, so that
+the gradient of each is about one part in so many, and a step at that rate hardly moves it. A rate of 10 gives the
+table, and so does L-BFGS.
 """
 
 import math
@@ -50,8 +55,12 @@ class Uniform(Method):
         AUTO, f"{AUTO} (a formula where it is proven best for the largest cosine), {RANDOM} or {CLOSED_FORM}."
     )
     steps: int | None = option(None, "The most passes over all pairs; left out: 5000, or 1000 for --update paper.")
-    update: str = option("lbfgs", "lbfgs, or paper (Section 4.1: plain gradient steps, all of them).")
-    rate: float | None = option(None, f"Learning rate of --update paper; left out: {PAPER_RATE:g}.")
+    update: str = option(
+        "lbfgs", "lbfgs, or paper (Section 4.1: plain gradient steps), far from uniform at its own rate."
+    )
+    rate: float | None = option(
+        None, f"Learning rate of --update paper; left out: {PAPER_RATE:g}, too small; 10 gives Table 7."
+    )
     sharpen: bool = option(False, "Let t grow, so that the smallest angle between points becomes the largest.")
     restarts: int = option(1, RESTARTS)
 

@@ -10,7 +10,17 @@ from torch.nn import functional as F
 
 from protogen.errors import BadRequest
 
-from .checks import IGNORED, as_classes, check_finite, check_label_shape, directions, own_prototypes, whole, within
+from .checks import (
+    IGNORED,
+    as_classes,
+    check_finite,
+    check_label_shape,
+    check_one_of,
+    directions,
+    own_prototypes,
+    whole,
+    within,
+)
 from .fixed import FixedPrototypes, check_features
 from .head import Directions, FixedHead, Source, hold
 from .places import Places, grown_places, kept_dtype
@@ -18,6 +28,7 @@ from .targets import Losses, Wanted, weighted_loss
 
 torch.fx.wrap("directions")
 
+MEANS_PER = ("batch", "sample")
 PART = 1024  # classes whose nearest prototypes are searched together: the search is as fast as the bare product
 
 
@@ -56,16 +67,26 @@ def _squares(features: Tensor, own: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def update_means(means: Tensor, seen: Tensor, features: Tensor, labels: Tensor, momentum: float = 0.9) -> None:
+def update_means(
+    means: Tensor, seen: Tensor, features: Tensor, labels: Tensor, momentum: float = 0.9, *, per: str = "batch"
+) -> None:
     """Move the means (c, d) of the classes in a batch towards it, in place, and mark them with 1 in `seen` (c,).
 
         mean = momentum mean + (1 - momentum) average of the class's normalised features, normalised
 
-    once a batch, however often a class occurs in it; the first batch with a class sets its mean. Features
-    that are zero or not finite have no direction and do not count, nor do those whose label is no class. Work
-    and memory grow with the batch, not with c but for c integers.
+    once a batch, however often a class occurs in it; the first batch with a class sets its mean. This is `per`
+    "batch", our choice: a mean then moves as far whatever the batch. With "sample" it is as printed,
+
+        mean = momentum mean + (1 - momentum) z_i
+
+    for each sample z_i of the class in its order, the first of all setting the mean, and normalised at the end of
+    the batch. Features that are zero or not finite have no direction and do not count, nor do those whose label is
+    no class. Work and memory grow with the batch, not with c but for c integers.
+
+    Raises BadRequest where `per` is not allowed.
     Source: Dynamic Label-to-Prototype Assignment, Section 3.2.3, below Eq. 8.
     """
+    check_one_of("per", per, MEANS_PER)
     z = directions(features, means.shape[1]).reshape(-1, means.shape[1])
     labels = labels.reshape(-1).long()
     known = (labels >= 0) & (labels < len(means))
@@ -75,14 +96,32 @@ def update_means(means: Tensor, seen: Tensor, features: Tensor, labels: Tensor, 
     place = labels.new_zeros(len(means))
     place[labels] = torch.arange(len(labels), device=labels.device)
     place = place[labels]
-    sums = torch.zeros_like(z).index_add_(0, place, z.where(counted[:, None], 0))[place]
     counts = z.new_zeros(len(z)).index_add_(0, place, counted.to(z.dtype))[place]
-    average, present = sums / counts[:, None], counts > 0
     old, before = means[labels].to(z.dtype), seen[labels] > 0
-    moved = (momentum * old + (1 - momentum) * average).where(before[:, None], average)
+    if per == "batch":
+        shares, kept = (1 - momentum) / counts, torch.full_like(counts, momentum)
+        alone = 1 / counts
+    else:
+        later = _later(place, counted, len(z)).to(z.dtype)  # samples of the class that come after this one
+        shares, kept = (1 - momentum) * momentum**later, momentum**counts
+        alone = shares.where(later < counts - 1, momentum**later)
+    shares = shares.where(before, alone)[:, None]
+    sums = torch.zeros_like(z).index_add_(0, place, (shares * z).where(counted[:, None], 0))[place]
+    moved = (kept[:, None] * old).where(before[:, None], 0) + sums
+    present = counts > 0
     # Samples of one class write the same row.
     means[labels] = F.normalize(moved, dim=-1).where(present[:, None], old).to(means.dtype)
     seen[labels] = (before | present).to(seen.dtype)
+
+
+def _later(place: Tensor, counted: Tensor, none: int) -> Tensor:
+    """Return for each sample how many that count come after it with the same place, (b,)."""
+    place = place.where(counted, none)
+    order = place.argsort(stable=True)
+    ordered = place[order]
+    ends = torch.searchsorted(ordered, ordered, right=True)
+    after = ends - 1 - torch.arange(len(place), device=place.device)
+    return torch.empty_like(after).scatter_(0, order, after)
 
 
 @torch.no_grad()
@@ -97,8 +136,10 @@ def assign(
     """Return for each class its prototype, (c,): no two the same, the sum of the means' cosines the largest.
 
     `means` are (c, d), `current` (c,) the present prototypes; c is at most n. Classes that are not `seen`
-    keep their prototype. Because the denominator of Eq. 8 runs over all prototypes, it is the same for every
-    assignment, also where there are more prototypes than classes, and Eq. 9 is what is left.
+    keep their prototype. The paper has as many prototypes as classes: the denominator of Eq. 8, a sum over the
+    prototypes of all classes, is then the same for every assignment, and Eq. 9 is what is left. With more prototypes
+    the printed sum runs over those that are assigned and depends on the assignment. Eq. 9 is taken there too, which
+    is our choice: it is Eq. 8 with a sum over all prototypes.
 
     The Hungarian algorithm runs on one core of the host, with 20 bytes for each of c x n pairs: 0.1 to 0.2 s
     for 1,000 classes, 3 to 5 s for 5,000 and 16 to 20 s for 10,000. With `candidates` k a class can take one
@@ -130,8 +171,10 @@ class AssignmentHead(FixedHead):
 
     - `source`, or `d` and `n`: the prototypes, as Head says; by sizes alone they are those of `protogen uniform`;
     - `classes`: the number of classes, left out as many as prototypes; there may be more of these;
-    - `momentum`: that of the class means;
-    - `every`: reassign after so many updates, without a call;
+    - `momentum`: that of the class means, the paper's alpha, for which it gives no number;
+    - `means_per`: one step of the means a "batch", or a "sample" as printed, as `update_means` says;
+    - `every`: reassign after so many updates, without a call: the paper's tau. Its tau' (Section 4.4.2) is meant to be
+      the updates of an epoch, floor(samples / batch) / tau; printed is the inverse of that. The paper takes one;
     - `candidates`: how many of the nearest prototypes a class chooses from, left out all, as `assign` says;
     - `debug`: read features and targets on every device.
 
@@ -166,6 +209,7 @@ class AssignmentHead(FixedHead):
         d: int | None = None,
         n: int | None = None,
         momentum: float = 0.9,
+        means_per: str = "batch",
         every: int | None = None,
         candidates: int | None = None,
         debug: bool = False,
@@ -173,6 +217,8 @@ class AssignmentHead(FixedHead):
         super().__init__(hold(source, d, n, "uniform"), debug)
         classes = _classes(classes, self.prototypes.n)
         self.momentum = within("momentum", momentum, 0, 1, "; 0.9 is usual", below=True)
+        check_one_of("means_per", means_per, MEANS_PER)
+        self.means_per = means_per
         self.every = None if every is None else whole("every", every, 1)
         self.candidates = None if candidates is None else whole("candidates", candidates, 1)
         self.updates = 0
@@ -233,7 +279,7 @@ class AssignmentHead(FixedHead):
     def update(self, features: Tensor, labels: Tensor, *, ignore_index: int = IGNORED) -> None:
         """Take one step's features (..., d) and labels (...) of all ranks into the class means.
 
-        One momentum update a class, by `update_means`. Call it on every rank, also with no samples. With
+        By `update_means`. Call it on every rank, also with no samples. With
         several ranks all batches are sent to all, which costs what they hold, whatever the number of classes.
         """
         as_classes(labels, self.n, ignore_index, debug=self.debug)
@@ -244,7 +290,7 @@ class AssignmentHead(FixedHead):
         labels = labels.long().reshape(-1)
         labels = labels.where(labels != ignore_index, -1)
         every_rank = _gather(features.reshape(-1, features.shape[-1]), labels)
-        update_means(self.means, self.seen, *every_rank, self.momentum)
+        update_means(self.means, self.seen, *every_rank, self.momentum, per=self.means_per)
         self.updates += 1
         if self.every and self.updates % self.every == 0:
             self.reassign()
@@ -329,7 +375,8 @@ class AssignmentHead(FixedHead):
 
     def extra_repr(self) -> str:
         """Show the settings where the module is printed."""
-        return f"classes={self.n}, momentum={self.momentum}, every={self.every}, candidates={self.candidates}"
+        shown = f"classes={self.n}, momentum={self.momentum}, every={self.every}, candidates={self.candidates}"
+        return shown + ("" if self.means_per == "batch" else f", means_per={self.means_per!r}")
 
 
 def _classes(classes: int | None, prototypes: int, least: int = 1) -> int:

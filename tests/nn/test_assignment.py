@@ -112,6 +112,31 @@ def test_means_take_one_step_a_batch_with_all_of_its_samples(momentum: float) ->
         torch.testing.assert_close(head.means[y].double(), mean, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+def test_means_per_sample_are_as_printed(momentum: float) -> None:
+    generator = torch.Generator().manual_seed(2)
+    batches = [(draw(9, 4, seed=i), torch.randint(-1, 4, (9,), generator=generator)) for i in range(4)]
+    means, seen = torch.zeros(5, 4, dtype=torch.float64), torch.zeros(5)
+    expected: dict[int, Tensor] = {}
+    for features, labels in batches:
+        features[3] = 0  # no direction
+        update_means(means, seen, features, labels, momentum, per="sample")
+        for z, y in zip(features, labels.tolist(), strict=True):
+            if y >= 0 and z.any():
+                expected[y] = momentum * expected[y] + (1 - momentum) * unit(z) if y in expected else unit(z)
+        expected = {y: unit(mean) for y, mean in expected.items()}
+    assert seen.tolist() == [y in expected for y in range(5)]
+    for y, mean in expected.items():
+        torch.testing.assert_close(means[y], mean, rtol=0, atol=1e-12)
+    head = AssignmentHead(frozen(5, 4), momentum=momentum, means_per="sample")
+    for features, labels in batches:
+        head.update(features, labels, ignore_index=-1)
+    torch.testing.assert_close(head.means.double(), means, rtol=0, atol=1e-5)
+    assert "means_per='sample'" in repr(head)
+    with pytest.raises(BadRequest, match="means_per is 'epoch'; allowed is 'batch', 'sample'"):
+        AssignmentHead(frozen(5, 4), means_per="epoch")
+
+
 def test_a_class_twice_in_a_batch_keeps_both_samples_and_moves_once() -> None:
     means, seen = torch.tensor([[1.0, 0.0], [0.0, -1.0]]), torch.tensor([True, False])
     update_means(
