@@ -74,7 +74,7 @@ def varied(heads: Iterable[str], settings: Sequence[str]) -> list[str]:
 
 def usual(*makers: Callable[..., Any], without: Iterable[str] = ()) -> dict[str, Value]:
     """The settings that functions or classes take by keyword, with their defaults."""
-    left_out = {"source", "classes", "d", "n", "debug", "persistent", *without}
+    left_out = {"source", "classes", "d", "n", "debug", "persistent", "group", "replicated", *without}
     return {
         name: parameter.default
         for maker in makers
