@@ -11,7 +11,8 @@ from .batched import Found, Stages, descend_batch
 from .groups import LARGEST_ORDER, Group, group, irreducibles, names
 from .orbits import Matrices, OrbitLoss
 
-CYCLIC = 0.5  # the share of cyclic groups among those that are tried
+# The shares, of what is tried, of cyclic groups whose order divides n, and of all cyclic groups.
+DIVIDING, CYCLIC = 0.35, 0.6
 SHORT = 8  # orbits at most that are shorter than most
 DRAWS = 20  # of a representation, before a layout is given up
 STARTS, AGAIN = 32, 64  # of a layout when it is tried first, and once it is among the best
@@ -86,6 +87,7 @@ class _Search:
         most = min(2 * n, LARGEST_ORDER)
         every = list(names(most))
         self._cyclic = [name for name in every if name.startswith("cyclic") and "x" not in name]
+        self._dividing = [f"cyclic({m})" for m in range(2, min(n, most) + 1) if n % m == 0]
         self._others = [name for name in every if name not in self._cyclic]
         self._tried: list[_Tried] = []
         self._spent, self._lowest, self._stopped, self._draws = 0, 2.0, False, 0
@@ -97,7 +99,10 @@ class _Search:
     def screen(self) -> None:
         """Draw a group and a layout, and see what a few starts make of them."""
         self._draws += 1
-        listed = self._others if self._others and self._uniform() > CYCLIC else self._cyclic
+        kind = self._uniform()
+        listed = (
+            self._dividing if kind < DIVIDING else self._cyclic if kind < CYCLIC or not self._others else self._others
+        )
         own = group(listed[self._whole(len(listed))])
         layout = self._layout(own)
         parts = [self._parts(own, layout) for _ in range(STARTS)] if layout else []

@@ -11,8 +11,7 @@ from torch.nn.functional import normalize
 from .batched import Stages, descend_batch
 from .orbits import OrbitLoss, Turns
 
-SHARPNESS = (40.0, 800.0)  # at first and at last
-LARGE_STAGES = Stages.growing(*SHARPNESS, 6, steps=150, gain=0.05)
+LARGE_STAGES = Stages.growing(20, 2000, 10, steps=300, gain=0.003)
 
 
 @dataclass(frozen=True)
@@ -67,6 +66,7 @@ def turned_descent(
     lines: bool,
     seed: int,
     stages: Stages = LARGE_STAGES,
+    device: str = "cpu",
     go_on: Callable[[float, int], bool] | None = None,
 ) -> Turned:
     """Lower the largest |cos| of n lines, or cos of n points, in R^d among orbits of a cyclic group of this order.
@@ -79,8 +79,8 @@ def turned_descent(
     frequencies = torch.randint(order, (1, d // 2), generator=generator, device="cpu")
     count = -(-n // order)
     drawn = torch.randn(1, count, d, generator=generator, dtype=torch.float32, device="cpu")
-    itself = torch.zeros(order, count, dtype=torch.bool, device="cpu")
+    itself = torch.zeros(order, count, dtype=torch.bool, device=device)
     itself[0] = True
-    loss = OrbitLoss(Turns.of(frequencies, order, torch.float32), itself, lines)
-    found = descend_batch(normalize(drawn, dim=2), loss, stages, go_on)
-    return Turned(Orbits(found.rows[0], frequencies[0], order, n), float(found.largest), found.evaluations)
+    loss = OrbitLoss(Turns.of(frequencies.to(device), order, torch.float32), itself, lines)
+    found = descend_batch(normalize(drawn.to(device), dim=2), loss, stages, go_on)
+    return Turned(Orbits(found.rows[0].cpu(), frequencies[0], order, n), float(found.largest), found.evaluations)
