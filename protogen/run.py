@@ -20,7 +20,10 @@ EXACT_PAIRS = 2 * 10**10  # so many pairs are measured where the run leaves the 
 
 @dataclass(frozen=True)
 class Progress:
-    """Report one step of a descent: the figure that it lowers, by name, now and at its best."""
+    """Report one step of a descent: the figure that it lowers, by name, now and at its best.
+
+    Of a search for a stated effort, `step` and `steps` are millions of multiplications, and `phase` says what it is at.
+    """
 
     step: int
     steps: int
@@ -29,6 +32,7 @@ class Progress:
     best: float
     target: float | None
     seconds: float
+    phase: str | None = None
 
 
 @dataclass(frozen=True)

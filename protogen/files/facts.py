@@ -21,6 +21,20 @@ class Norms:
 
 
 @dataclass(frozen=True)
+class Jammed:
+    """What is known of the pairs at the largest cosine, or |cosine| of lines, of a set that was polished.
+
+    - `active_pairs`: so many pairs have it, but for `within`.
+    - `slope`: moves of the rows within their tangent spaces, of at most `within` a coordinate, lower it to first
+      order by at most `slope` times `within`. About 0: the set is a local optimum to first order.
+    """
+
+    active_pairs: int
+    within: float
+    slope: float
+
+
+@dataclass(frozen=True)
 class Facts:
     """What is known of a set of n vectors in R^d; None where a fact does not apply.
 
@@ -33,6 +47,7 @@ class Facts:
     - `norms`: "free" where rows keep a norm that is not one.
     - `center_norms`, `subcenter_norms`: of the vectors as drawn.
     - `within_class`: what was measured over pairs of one class, where each class has several rows.
+    - `jammed`: what a polish says of the largest cosine that it came to.
     - `more`: facts by names that this protogen does not know; each is any value of JSON.
     """
 
@@ -49,6 +64,7 @@ class Facts:
     center_norms: Norms | None = None
     subcenter_norms: Norms | None = None
     within_class: AngleStats | None = None
+    jammed: Jammed | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -73,6 +89,8 @@ class Facts:
             if len(shape) < 3 or shape[1] < 2:
                 yield "within_class stands beside rows that are one a class"
             yield from self.within_class.faults()
+        if self.jammed is not None and not 0 < self.jammed.active_pairs <= shape[0] * (shape[0] - 1) // 2:
+            yield f"jammed has {self.jammed.active_pairs} active pairs, allowed are 1 to all of {shape[0]} vectors"
         for name, others in BESIDE.items():
             for other in others:
                 if getattr(self, name) is not None and getattr(self, other) is None:
@@ -82,4 +100,4 @@ class Facts:
 def _plain(value: Any) -> Any:
     if isinstance(value, AngleStats):
         return value.to_dict()
-    return asdict(value) if isinstance(value, Norms) else value
+    return asdict(value) if isinstance(value, Norms | Jammed) else value

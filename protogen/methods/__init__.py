@@ -7,14 +7,14 @@ from protogen.checks import check_names
 from protogen.errors import BadRequest
 from protogen.spec import Spec, Value
 
-from .ebv import EBV, SignedEBV
+from .ebv import EBV, PackedEBV, SignedEBV
 from .fit import Fit
 from .imported import Import
 from .method import Method
 from .polytope import Cube, Orthoplex, Simplex
 from .subcenters import Subcenters
 from .task import Task
-from .uniform import Uniform
+from .uniform import PackedUniform, Uniform
 
 __all__ = ["METHODS", "Method", "Task", "method_of", "resolve"]
 
@@ -22,7 +22,7 @@ METHODS: dict[str, type[Method]] = {
     method.name: method for method in (EBV, Uniform, Simplex, Orthoplex, Cube, Subcenters, Fit, Import)
 }
 # Of a method with several versions, METHODS has the one that takes requests.
-_EVERY: tuple[type[Method], ...] = (*METHODS.values(), SignedEBV)
+_EVERY: tuple[type[Method], ...] = (*METHODS.values(), SignedEBV, PackedEBV, PackedUniform)
 VERSIONS = {(method.name, method.version): method for method in _EVERY}
 
 

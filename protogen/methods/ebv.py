@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 from protogen import catalog
 from protogen.bounds import TOLERANCE, coherence_bound
 from protogen.checks import check_between, check_kind, check_whole, check_word
+from protogen.descent.effort import search_bytes
 from protogen.descent.thresholds import (
     FixedAlpha,
     LowestCoherence,
@@ -29,8 +30,20 @@ from protogen.rows import InMemory
 from protogen.solution import ENDED_EARLY, Solution, Status
 from protogen.spec import Spec, Value
 
-from .method import RESTARTS, Method, descent_bytes, formula_bytes, history, option
-from .start import AUTO, CAPACITY, CLOSED_FORM, IMPROVED, RANDOM, Start, best_word, check_start, descent_promise
+from .method import EFFORT, RESTARTS, STEPS, Method, descent_bytes, formula_bytes, history, option
+from .search import check_effort, meets, search, searches
+from .start import (
+    AUTO,
+    CAPACITY,
+    CLOSED_FORM,
+    IMPROVED,
+    PACKING,
+    RANDOM,
+    Start,
+    best_word,
+    check_start,
+    descent_promise,
+)
 from .task import Task
 
 if TYPE_CHECKING:
@@ -38,7 +51,7 @@ if TYPE_CHECKING:
 
     from protogen.descent.loop import Descent
 
-SIGNED = 2  # the version that has signs
+SIGNED, PACKED = 2, 3  # the version that has signs, and the one that searches for a stated effort
 UPDATES = ("lbfgs", "paper")
 PAPER_RATE = 1e-3
 WORTH_TRYING = 1.1  # random rows are tried beside a closed form that their promise exceeds by less than so many times
@@ -59,12 +72,13 @@ class EBV(Method):
 
     alpha: float | None = option(None, "Stop at this coherence, 0 < alpha < 1; left out: as low as it can.")
     start: str = option(AUTO, f"{AUTO} (the lowest), {RANDOM} (the paper), {CLOSED_FORM} or {IMPROVED}.")
-    steps: int = option(5000, "The most passes over all pairs that a descent may take.")
+    steps: int | None = option(None, f"The most passes over all pairs of a descent by steps; left out: {STEPS}.")
     update: str = option("lbfgs", "lbfgs (squared threshold) or paper (Algorithm 1: plain sum, plain steps).")
     rate: float | None = option(None, f"Learning rate of --update paper; left out: {PAPER_RATE:g}.")
-    restarts: int = option(1, RESTARTS)
+    restarts: int | None = option(None, f"{RESTARTS[:-1]}; left out: 1.")
     extends: str | None = option(None, "Artifact whose vectors come first, untouched; the new ones alone move.")
     signs: bool = option(False, "Rows of 1/sqrt(d) and -1/sqrt(d) alone, by formula.")
+    effort: str | None = option(None, EFFORT)
 
     def _resolve(self, d: int, n: int, seed: int) -> Spec:
         check_word("start", self.start, (AUTO, RANDOM, CLOSED_FORM, IMPROVED))
@@ -74,6 +88,8 @@ class EBV(Method):
         if self.extends is not None:
             return self._extension(Path(self.extends), d, n, seed)
         form = catalog.seek(d, n) if self.start != RANDOM else None
+        if self._searches(d, n) and not (form is not None and meets(d, n, self.alpha, form.cosine)):
+            return self._search(d, n, seed, form)
         if form is None:
             if self.start not in (AUTO, RANDOM):
                 raise BadRequest(f"no closed form reaches d={d}, n={n}; use --start random or auto, or a larger d")
@@ -88,6 +104,22 @@ class EBV(Method):
                 f"update is 'paper' where a formula gives the set, {catalog.label(form)}; add --start random"
             )
         return self._formula(form, d, n) if word == CLOSED_FORM else self._descent(d, n, seed, Start.of(form, word))
+
+    def _searches(self, d: int, n: int) -> bool:
+        """Whether a request is for a search by effort. Raises BadRequest on an effort that has no place."""
+        words = {"steps": self.steps, "restarts": self.restarts, "extends": self.extends, "signs": self.signs or None}
+        other = [f"{name} {value}" for name, value in words.items() if value is not None]
+        other += [f"start {self.start}"] * (self.start != AUTO) + [f"update {self.update}"] * (self.update != "lbfgs")
+        return searches(d, n, self.effort, other)
+
+    def _search(self, d: int, n: int, seed: int, form: catalog.ClosedForm | None) -> Spec:
+        """Make the Spec of a search, beside a closed form if there is one."""
+        params: dict[str, Value] = {
+            "alpha": None if self.alpha is None else float(self.alpha),
+            "start": PACKING if form is None else str(Start.of(form, PACKING)),
+            "effort": self.effort or "default",
+        }
+        return Spec.of(self.name, PACKED, d=d, n=n, seed=seed, params=params)
 
     def _signs(self, d: int, n: int) -> catalog.ClosedForm:
         """Choose the closed form of signs. Raises BadRequest where there is none, or another option excludes it."""
@@ -108,9 +140,9 @@ class EBV(Method):
         params: dict[str, Value] = {
             "alpha": None if self.alpha is None else float(self.alpha),
             "start": str(start),
-            "steps": self.steps,
+            "steps": STEPS if self.steps is None else self.steps,
             "update": self.update,
-            "restarts": self.restarts,
+            "restarts": self.restarts or 1,
             **more,
         }
         if self.update == "paper":
@@ -154,8 +186,9 @@ class EBV(Method):
 
     def _check(self, d: int, n: int) -> None:
         check_word("update", self.update, UPDATES)
-        check_whole("steps", self.steps, 1)
-        check_whole("restarts", self.restarts, 1)
+        for name, value in (("steps", self.steps), ("restarts", self.restarts)):
+            if value is not None:
+                check_whole(name, value, 1)
         check_kind("extends", self.extends, str)
         if self.rate is not None:
             check_between("rate", self.rate, 0, math.inf)
@@ -178,6 +211,7 @@ class EBV(Method):
             )
         if self.signs:
             raise BadRequest(f"signs is {self.signs!r} in a Spec; allowed is a start of {CLOSED_FORM}:<closed form>")
+        check_effort(self.effort, None)
         check_start(self.start, d, n, (*catalog.LINES, *catalog.SIGNS), (CLOSED_FORM, IMPROVED))
         if self.extends is not None and Start.parse(self.start).form is not None:
             raise BadRequest(f"start is {self.start!r} with extends; allowed is {RANDOM}")
@@ -231,7 +265,7 @@ class EBV(Method):
             yield _shaken(built, task.seed), max(guaranteed, coherence_bound(d, n).value)
         promise = descent_promise(d, n)
         if promise < WORTH_TRYING * guaranteed:
-            yield random_rows(self.restarts, n, d, task.seed), promise
+            yield random_rows(self.restarts or 1, n, d, task.seed), promise
 
     def _extended(self, task: Task) -> Solution:
         """Return the vectors of the artifact, bit for bit, then new ones that a descent has moved."""
@@ -240,7 +274,7 @@ class EBV(Method):
         from protogen.measuring.geometry import random_rows
 
         first = task.inputs["extends"]
-        rows = random_rows(self.restarts, task.n - len(first), task.d, task.seed)
+        rows = random_rows(self.restarts or 1, task.n - len(first), task.d, task.seed)
         found = self._descend(rows, descent_promise(task.d, task.n), task, first)
         whole = InMemory(torch.cat((first, found.rows)))
         return Solution(whole, found.status, "statistical", steps=found.steps, facts=Facts(extended_n=len(first)))
@@ -265,7 +299,7 @@ class EBV(Method):
         else:
             goal = FixedAlpha(threshold, self.alpha, self._margin(self.alpha, expected))
         evaluator = Sliced(threshold, task.run, fixed)
-        return descend(rows, evaluator, goal, make_stepper, self.steps, task.run, task.checkpoint)
+        return descend(rows, evaluator, goal, make_stepper, self.steps or STEPS, task.run, task.checkpoint)
 
     def _margin(self, alpha: float, expected: float) -> float:
         """Return the share of alpha by which the threshold lies under it; the paper has none.
@@ -278,7 +312,9 @@ class EBV(Method):
         start = Start.parse(self.start)
         form = start.closed_form
         held = form.held_bytes if form else 0
-        return held + (formula_bytes(d, n) if start.word == CLOSED_FORM else descent_bytes(self.restarts * n * d))
+        return held + (
+            formula_bytes(d, n) if start.word == CLOSED_FORM else descent_bytes((self.restarts or 1) * n * d)
+        )
 
     def target(self) -> float | None:
         return self.alpha
@@ -313,6 +349,34 @@ class SignedEBV(EBV):
 
     version: ClassVar[int] = SIGNED
     signed: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class PackedEBV(SignedEBV):
+    """Make the best lines of a closed form, if there is one, and of a search for a stated effort."""
+
+    version: ClassVar[int] = PACKED
+
+    def check(self, d: int, n: int, seed: int) -> None:
+        Method.check(self, d, n, seed)
+        check_effort(self.effort, "default")
+        check_start(self.start, d, n, (*catalog.LINES, *catalog.SIGNS), (PACKING,), alone=(PACKING,))
+        foreign = {"steps": self.steps, "restarts": self.restarts, "extends": self.extends, "rate": self.rate}
+        for name, value in foreign.items():
+            if value is not None:
+                raise BadRequest(f"{name} is {value!r} with start {self.start!r}; a search has none")
+
+    def solve(self, task: Task) -> Solution:
+        """Search, from the closed form that the Spec names and from random rows; none worse than the closed form."""
+        form = Start.parse(self.start).form
+        built = None if form is None else catalog.build(form, task.n, task.d, signed=self.signed)
+        given = None if built is None else _shaken(built, task.seed)
+        lowest = None if built is None else self.rank(None, built.facts)
+        return search(task, True, self.effort or "default", self.alpha, built, given, lowest)
+
+    def peak_bytes(self, d: int, n: int) -> int:
+        form = Start.parse(self.start).closed_form
+        return (form.held_bytes if form else 0) + search_bytes(d, n, self.effort or "default")
 
 
 def _is_signs(spec: Spec) -> bool:

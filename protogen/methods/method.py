@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self, get_args
 
 from protogen.bounds import LARGEST
 from protogen.checks import check_kind, check_names, check_whole
+from protogen.descent.effort import EFFORTS
 from protogen.errors import BadRequest
 from protogen.files.facts import Facts
 from protogen.files.header import read_header
@@ -23,7 +24,9 @@ MAX_SEED = 2**63 - 1
 EXTRA = ("from", "max_n")  # of a search for the most lines, in its Spec beside the parameters of the method
 
 
-RESTARTS = "So many random starts descend at once; the best is kept."
+STEPS = 5000
+RESTARTS = "So many random starts descend at once, by steps; the best is kept."
+EFFORT = f"How much a search may cost: {', '.join(EFFORTS)}; left out: default. It is counted in multiplications."
 
 
 # L-BFGS keeps so many steps twice: fewer for sets that fill the memory.

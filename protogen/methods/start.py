@@ -13,6 +13,7 @@ AUTO = "auto"  # in a request only: the best of those that follow
 RANDOM = "random"
 CLOSED_FORM = "closed-form"
 IMPROVED = "closed-form+descent"
+PACKING = "packing"  # in a Spec only: the best of a closed form and a search for a stated effort
 CAPACITY = "capacity"  # in a Spec only: the sets that `protogen capacity` finds
 
 NEAR_BOUND = 1.05  # a coherence of at most so many times the lower bound leaves a descent little to gain
@@ -51,17 +52,24 @@ class Start:
         return None if self.form is None else from_label(self.form)
 
 
-def check_start(text: str, d: int, n: int, families: tuple[type[ClosedForm], ...], words: tuple[str, ...]) -> None:
+def check_start(
+    text: str,
+    d: int,
+    n: int,
+    families: tuple[type[ClosedForm], ...],
+    words: tuple[str, ...],
+    alone: tuple[str, ...] = (AUTO, RANDOM),
+) -> None:
     """Raise BadRequest unless a Spec of n vectors in R^d may have this start.
 
-    It is `random`, which `auto` stands for, too; or one of these words with a closed form of these families, which has
-    n vectors in at most d dimensions.
+    It is one of the words that stand alone: `random`, which `auto` stands for, too; or one of `words` with a closed
+    form of these families, which has n vectors in at most d dimensions.
     """
     start = Start.parse(text)
     form = start.closed_form
-    if start.word not in ((AUTO, RANDOM) if form is None else words):
+    if start.word not in (alone if form is None else words):
         allowed = " and ".join(f"{word}:<closed form>" for word in words)
-        raise BadRequest(f"start is {text!r}; allowed in a Spec are {RANDOM}, {allowed}")
+        raise BadRequest(f"start is {text!r}; allowed in a Spec are {alone[-1]}, {allowed}")
     if form is not None:
         if type(form) not in families:
             raise BadRequest(f"start is {text!r}; allowed are the families {', '.join(f.family for f in families)}")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 from protogen import catalog
 from protogen.bounds import TOLERANCE, max_cos_bound
 from protogen.checks import check_between, check_flag, check_whole, check_word
+from protogen.descent.effort import search_bytes
 from protogen.descent.potentials import LeastCosine, LeastLoss, PaperPotential, Potential, Subsets
 from protogen.errors import BadRequest
 from protogen.files.facts import Facts
@@ -25,8 +26,9 @@ from protogen.rows import InMemory
 from protogen.solution import Solution
 from protogen.spec import Spec, Value
 
-from .method import RESTARTS, Method, descent_bytes, formula_bytes, history, option
-from .start import AUTO, CLOSED_FORM, RANDOM, Start, check_start
+from .method import EFFORT, RESTARTS, STEPS, Method, descent_bytes, formula_bytes, history, option
+from .search import check_effort, search, searches
+from .start import AUTO, CLOSED_FORM, PACKING, RANDOM, Start, check_start
 from .task import Task
 
 if TYPE_CHECKING:
@@ -35,8 +37,9 @@ if TYPE_CHECKING:
     from protogen.descent.evaluate import Evaluator
     from protogen.descent.loop import Descent
 
+T = 2.0
 PAPER_STEPS, PAPER_RATE = 1000, 0.1
-STEPS = 5000
+PACKED = 2  # the version that searches for a stated effort
 FIRST_STEP = 0.5
 LEAST_GAIN = 1e-6  # a log potential that falls by less stands still
 
@@ -49,7 +52,7 @@ class Uniform(Method):
     version: ClassVar[int] = 1
     takes: ClassVar[tuple[str, ...]] = ("seed", "time_limit")
 
-    t: float = option(2.0, "Sharpness of the Gaussian potential exp(-t |u - v|^2), above 0.")
+    t: float = option(T, "Sharpness of the Gaussian potential exp(-t |u - v|^2), above 0.")
     batch: int | None = option(None, "Vectors in each step's random subset (--update paper); left out: all.")
     start: str = option(
         AUTO, f"{AUTO} (a formula where it is proven best for the largest cosine), {RANDOM} or {CLOSED_FORM}."
@@ -61,13 +64,18 @@ class Uniform(Method):
     rate: float | None = option(
         None, f"Learning rate of --update paper; left out: {PAPER_RATE:g}, too small; 10 gives Table 7."
     )
-    sharpen: bool = option(False, "Let t grow, so that the smallest angle between points becomes the largest.")
-    restarts: int = option(1, RESTARTS)
+    sharpen: bool = option(False, "Search for the points whose smallest angle is the largest, by no potential.")
+    restarts: int | None = option(None, f"{RESTARTS[:-1]}; left out: 1.")
+    effort: str | None = option(None, EFFORT)
 
     def _resolve(self, d: int, n: int, seed: int) -> Spec:
         check_word("start", self.start, (AUTO, RANDOM, CLOSED_FORM))
         self._check(d, n)
         form = catalog.choose(catalog.POINTS, d, n) if self.start != RANDOM else None
+        if self._searches(d, n) and not (form and form.cosine <= max_cos_bound(d, n).value + TOLERANCE):
+            start = PACKING if form is None else str(Start.of(form, PACKING))
+            params: dict[str, Value] = {"start": start, "sharpen": True, "effort": self.effort or "default"}
+            return Spec.of(self.name, PACKED, d=d, n=n, seed=seed, params=params)
         if form is None and self.start == CLOSED_FORM:
             raise BadRequest(f"no closed form reaches d={d}, n={n}; use --start random or auto, or a larger d")
         if form and self.start == AUTO and form.cosine > max_cos_bound(d, n).value + TOLERANCE:
@@ -77,7 +85,7 @@ class Uniform(Method):
                 f"update is 'paper' where a formula gives the set, {catalog.label(form)}; add --start random"
             )
         if form:
-            params: dict[str, Value] = {"start": str(Start.of(form))}
+            params = {"start": str(Start.of(form))}
             return Spec.of(self.name, self.version, d=d, n=n, seed=0, params=params)
         params = {
             "t": float(self.t),
@@ -85,18 +93,26 @@ class Uniform(Method):
             "steps": self.steps or (PAPER_STEPS if self.update == "paper" else STEPS),
             "update": self.update,
             "sharpen": self.sharpen,
-            "restarts": self.restarts,
+            "restarts": self.restarts or 1,
         }
         if self.update == "paper":
             params["batch"] = self.batch or n
             params["rate"] = PAPER_RATE if self.rate is None else float(self.rate)
         return Spec.of(self.name, self.version, d=d, n=n, seed=seed, params=params)
 
+    def _searches(self, d: int, n: int) -> bool:
+        """Whether a request is for a search by effort. Raises BadRequest on an effort that has no place."""
+        words = {"steps": self.steps, "restarts": self.restarts, "t": None if self.t == T else self.t}
+        other = [f"{name} {value}" for name, value in words.items() if value is not None]
+        other += [f"start {self.start}"] * (self.start != AUTO) + [f"update {self.update}"] * (self.update != "lbfgs")
+        return searches(d, n, self.effort, other if self.sharpen else ["no sharpen"])
+
     def _check(self, d: int, n: int) -> None:
         check_between("t", self.t, 0, 1e9)
         check_flag("sharpen", self.sharpen)
         check_word("update", self.update, ("lbfgs", "paper"))
-        check_whole("restarts", self.restarts, 1)
+        if self.restarts is not None:
+            check_whole("restarts", self.restarts, 1)
         if self.steps is not None:
             check_whole("steps", self.steps, 1)
         if self.rate is not None:
@@ -104,7 +120,7 @@ class Uniform(Method):
         if self.batch is not None:
             check_whole("batch", self.batch, 1, n)
         paper = self.update == "paper"
-        if self.batch not in (None, n) and self.restarts > 1:
+        if self.batch not in (None, n) and (self.restarts or 1) > 1:
             raise BadRequest(f"restarts is {self.restarts!r} with a batch, whose losses do not compare; allowed is 1")
         for name, value, fits in (
             ("rate", self.rate, paper),
@@ -117,6 +133,7 @@ class Uniform(Method):
 
     def check(self, d: int, n: int, seed: int) -> None:
         super().check(d, n, seed)
+        check_effort(self.effort, None)
         check_start(self.start, d, n, catalog.POINTS, (CLOSED_FORM,))
         if Start.parse(self.start).form is None:
             check_whole("steps", self.steps, 1)
@@ -129,7 +146,7 @@ class Uniform(Method):
 
         from protogen.measuring.geometry import random_rows
 
-        rows = random_rows(self.restarts, task.n, task.d, task.seed)
+        rows = random_rows(self.restarts or 1, task.n, task.d, task.seed)
         found = self._paper_descent(rows, task) if self.update == "paper" else self._descent(rows, task)
         return Solution(InMemory(found.rows), found.status, "statistical", steps=found.steps)
 
@@ -162,9 +179,36 @@ class Uniform(Method):
 
     def peak_bytes(self, d: int, n: int) -> int:
         form = Start.parse(self.start).closed_form
-        return form.held_bytes + formula_bytes(d, n) if form else descent_bytes(self.restarts * n * d)
+        return form.held_bytes + formula_bytes(d, n) if form else descent_bytes((self.restarts or 1) * n * d)
 
     @classmethod
     def rank(cls, stats: AngleStats | None, facts: Facts) -> float:
         """The Gaussian potential at t = 2, as measured."""
         return stats.uniformity_t2 if stats else math.inf
+
+
+@dataclass(frozen=True)
+class PackedUniform(Uniform):
+    """Make the best points of a closed form, if there is one, and of a search for a stated effort."""
+
+    version: ClassVar[int] = PACKED
+
+    def check(self, d: int, n: int, seed: int) -> None:
+        Method.check(self, d, n, seed)
+        check_effort(self.effort, "default")
+        check_start(self.start, d, n, catalog.POINTS, (PACKING,), alone=(PACKING,))
+        foreign = {"steps": self.steps, "restarts": self.restarts, "batch": self.batch, "rate": self.rate}
+        for name, value in foreign.items():
+            if value is not None:
+                raise BadRequest(f"{name} is {value!r} with start {self.start!r}; a search has none")
+
+    def solve(self, task: Task) -> Solution:
+        """Search, from random rows; none worse than the closed form that the Spec names."""
+        form = Start.parse(self.start).form
+        built = None if form is None else catalog.build(form, task.n, task.d)
+        lowest = None if built is None else built.facts.guaranteed_max_cos
+        return search(task, False, self.effort or "default", None, built, None, lowest)
+
+    def peak_bytes(self, d: int, n: int) -> int:
+        form = Start.parse(self.start).closed_form
+        return (form.held_bytes if form else 0) + search_bytes(d, n, self.effort or "default")

@@ -42,7 +42,10 @@ class Display:
         left = at.seconds / at.step * (at.steps - at.step)
         marks = {"best": at.best, "target": at.target, "bound": self._bounds.get(at.figure)}
         shown = "  ".join(f"{name} {value:.6f}" for name, value in marks.items() if value is not None)
-        self._show(f"{at.figure} {at.value:.6f}  {shown}  step {at.step}/{at.steps}  at most {_clock(left)} left")
+        done = (
+            f"step {at.step}/{at.steps}" if at.phase is None else f"{at.phase}  {at.step / at.steps:.0%} of the effort"
+        )
+        self._show(f"{at.figure} {at.value:.6f}  {shown}  {done}  at most {_clock(left)} left")
 
     def measuring(self, share: float) -> None:
         """Show how much of the statistics is done."""

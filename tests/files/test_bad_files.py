@@ -443,7 +443,7 @@ def test_the_largest_artifacts_fit(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(raw)
     os.truncate(path, len(raw) + rows[-1].end)  # the bytes of its rows take no room on the disk
-    assert "are not those of schema 1 ('method')" in refused(read_header, path)  # all else is right
+    assert "are not those of schema 2 ('method')" in refused(read_header, path)  # all else is right
 
 
 def test_what_no_header_could_hold_is_not_written(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_what_is_encoded_is_read(tmp_path: Path) -> None:
     assert header.data_bytes == len(DATA)
     assert header.data_start % 8 == 0
     assert header.digest == content_digest([hashlib.sha256(DATA).hexdigest()])
-    assert header.schema == 1
+    assert header.schema == 2
 
 
 def test_the_check_covers_table_and_metadata(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_a_foreign_safetensors_file_is_told_apart(tmp_path: Path) -> None:
 
 
 def test_a_newer_schema_asks_for_an_upgrade(tmp_path: Path) -> None:
-    raw = encode(layout(TENSORS), content()).replace(rb"\"schema\":1", rb"\"schema\":2")
+    raw = encode(layout(TENSORS), content()).replace(rb"\"schema\":2", rb"\"schema\":3")
     assert "upgrade protogen" in refused(read_header, save(tmp_path / "a.safetensors", raw + DATA))
 
 
@@ -234,7 +234,7 @@ def spec_dict(**changes: Any) -> dict[str, Any]:
         (TENSORS, {"blocks": [PENDING, PENDING]}, "do not give the digest"),
         (TENSORS, {"facts": None}, "facts are None, needed is an object"),
         (TENSORS, {"more": 1}, "'more' is unknown"),
-        (TENSORS, {"spec": {}}, "not those of schema 1 ('method')"),
+        (TENSORS, {"spec": {}}, "not those of schema 2 ('method')"),
         (TENSORS, {"spec": spec_dict(more=1)}, "the Spec has what no Spec has"),
     ],
 )

@@ -145,7 +145,7 @@ def test_further_tensors_are_finite(tmp_path: Path) -> None:
     ids=str,
 )
 def test_a_record_of_another_form_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
-    assert "not those of schema 1" in refused(read, file_of(tmp_path / "a", unit_rows(3, 5), **changes))
+    assert "not those of schema 2" in refused(read, file_of(tmp_path / "a", unit_rows(3, 5), **changes))
 
 
 @pytest.mark.parametrize(

@@ -44,8 +44,8 @@ GROWTH = {
     "measuring/stats.py": ("    histogram: tuple[int, ...]\n", "    median_deg: float | None = None\n"),
     "measuring/measure.py": ("        error_bound=max(max_room, min_room),\n", "        median_deg=90.0,\n"),
     "files/schemas.py": (
-        "SCHEMAS: Mapping[int, Schema] = {1: _FIRST}\n",
-        'SCHEMAS = {**SCHEMAS, 2: Schema(_FIRST.stats | {"median_deg"}, _FIRST.facts, _FIRST.provenance)}\n',
+        "SCHEMAS: Mapping[int, Schema] = {1: _FIRST, 2: _SECOND}\n",
+        'SCHEMAS = {**SCHEMAS, 3: Schema(_FIRST.stats | {"median_deg"}, _SECOND.facts, _FIRST.provenance)}\n',
     ),
 }
 
@@ -61,14 +61,14 @@ def grown(folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["of today", "with one figure more"])
+@pytest.fixture(scope="module", params=[2, 3], ids=["of today", "with one figure more"])
 def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the package of today, and one with a figure more, find of the old store and of today's files."""
     folder = tmp_path_factory.mktemp("older")
     shutil.copytree(OLD, folder, dirs_exist_ok=True)
     for spec in (SPEC, resolve("subcenters", d=4, n=3, per_class=2), resolve("ebv", d=4, n=9, start="random", steps=3)):
         protogen.ensure(spec, store=folder / "prototypes")
-    package = grown(tmp_path_factory.mktemp("package")) if request.param == 2 else PACKAGE.parent
+    package = grown(tmp_path_factory.mktemp("package")) if request.param == 3 else PACKAGE.parent
     variables = {name: value for name, value in os.environ.items() if not name.startswith("PROTOGEN_")}
     ran = subprocess.run(
         [sys.executable, PROGRAM],
@@ -93,7 +93,7 @@ def test_every_file_is_loaded_measured_and_shown(found: dict[str, Any]) -> None:
 
 def test_a_figure_that_its_schema_has_not_is_none(found: dict[str, Any]) -> None:
     classes = ["frame_potential", "frame_potential_min"]  # of several vectors a class
-    more = [] if found["schema"] == 1 else ["median_deg"]
+    more = [] if found["schema"] == 2 else ["median_deg"]
     assert sorted(map(tuple, found["figures"])) == sorted([tuple(more)] * 15 + [(*classes, *more)] * 2)
 
 
@@ -119,7 +119,7 @@ def test_nothing_is_moved_or_written_anew(found: dict[str, Any]) -> None:
 def test_it_is_extended_by_a_file_of_the_newest_schema(found: dict[str, Any]) -> None:
     made = found["extended"]
     assert (made["code"], made["kept"], made["schema"]) == (0, True, found["schema"])
-    assert made["stats"].get("median_deg") == (90.0 if found["schema"] == 2 else None)
+    assert made["stats"].get("median_deg") == (90.0 if found["schema"] == 3 else None)
 
 
 def test_the_first_schema_never_changes() -> None:
@@ -127,6 +127,7 @@ def test_the_first_schema_never_changes() -> None:
     assert len(first.stats) == 18
     assert len(first.facts) == 13
     assert len(first.provenance) == 10
+    assert SCHEMAS[2].facts - first.facts == {"jammed"}
     assert max(SCHEMAS) == SCHEMA
     assert all(0 < older < newer for older, newer in zip(SCHEMAS, list(SCHEMAS)[1:], strict=False))
 

@@ -257,14 +257,16 @@ def test_auto_takes_the_closed_form_a_descent_or_both() -> None:
 
     form = choose(LINES, 46, 1104)  # all of the MUB in C^23: no coordinate is left free
     assert form == ComplexMUB(23)
-    assert start() == "closed-form+descent"
+    assert start(steps=5000) == "closed-form+descent"
+    assert start() == "packing"
     # Where it is good enough for the alpha that is asked for, there is nothing to search.
     assert start(alpha=form.cosine) == start(d=47, alpha=form.cosine) == "closed-form"
     for asked in ("random", "closed-form", "closed-form+descent"):
         assert start(start=asked) == asked
     # Nothing is below the bound, nor much where it lies within 5%, unless that is asked for.
     assert start(d=64, n=2112) == start(d=7, n=28) == start(d=64, n=1000) == "closed-form"
-    assert start(d=64, n=1000, alpha=0.1249) == "closed-form+descent"
+    assert start(d=64, n=1000, alpha=0.1249) == "packing"
+    assert start(d=64, n=1000, alpha=0.1249, restarts=2) == "closed-form+descent"
 
 
 @pytest.mark.parametrize(("d", "n", "combined"), [(1000, 100_000, True), (46, 1104, False)])
@@ -286,7 +288,7 @@ def test_both_are_taken_as_long_as_a_pass_is_affordable() -> None:
 def test_a_descent_from_a_closed_form_ends_below_it(d: int, n: int) -> None:
     form = choose(LINES, d, n)
     assert form is not None
-    spec = resolve("ebv", d=d, n=n)
+    spec = resolve("ebv", d=d, n=n, start="closed-form+descent")
     assert spec.options["start"] == f"closed-form+descent:{label(form)}"
     found = solve(spec)
     assert coherence(found) < form.cosine - 1e-3
@@ -305,7 +307,9 @@ def test_what_a_descent_does_not_improve_stays_as_it_was_built() -> None:
 
 
 def test_a_closed_form_is_at_hand_when_time_runs_out() -> None:
-    found = EBV.of(resolve("ebv", d=47, n=500)).solve(Task(47, 500, run=Run(time_limit=1e-9)))
+    found = EBV.of(resolve("ebv", d=47, n=500, start="closed-form+descent")).solve(
+        Task(47, 500, run=Run(time_limit=1e-9))
+    )
     assert found.status == Status.TIME_LIMIT
     assert coherence(found) <= choose(LINES, 47, 500).cosine + 1e-6
 
@@ -363,7 +367,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     *(({name: value}, f"{name} is {value!r}") for name in ("d", "n") for value in (True, 10**30, 10**12 + 1)),
     *(({"alpha": value}, f"alpha is {value!r}") for value in (0, 1, 2, math.nan, math.inf, -0.1, "x", True)),
     *(({"seed": value}, f"seed is {value!r}") for value in (-1, 2**63, 0.0, "x", None)),
-    *(({"steps": value}, f"steps is {value!r}") for value in (0, -1, 1.5, None, True)),
+    *(({"steps": value}, f"steps is {value!r}") for value in (0, -1, 1.5, True)),
     *(({"rate": value, "update": "paper"}, f"rate is {value!r}") for value in (0, -1, math.nan, math.inf, "x")),
     ({"rate": 0.1}, "rate is 0.1 with --update lbfgs"),
     ({"start": "zero"}, "start is 'zero'"),

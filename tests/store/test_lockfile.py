@@ -225,7 +225,7 @@ def test_names_that_a_project_may_not_give(name: str) -> None:
 
 def test_the_cache_key_is_that_of_the_content_alone(path: Path) -> None:
     pins = {"backbone": PIN}
-    assert cache_key(pins) == "protogen-1-fd03589111fdea7b"
+    assert cache_key(pins) == "protogen-2-fd03589111fdea7b"
     write_lock(path, [PIN])
     path.write_text(json.dumps(json.loads(path.read_text()), indent=None))
     assert cache_key(read_lock(path)) == cache_key(pins)

@@ -1,0 +1,52 @@
+"""Hops from one local optimum to another: what is most jammed goes into the deepest holes."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+SHARPNESS = 300.0  # of the weights by which a row counts as jammed
+PLACES = 20  # drawn for each coordinate, among which the deepest hole is looked for
+SHARE = 0.15  # of the rows, that hop at most
+NOISE = 0.1  # the length by which every row is moved, where they are
+
+
+def hopped(rows: Tensor, lines: bool, noise: float, generator: torch.Generator) -> Tensor:
+    """Move some rows of each of k sets (k, n, d) from where they are most jammed into the deepest holes.
+
+    Which rows hop is drawn: each with a probability in proportion to the weight of its pairs. How many is drawn
+    too, one to SHARE of all, and the same for every set. Then each row moves by a random vector of about the length
+    `noise`.
+    """
+    k, n, d = rows.shape
+    count = int(torch.randint(1, max(2, int(SHARE * n) + 1), (), generator=generator, device="cpu"))
+    cosines = _sizes(rows @ rows.mT, lines)
+    cosines.diagonal(dim1=-2, dim2=-1).fill_(-1.0)
+    weights = ((cosines - cosines.amax((-2, -1), keepdim=True)) * SHARPNESS).exp().sum(-1)
+    # The largest of log weight plus Gumbel noise are a draw without replacement by weight.
+    gumbel = -torch.log(-torch.log(_uniform((k, n), rows, generator)))
+    chosen = (weights.clamp_min(1e-300).log() + gumbel).argsort(dim=1, descending=True)[:, :count]
+    sets = torch.arange(k, device=rows.device)
+    moved = rows.clone()
+    away = torch.zeros(k, n, dtype=torch.bool, device=rows.device).scatter_(1, chosen, True)
+    for place in chosen.T:
+        drawn = normalize(_normal((k, PLACES * d, d), rows, generator), dim=-1)
+        nearest = _sizes(drawn @ moved.mT, lines).masked_fill(away[:, None, :], -1.0).amax(-1)
+        moved[sets, place] = drawn[sets, nearest.argmin(1)]
+        away[sets, place] = False
+    if noise:
+        moved = normalize(moved + noise / math.sqrt(d) * _normal((k, n, d), rows, generator), dim=-1)
+    return moved
+
+
+def _sizes(cosines: Tensor, lines: bool) -> Tensor:
+    return cosines.abs() if lines else cosines
+
+
+def _normal(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu").to(like)
+
+
+def _uniform(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.rand(shape, generator=generator, dtype=torch.float64, device="cpu").clamp_(1e-12, 1 - 1e-12).to(like)

@@ -1,0 +1,147 @@
+"""The search by effort: what it finds, that it goes on where it was, and how it ends."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from draws import double_rows
+
+from protogen.descent.checkpoint import Checkpoint
+from protogen.descent.effort import BUDGETS
+from protogen.descent.hops import hopped
+from protogen.descent.packing import Packed, Request, Search, pack
+from protogen.run import Progress, Run
+from protogen.solution import Status
+from protogen.spec import Spec
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+NONE = torch.zeros(0, 1, 1)
+SPEC = Spec.of("any", 1, d=3, n=7, seed=0, params={})
+
+
+@pytest.fixture
+def little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An effort that takes a moment."""
+    monkeypatch.setitem(BUDGETS, "low", 1e8)
+
+
+def found(
+    lines: bool, d: int, n: int, effort: str = "low", alpha: float | None = None, run: Run | None = None
+) -> Packed:
+    return pack(Request(lines, d, n, 0, effort, alpha), torch.zeros(0, n, d), run or Run())
+
+
+def coherence(rows: torch.Tensor) -> float:
+    return (rows.double() @ rows.double().T).fill_diagonal_(0).abs().max().item()
+
+
+@pytest.mark.parametrize(
+    ("lines", "d", "n", "optimum"),
+    [(True, 3, 6, 1 / math.sqrt(5)), (False, 4, 10, 1 / 6)],
+)
+@pytest.mark.usefixtures("little")
+def test_small_optima_to_the_last_digits(lines: bool, d: int, n: int, optimum: float) -> None:
+    packed = found(lines, d, n)
+    assert packed.largest == pytest.approx(optimum, abs=1e-9)
+    assert packed.status == Status.CONVERGED
+    assert packed.jammed is not None
+    assert packed.jammed.slope < 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("lines", "d", "n", "published"),
+    [
+        (True, 3, 9, 0.669362320),
+        (True, 4, 11, 0.5),
+        (False, 3, 13, 0.542637),
+    ],
+)
+def test_the_best_that_was_published(lines: bool, d: int, n: int, published: float) -> None:
+    assert found(lines, d, n).largest <= published + 1e-6
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("little")
+def test_a_target_ends_it_and_takes_nothing_away() -> None:
+    free = found(True, 4, 9)
+    early = found(True, 4, 9, alpha=free.largest + 0.01)
+    assert (early.status, early.largest <= free.largest + 0.01 + 1e-6) == (Status.REACHED, True)
+    assert early.steps < free.steps
+    never = found(True, 4, 9, alpha=free.largest - 0.01)
+    assert (never.largest, never.status) == (free.largest, Status.CONVERGED)
+
+
+@pytest.mark.slow
+def test_every_phase_is_reported_in_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BUDGETS, "low", 5e9)
+    seen: list[Progress] = []
+    found(False, 3, 9, run=Run(report=seen.append))
+    assert list(dict.fromkeys(at.phase for at in seen)) == ["blunt", "sharp", "hops", "last", "polish"]
+    assert [at.step for at in seen] == sorted(at.step for at in seen)
+    assert {at.steps for at in seen} == {5000}
+    assert [at.best for at in seen] == sorted((at.best for at in seen), reverse=True)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("little")
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_after_a_kill_it_goes_on_and_ends_bit_for_bit_the_same(share: float, tmp_path: Path) -> None:
+    asked = Request(True, 3, 7, 0, "low")
+    whole = pack(asked, NONE.expand(0, 7, 3), Run())
+
+    def checkpoint() -> Checkpoint:
+        return Checkpoint(tmp_path, SPEC, torch.device("cpu"), lambda line: None)
+
+    left = [int(share * whole.steps)]
+
+    def interrupt(at: Progress) -> None:
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+
+    broken = pack(asked, NONE.expand(0, 7, 3), Run(report=interrupt), checkpoint())
+    assert broken.status == Status.INTERRUPTED
+    assert coherence(broken.rows) == pytest.approx(broken.largest, abs=1e-12)
+    again = pack(asked, NONE.expand(0, 7, 3), Run(), checkpoint())
+    assert again.steps == whole.steps
+    assert torch.equal(again.rows, whole.rows)
+    assert again.jammed == whole.jammed
+
+
+def test_time_that_runs_out_leaves_the_best_so_far() -> None:
+    packed = found(True, 5, 20, "high", run=Run(time_limit=1e-9))
+    assert (packed.status, packed.steps) == (Status.TIME_LIMIT, 1)
+    assert coherence(packed.rows) == pytest.approx(packed.largest, abs=1e-12)
+
+
+@pytest.mark.usefixtures("little")
+def test_a_set_that_is_given_is_where_it_starts() -> None:
+    angles = torch.arange(5, dtype=torch.float64) * (math.pi / 5)
+    best = torch.stack((angles.cos(), angles.sin()), 1)[None]  # five lines at equal angles
+    search = Search(Request(True, 2, 5, 0, "low"), best, "cpu")
+    search.advance()
+    assert search.phase == "given"
+    assert search.best == pytest.approx(math.cos(math.pi / 5), abs=1e-12)
+
+
+@pytest.mark.parametrize("lines", [False, True])
+def test_what_hops_lands_in_a_hole(lines: bool) -> None:
+    rows = torch.stack([double_rows(12, 4, seed=seed) for seed in range(5)])
+    rows[:, 1] = rows[:, 0]  # jammed beyond all others
+    moved = hopped(rows, lines, 0.0, torch.Generator().manual_seed(0))
+    cosines = (moved @ moved.mT).abs() if lines else moved @ moved.mT
+    cosines.diagonal(dim1=1, dim2=2).fill_(-1)
+    assert cosines.amax().item() < 0.99
+    stays = (moved == rows).all(-1).sum(1)
+    assert (stays == 11).all()  # SHARE of 12 rows is one
+    assert (moved.norm(dim=-1) - 1).abs().max() < 1e-14
+
+
+def test_a_search_is_the_same_again_and_another_by_another_seed() -> None:
+    drawn = [Search(Request(True, 3, 7, seed, "low"), NONE.expand(0, 7, 3), "cpu").batch for seed in (0, 0, 1)]
+    assert all(batch is not None for batch in drawn)
+    first, same, other = (batch.rows for batch in drawn if batch is not None)
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
