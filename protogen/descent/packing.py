@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -22,6 +23,7 @@ from .loop import SMALL
 from .polish import polish
 from .smooth import of_lines, of_points
 from .states import State
+from .symmetric import orbit_descent
 from .threads import threads_for
 
 # The sharpness of each stage. Random starts go through BLUNT, the best quarter of them through SHARP, what hops and
@@ -30,7 +32,7 @@ BLUNT, SHARP, HOP = (20.0, 60.0, 180.0, 540.0), (1620.0,), (180.0, 540.0, 1620.0
 LAST = (4860.0, 14580.0, 43740.0, 131220.0)
 STEPS, HOP_STEPS = 600, 300  # in a stage at the most
 HOP_EVALUATIONS = 350  # that a hop takes, about
-POLISH_SHARE = 0.15  # of the effort
+SYMMETRIC_SHARE, POLISH_SHARE = 0.3, 0.15  # of the effort
 POOL = 8  # sets that hop
 LAST_SETS, LAST_EVALUATIONS = 3, 400  # that are made sharp at last, and what one takes, about
 SAME = 1e-5  # figures by so little apart are those of one set
@@ -67,8 +69,8 @@ class Request:
 class Search(Changing):
     """Where a search stands. One `advance` is an evaluation of a batch, or what leads from one batch to the next.
 
-    Phases follow each other: given, where there are sets to start from; blunt; sharp; hops, as often as the effort
-    allows; last; polish. `pool_rows` (p, n, d)
+    Phases follow each other: given, where there are sets to start from; blunt; sharp; symmetric; hops, as often as
+    the effort allows; last; polish. `pool_rows` (p, n, d)
     are the best sets so far that differ, the best first, with their figures `pool` (p,).
     """
 
@@ -93,11 +95,13 @@ class Search(Changing):
         self._given = given.to(device, dtype)
         self.phase, self.round, self.spent = "given" if len(given) else "blunt", 0, 0.0
         self.step, self.seconds = 0, 0.0
-        self.best, self.best_rows = math.inf, self._given.new_zeros(n, d)
+        self.best = math.inf
         self.pool_rows, self.pool = self._given.new_zeros(0, n, d), self._given.new_zeros(0)
         self.jammed: Jammed | None = None
         self.status: Status | None = None
         self.batch: Batch | None = self._batch(self._given if len(given) else self._drawn())
+        self.best_rows = self.batch.rows[0]
+        self.time_is_left: Callable[[], bool] = lambda: True
 
     @property
     def reached(self) -> bool:
@@ -108,7 +112,10 @@ class Search(Changing):
         """Do the next piece of the work; return the figure that it came to."""
         self.step += 1
         if self.batch is None:
-            self._polish()
+            if self.phase == "symmetric":
+                self._symmetric()
+            else:
+                self._polish()
             return self.best
         self.spent += self.batch.going * self._unit + OVERHEAD
         self.batch.advance()
@@ -178,6 +185,33 @@ class Search(Changing):
         if self.phase == "last":
             self.phase, self.batch = "polish", None
             return
+        if self.phase == "sharp":
+            self.phase, self.batch = "symmetric", None
+            return
+        self._hop_or_end()
+
+    def _symmetric(self) -> None:
+        """Search among the sets that a finite group maps to themselves; what is found joins the pool."""
+        d, n, alpha = self.asked.d, self.asked.n, self.asked.alpha
+
+        def go_on(best: float, _: int) -> bool:
+            return self.time_is_left() and not (alpha is not None and best <= alpha)
+
+        share = int(SYMMETRIC_SHARE * self.budget)
+        found = orbit_descent(d, n, lines=self.asked.lines, seed=self.asked.seed, multiplications=share, go_on=go_on)
+        self.spent += share if found is None else max(share, found.multiplications)
+        if found is not None:
+            rows = found.rows.to(self.pool_rows)
+            if found.largest < self.best:
+                self.best, self.best_rows = found.largest, rows
+            self._take_in(rows[None], self.pool.new_tensor([found.largest]))
+        if self.reached:
+            self.status = Status.REACHED
+        else:
+            self._hop_or_end()
+
+    def _hop_or_end(self) -> None:
+        """Let the pool hop as long as the effort allows; else make the best sharp."""
         kept = POLISH_SHARE if self._programs() else 0.0
         last = LAST_EVALUATIONS * (self._last_sets() * self._unit + OVERHEAD)
         if self.spent + last < (1 - kept) * self.budget:
@@ -258,6 +292,7 @@ def _walk(search: Search, run: Run, checkpoint: Checkpoint | None) -> Status | N
     """Advance until the search has a status or the time is up; return TIME_LIMIT for the latter."""
     began, before = run.clock(), search.seconds
     name, early = "coherence" if search.asked.lines else "largest cosine", None
+    search.time_is_left = lambda: run.time_limit is None or run.clock() - began < run.time_limit
     while search.status is None and early is None:
         if checkpoint:
             checkpoint.note(search.state())
@@ -268,7 +303,7 @@ def _walk(search: Search, run: Run, checkpoint: Checkpoint | None) -> Status | N
             done, whole = (max(1, round(share / 1e6)) for share in (min(search.spent, search.budget), search.budget))
             at = Progress(done, whole, name, figure, search.best, search.asked.alpha, search.seconds, search.phase)
             run.report(at)
-        if search.status is None and run.time_limit is not None and elapsed >= run.time_limit:
+        if search.status is None and not search.time_is_left():
             early = Status.TIME_LIMIT
     if checkpoint:
         checkpoint.note(search.state())
