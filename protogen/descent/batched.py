@@ -65,11 +65,15 @@ class Stages:
 
 @dataclass(frozen=True)
 class Found:
-    """Where each start came to: its best rows (s, k, d), their largest cosines (s,), sets evaluated in all."""
+    """Where each start came to: its best rows (s, k, d), their largest cosines (s,), sets evaluated in all.
+
+    `interrupted`: whether a KeyboardInterrupt ended the descent.
+    """
 
     rows: Tensor
     largest: Tensor
     evaluations: int
+    interrupted: bool = False
 
 
 @dataclass
@@ -131,26 +135,37 @@ def descend_batch(
     """Lower the largest cosine of each of the sets of unit rows (s, k, d), one apart from the others.
 
     `go_on` is told the lowest largest cosine so far and the evaluations of a set made, after each evaluation of
-    all. Where `go_on` says False the descent ends, as where every start has come through its stages.
+    all. Where `go_on` says False the descent ends, as where every start has come through its stages. It ends with
+    its best on a KeyboardInterrupt as well, which is raised where nothing was evaluated yet.
     """
     sharpness = rows.new_tensor(stages.sharpness)
     final_rows, final = rows.clone(), rows.new_full((len(rows),), math.inf)
     at = _Starts.of(rows, stages.memory)
-    evaluations, more = 0, True
+    evaluations, more, interrupted = 0, True, False
     while more and len(at.place):
-        trial = normalize(at.rows + at.length[:, None, None] * at.direction, dim=-1)
-        found = smoothed(trial, sharpness[at.stage])
-        evaluations += len(trial)
-        _keep_best(at, trial, found.largest)
-        _accept(at, trial, found, sharpness)
-        _next_stages(at, stages, sharpness)
-        more = go_on is None or go_on(min(float(final.min()), float(at.best.min())), evaluations)
+        try:
+            evaluations += len(at.place)
+            _advance(at, smoothed, stages, sharpness)
+            more = go_on is None or go_on(min(float(final.min()), float(at.best.min())), evaluations)
+        except KeyboardInterrupt:
+            if evaluations == len(rows):
+                raise
+            more, interrupted = False, True
         # Starts that have ended are worked on along with the others until they are half of all.
         if not more or 2 * int(at.ended.sum()) >= len(at.ended):
             final_rows[at.place], final[at.place] = at.best_rows, at.best
             left = (~at.ended).nonzero()[:, 0]
             at, smoothed = at.take(left), smoothed.take(left)
-    return Found(final_rows, final, evaluations)
+    return Found(final_rows, final, evaluations, interrupted)
+
+
+def _advance(at: _Starts, smoothed: Smoothed, stages: Stages, sharpness: Tensor) -> None:
+    """Evaluate a trial of each start, and take what comes of it."""
+    trial = normalize(at.rows + at.length[:, None, None] * at.direction, dim=-1)
+    found = smoothed(trial, sharpness[at.stage])
+    _keep_best(at, trial, found.largest)
+    _accept(at, trial, found, sharpness)
+    _next_stages(at, stages, sharpness)
 
 
 def _keep_best(at: _Starts, trial: Tensor, largest: Tensor) -> None:

@@ -51,11 +51,15 @@ class Orbits:
 
 @dataclass(frozen=True)
 class Turned:
-    """A set of orbits, its largest cosine or |cosine| over the whole orbits, float32, and the evaluations made."""
+    """A set of orbits, its largest cosine or |cosine| over the whole orbits, float32, and the evaluations made.
+
+    `interrupted`: whether a KeyboardInterrupt ended the descent.
+    """
 
     orbits: Orbits
     largest: float
     evaluations: int
+    interrupted: bool
 
 
 def turned_descent(
@@ -83,4 +87,5 @@ def turned_descent(
     itself[0] = True
     loss = OrbitLoss(Turns.of(frequencies.to(device), order, torch.float32), itself, lines)
     found = descend_batch(normalize(drawn.to(device), dim=2), loss, stages, go_on)
-    return Turned(Orbits(found.rows[0].cpu(), frequencies[0], order, n), float(found.largest), found.evaluations)
+    orbits = Orbits(found.rows[0].cpu(), frequencies[0], order, n)
+    return Turned(orbits, float(found.largest), found.evaluations, found.interrupted)

@@ -27,6 +27,7 @@ from protogen.files.facts import Facts
 from protogen.files.header import Header, read_header
 from protogen.measuring.stats import AngleStats
 from protogen.rows import InMemory
+from protogen.run import Progress
 from protogen.solution import ENDED_EARLY, Solution, Status
 from protogen.spec import Spec, Value
 
@@ -38,11 +39,14 @@ from .start import (
     CLOSED_FORM,
     IMPROVED,
     PACKING,
+    ORBITS,
     RANDOM,
     Start,
     best_word,
     check_start,
+    cyclic_order,
     descent_promise,
+    orbits_start,
 )
 from .task import Task
 
@@ -99,6 +103,9 @@ class EBV(Method):
             word = best_word(d, n, self.alpha, form.cosine, combined=self.update != "paper")
         if word == RANDOM:
             return self._descent(d, n, seed, Start(RANDOM))
+        if word == ORBITS:
+            params: dict[str, Value] = {"start": str(orbits_start(n)), "steps": self.steps or STEPS}
+            return Spec.of(self.name, self.version, d=d, n=n, seed=seed, params=params)
         if self.update == "paper":
             raise BadRequest(
                 f"update is 'paper' where a formula gives the set, {catalog.label(form)}; add --start random"
@@ -212,6 +219,11 @@ class EBV(Method):
         if self.signs:
             raise BadRequest(f"signs is {self.signs!r} in a Spec; allowed is a start of {CLOSED_FORM}:<closed form>")
         check_effort(self.effort, None)
+        if Start.parse(self.start).word == ORBITS:
+            cyclic_order(Start.parse(self.start), n)
+            if self.extends is not None:
+                raise BadRequest(f"start is {self.start!r} with extends; allowed is {RANDOM}")
+            return
         check_start(self.start, d, n, (*catalog.LINES, *catalog.SIGNS), (CLOSED_FORM, IMPROVED))
         if self.extends is not None and Start.parse(self.start).form is not None:
             raise BadRequest(f"start is {self.start!r} with extends; allowed is {RANDOM}")
@@ -224,6 +236,8 @@ class EBV(Method):
         start = Start.parse(self.start)
         if start.word == CLOSED_FORM:
             return catalog.build(start.form or "", task.n, task.d, signed=self.signed)
+        if start.word == ORBITS:
+            return self._orbits(cyclic_order(start, task.n), task)
         if self.extends is not None:
             return self._extended(task)
         built = None if start.form is None else catalog.build(start.form, task.n, task.d, signed=self.signed)
@@ -266,6 +280,33 @@ class EBV(Method):
         promise = descent_promise(d, n)
         if promise < WORTH_TRYING * guaranteed:
             yield random_rows(self.restarts or 1, n, d, task.seed), promise
+
+    def _orbits(self, order: int, task: Task) -> Solution:
+        """Descend among the orbits of a cyclic group of this order."""
+        from protogen.descent.threads import threads_for
+        from protogen.descent.turned import turned_descent
+
+        most = self.steps or STEPS
+        run, steps, began, ended = task.run, 0, task.run.clock(), Status.CONVERGED
+
+        def go_on(best: float, done: int) -> bool:
+            nonlocal steps, ended
+            steps, elapsed = done, run.clock() - began
+            if run.report:
+                run.report(Progress(done, most, self.figure, best, best, None, elapsed))
+            if done >= most:
+                ended = Status.STEP_LIMIT
+            elif run.time_limit is not None and elapsed >= run.time_limit:
+                ended = Status.TIME_LIMIT
+            return ended == Status.CONVERGED
+
+        with threads_for(task.n * task.n // order * task.d):
+            found = turned_descent(
+                task.d, task.n, order=order, lines=True, seed=task.seed, device=run.device, go_on=go_on
+            )
+        status = Status.INTERRUPTED if found.interrupted else ended
+        facts = Facts().with_more({"group": found.orbits.text})
+        return Solution(found.orbits, status, "statistical", steps=steps, facts=facts)
 
     def _extended(self, task: Task) -> Solution:
         """Return the vectors of the artifact, bit for bit, then new ones that a descent has moved."""
@@ -310,6 +351,8 @@ class EBV(Method):
 
     def peak_bytes(self, d: int, n: int) -> int:
         start = Start.parse(self.start)
+        if start.word == ORBITS:
+            return 4 * 8 * n * d + 2**28
         form = start.closed_form
         held = form.held_bytes if form else 0
         return held + (

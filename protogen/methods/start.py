@@ -1,6 +1,7 @@
 """Where a set starts: how a Spec says it, and what is chosen where a request leaves the choice."""
 
 import math
+import re
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Self
@@ -14,9 +15,13 @@ RANDOM = "random"
 CLOSED_FORM = "closed-form"
 IMPROVED = "closed-form+descent"
 PACKING = "packing"  # in a Spec only: the best of a closed form and a search for a stated effort
+ORBITS = "orbits"  # with the group: orbits:cyclic(<order>)
 CAPACITY = "capacity"  # in a Spec only: the sets that `protogen capacity` finds
 
 NEAR_BOUND = 1.05  # a coherence of at most so many times the lower bound leaves a descent little to gain
+# Sets of more than n d numbers are not worth the minutes of a symmetric descent; it moves about ORBITS_MOVED vectors,
+# and gets to ORBITS_SHARE of what is promised of a free one, measured at (32, 4000) to (192, 20000).
+ORBITS_FROM, ORBITS_LARGEST, ORBITS_MOVED, ORBITS_SHARE = 2.5e8, 2**25, 200, 0.96
 AFFORDABLE = 1e9  # multiplications of one pass over all pairs, up to which a descent is tried beside a closed form
 
 
@@ -81,17 +86,37 @@ def best_word(d: int, n: int, alpha: float | None, form_cosine: float, combined:
 
     - The closed form, where it is good enough: at most alpha; or without alpha at most NEAR_BOUND times the
       lower bound; or n <= d, where its lines are orthonormal.
+    - A descent among orbits where that promises less than the closed form has, if there is no alpha, `combined` says
+      that the request allows it, one pass over all pairs costs more than ORBITS_FROM multiplications, and n d is at
+      most ORBITS_LARGEST.
     - A descent from the closed form and the better of the two, where one pass costs at most AFFORDABLE
-      multiplications and `combined` says that the request allows it.
+      multiplications and `combined`.
     - Else the one of the closed form and a descent from random rows that promises the lower coherence.
     """
     bound = coherence_bound(d, n).value
     enough = NEAR_BOUND * bound if alpha is None else max(alpha, bound)
     if n <= d or form_cosine <= enough + TOLERANCE:
         return CLOSED_FORM
+    promise = descent_promise(d, n)
+    among_orbits = combined and alpha is None and n * d <= ORBITS_LARGEST and n >= 2 * ORBITS_MOVED
+    if among_orbits and n * n * d > ORBITS_FROM and ORBITS_SHARE * promise < form_cosine:
+        return ORBITS
     if combined and n * n * d <= AFFORDABLE:
         return IMPROVED
-    return CLOSED_FORM if form_cosine <= descent_promise(d, n) else RANDOM
+    return CLOSED_FORM if form_cosine <= promise else RANDOM
+
+
+def orbits_start(n: int) -> Start:
+    """Return the start of n vectors among the orbits of a cyclic group, of which about ORBITS_MOVED move."""
+    return Start(ORBITS, f"cyclic({n // ORBITS_MOVED})")
+
+
+def cyclic_order(start: Start, n: int) -> int:
+    """Read the order of the group of an ORBITS start of n vectors. Raises BadRequest on another text."""
+    match = re.fullmatch(r"cyclic\(([1-9][0-9]{0,11})\)", start.form or "")
+    if match is None or not 2 <= int(match[1]) <= n:
+        raise BadRequest(f"start is {str(start)!r}; allowed is {ORBITS}:cyclic(<order>) of an order from 2 to {n}")
+    return int(match[1])
 
 
 def descent_promise(d: int, n: int) -> float:

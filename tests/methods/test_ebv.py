@@ -279,8 +279,8 @@ def test_without_both_the_lower_promise_is_taken(d: int, n: int, combined: bool)
 
 def test_both_are_taken_as_long_as_a_pass_is_affordable() -> None:
     n = math.isqrt(int(AFFORDABLE / 100))  # n^2 d multiplications
-    assert best_word(100, n, None, 0.5, combined=True) == "closed-form+descent"
-    assert best_word(100, n + 1, None, 0.5, combined=True) == "random"
+    assert best_word(100, n, 0.21, 0.5, combined=True) == "closed-form+descent"
+    assert best_word(100, n + 1, 0.21, 0.5, combined=True) == "random"
 
 
 @pytest.mark.slow

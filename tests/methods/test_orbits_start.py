@@ -1,0 +1,78 @@
+"""Lines among the orbits of a cyclic group, by a Spec."""
+
+import dataclasses
+
+import pytest
+
+from protogen import Run, Spec, generate, resolve
+from protogen.errors import BadRequest
+from protogen.methods import method_of
+from protogen.methods.start import ORBITS, Start, best_word, orbits_start
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def checked(asked: Spec) -> None:
+    """Check a Spec as one that may be made."""
+    method_of(asked).check(asked.d, asked.n, asked.seed)
+
+
+def spec(start: str = "orbits:cyclic(20)", d: int = 12, n: int = 399, **params: int) -> Spec:
+    return Spec.of("ebv", 1, d=d, n=n, seed=1, params={"start": start, "steps": 60, **params})
+
+
+@pytest.mark.parametrize(("d", "n"), [(32, 4000), (48, 10_000), (128, 20_000), (192, 20_000), (192, 100_000)])
+def test_large_sizes_where_closed_forms_are_worse_go_by_orbits(d: int, n: int) -> None:
+    asked = resolve("ebv", d=d, n=n)
+    assert asked.options == {"start": f"orbits:cyclic({n // 200})", "steps": 5000}
+    assert Start.parse(str(asked.options["start"])) == orbits_start(n)
+    checked(asked)
+
+
+def test_a_target_or_the_update_of_the_paper_does_not_go_by_orbits() -> None:
+    assert best_word(192, 20_000, None, 0.212, combined=True) == ORBITS
+    assert best_word(192, 20_000, 0.2, 0.212, combined=True) != ORBITS
+    assert best_word(192, 20_000, None, 0.212, combined=False) != ORBITS
+
+
+def test_a_set_is_made_measured_and_says_its_group() -> None:
+    seen: list[float] = []
+    made = generate(spec(), Run(report=lambda at: seen.append(at.best)))
+    assert (made.n, made.d) == (399, 12)
+    assert made.stats is not None
+    assert made.stats.coherence.value == pytest.approx(seen[-1], abs=1e-5)
+    assert made.stats.coherence.value < seen[0] - 0.1
+    assert made.facts.more["group"].startswith("cyclic(20); frequencies ")
+    assert (made.provenance.steps, made.provenance.status) == (60, "step limit")
+
+
+def test_the_end_of_the_time_and_an_interruption_keep_the_best() -> None:
+    assert generate(spec(), Run(time_limit=0)).provenance.status == "time limit"
+
+    def stop(at: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(spec(), Run(report=stop))
+    seen: list[object] = []
+
+    def stop_later(at: object) -> None:
+        seen.append(at)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+
+    made = generate(spec(), Run(report=stop_later))
+    assert made.provenance.status == "interrupted"
+    assert "ended" in made.spec.options
+
+
+@pytest.mark.parametrize("start", ["orbits", "orbits:cyclic(1)", "orbits:cyclic(400)", "orbits:dihedral(5)"])
+def test_other_groups_are_refused(start: str) -> None:
+    with pytest.raises(BadRequest, match=r"allowed is orbits:cyclic\(<order>\) of an order from 2 to 399"):
+        checked(spec(start))
+
+
+def test_orbits_extend_nothing() -> None:
+    asked = dataclasses.replace(spec(), params=(*spec().params, ("extends", "0" * 64)))
+    with pytest.raises(BadRequest, match="with extends"):
+        checked(asked)
