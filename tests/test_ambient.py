@@ -65,6 +65,8 @@ SMALL = [
     "centred-net(q=3,classes=2)",
     "centred-blocks(v=3,k=2)",
     "equiangular(d=16,n=40)",
+    "beside(form=cut-pairs(v=2,degree=1,order=1,copies=2),extra=2)",
+    "projections(form=cut-pairs(v=9,degree=8,order=8,copies=1),steps=2)",
     "hadamard-rows(order=4,drop=1)",
     "lengthened(form=kerdock(k=1),ones=1)",
     "joined(form=kerdock(k=1),other=hadamard-rows(order=8,drop=1))",

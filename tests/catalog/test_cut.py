@@ -6,6 +6,8 @@ from forms import check
 
 from protogen.catalog import LINES, ClosedForm, choose
 from protogen.catalog.algebra.blocks import check as check_blocks
+from protogen.catalog.derived.beside import Beside
+from protogen.catalog.derived.projections import Projections
 from protogen.catalog.direct.cut_cyclic import CutCyclic
 from protogen.catalog.direct.cut_net import CutNet
 from protogen.catalog.direct.cut_pairs import CutPairs
@@ -71,3 +73,34 @@ def test_blocks_of_skolem_sequences_have_distinct_differences() -> None:
 def test_parameters_of_no_member(family: type[CutPairs], parameters: tuple[int, ...]) -> None:
     with pytest.raises(BadRequest, match="allowed"):
         family(*parameters)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        Beside(CutPairs(9, 8, 8, 1), 3),
+        Beside(CutTriples(13, 2, 8, 2), 1),
+        Beside(CutNet(5, 3, 4, 4, 1), 7),
+        Projections(CutPairs(9, 8, 8, 1), 2),
+        Projections(CutTriples(13, 2, 8, 2), 3),
+        Projections(CutNet(5, 3, 4, 4, 1), 5),
+    ],
+    ids=str,
+)
+def test_lines_beside_and_projected_several_times(form: ClosedForm) -> None:
+    check(form, attained=isinstance(form, Beside))
+
+
+def test_rules_are_chosen_where_they_are_better() -> None:
+    form = choose(LINES, 815, 894)
+    assert isinstance(form, Beside)
+    assert form.cosine <= 1 / 85 + 1e-12
+    form = choose(LINES, 1900, 1950)
+    assert isinstance(form, Projections)
+    assert form.cosine <= 1 / 240 + 1e-12
+
+
+def test_steps_and_extra_lines_that_no_rule_has() -> None:
+    for family, form, number in ((Beside, CutPairs(9, 8, 8, 1), 0), (Projections, CutPairs(9, 8, 8, 1), 12)):
+        with pytest.raises(BadRequest, match="allowed"):
+            family(form, number)

@@ -3,13 +3,15 @@
 from ..direct import DIRECT
 from ..direct.hadamard_rows import HadamardRows
 from ..family import ClosedForm
+from .beside import Beside
 from .blow_up import BlowUp
 from .labels import Labels
 from .projection import Projection
+from .projections import Projections
 from .punctured import Punctured
 from .signs import Joined, Lengthened
 
-LINES: tuple[type[ClosedForm], ...] = (*DIRECT, Labels, BlowUp, Projection, Punctured)
+LINES: tuple[type[ClosedForm], ...] = (*DIRECT, Labels, BlowUp, Projection, Punctured, Beside, Projections)
 
 # Rows of signs alone, in exactly d coordinates: asked for by `signs_of`, not among all lines.
 SIGNS: tuple[type[ClosedForm], ...] = (HadamardRows, Lengthened, Joined)

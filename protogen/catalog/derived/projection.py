@@ -66,13 +66,17 @@ class Projection(ClosedForm):
     def rows(self, start: int, stop: int) -> "Tensor":
         """Return rows start to stop - 1, (stop - start, own_d) float32, reflected, cut and scaled to unit length."""
         own = self.form.rows(start, stop).double()
-        last = self.form.rows(self.own_n, self.own_n + 1).double()
-        cosines = _sums(own * last)
-        # The reflection takes w to -sign e or sign e along u = w + sign e; both 1 and <u, u> / 2 = 1 + |w_last|.
-        sign = 1.0 if last[0, -1] >= 0 else -1.0
-        along = (cosines + sign * own[:, -1:]) / (1 + last[0, -1].abs())
-        own = own[:, :-1] - along * last[:, :-1]
-        return (own / (1 - cosines * cosines).sqrt()).float()
+        return off_last(own, self.form.rows(self.own_n, self.own_n + 1).double()).float()
+
+
+def off_last(rows: "Tensor", last: "Tensor") -> "Tensor":
+    """Project rows (k, D) on the complement of a unit vector (1, D): (k, D - 1), reflected, cut and scaled to one."""
+    cosines = _sums(rows * last)
+    # The reflection takes w to -sign e or sign e along u = w + sign e; both 1 and <u, u> / 2 = 1 + |w_last|.
+    sign = 1.0 if last[0, -1] >= 0 else -1.0
+    along = (cosines + sign * rows[:, -1:]) / (1 + last[0, -1].abs())
+    cut = rows[:, :-1] - along * last[:, :-1]
+    return cut / (1 - cosines * cosines).sqrt()
 
 
 def _sums(terms: "Tensor") -> "Tensor":

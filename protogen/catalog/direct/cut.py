@@ -67,6 +67,19 @@ class Cut(ClosedForm):
 
     @classmethod
     def reach(cls, d: int, n: int) -> Self | None:
+        return cls._least(d, n, n)
+
+    @classmethod
+    def with_room(cls, d: int, n: int) -> Self | None:
+        """Return the best member in R^d that leaves a dimension free for each row that it has less than n, or None.
+
+        It has n - d lines or more.
+        """
+        return cls._least(d, n, 1)
+
+    @classmethod
+    def _least(cls, d: int, n: int, rows: int) -> Self | None:
+        """Return the member of lowest cosine in R^d with n - d lines and so many rows, or more, or None."""
         # The rows are at most twice the dimensions. A line has at most as many points as there are rows for each line.
         if n > 2 * d:
             return None
@@ -76,24 +89,28 @@ class Cut(ClosedForm):
             # v R m (1 - 1/c) is at most d, and 1/cosine at most c R m - 1: no later kind is better, or has a member.
             if 2 * d * kind.size < (1 / found.cosine + 1 - 1e-9 if found else 2) * kind.points:
                 break
-            found = best((found, *cls._of_kind(kind, d, n)))
+            found = best((found, *cls._of_kind(kind, d, lines, rows, 1 / found.cosine if found else 0)))
         return found
 
     @classmethod
-    def _of_kind(cls, kind: Kind, d: int, n: int) -> Iterator[Self]:
-        """Yield members of this kind with n rows or more in R^d, the best among them.
+    def _of_kind(cls, kind: Kind, d: int, lines: int, rows: int, above: float) -> Iterator[Self]:
+        """Yield members of this kind with so many lines and rows, or more, in R^d: the best if 1/cosine is > `above`.
 
         Each number of rows on a point is tried, with as few lines as leave no more than d coordinates, and each
-        Hadamard order that divides it.
+        Hadamard order R that divides it. R m rows have 1/cosine at most R m (c - 1) + 2 m, R at least the lines.
         """
         v, c = kind.points, kind.size
         high = min((d + v * kind.most // c) // v, d * c // (v * (c - 1)))
-        for rows in range(high, max(-(-n // v), -(-3 // c)) - 1, -1):
-            degree = cls.rounded(kind, max(1, -(-c * (rows * v - d) // v)))
+        for on_point in range(high, max(-(-rows // v), -(-3 // c)) - 1, -1):
+            if on_point * (c - 1 + 2 / max(1, c * lines // v)) < above - 1e-9:
+                break
+            degree = cls.rounded(kind, max(1, -(-c * max(on_point * v - d, lines) // v)))
             if degree <= kind.most:
-                for order in _orders_dividing(rows):
+                for order in _orders_dividing(on_point):
                     if order >= degree:
-                        yield cls.of(kind, degree, order, rows // order)
+                        form = cls.of(kind, degree, order, on_point // order)
+                        above = max(above, 1 / form.cosine)
+                        yield form
 
     @classmethod
     @abstractmethod
