@@ -21,6 +21,7 @@ from protogen.methods import resolve
 from protogen.methods.ebv import EBV
 from protogen.methods.method import MAX_SEED
 from protogen.methods.start import CAPACITY, CLOSED_FORM, Start
+from protogen.ranks.lead import led
 from protogen.rows import InMemory, Rows
 from protogen.run import Run
 from protogen.spec import Spec, Value
@@ -100,9 +101,25 @@ def capacity(
 
     Raises BadRequest and DiskError.
     """
-    run = Run.given(run)
+    run = how = Run.given(run)
     _check_how(max_n, steps, seed, run)
     check(d, alpha)
+    return led(run.group, lambda: _capacity(d, alpha, max_n, steps, seed, how, store, start, save, say))
+
+
+def _capacity(
+    d: int,
+    alpha: float,
+    max_n: int | None,
+    steps: int,
+    seed: int,
+    run: Run,
+    store: str | Path | None,
+    start: Path | None,
+    save: bool,
+    say: Callable[[str], None] | None,
+) -> Capacity:
+    """Do what `capacity` says, on rank 0 where the run has a group."""
     limit = max_lines(d, alpha)
     top = min(limit.n if limit else LARGEST, max_n or LARGEST)
     known, origin = most_by_formula(d, alpha, top)

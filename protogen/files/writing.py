@@ -12,6 +12,7 @@ from .digests import PENDING, BlockHasher
 from .disk import create, disk_error
 from .header import LONGEST, encode, read_header
 from .prototypes import Prototypes
+from .ranges import write_ranges
 from .tensors import DTYPES, TENSOR, TensorEntry, block_count, layout, memory_of, norm_fault
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ CHUNK = 16 << 20  # bytes of rows that are built and written at a time
 def write(path: str | os.PathLike[str], prototypes: Prototypes) -> str:
     """Write a new safetensors file, row block by row block, open it again and return its digest.
 
-    Memory: one chunk of rows, whatever n. Nothing is left of a file that could not be finished.
+    Where this process leads others, each of them writes its range of a formula's rows. Memory: one chunk of rows,
+    whatever n. Nothing is left of a file that could not be finished.
     Raises DiskError (also where the file exists), BadRequest on rows that no reader would accept, and
     ValueError on facts that JSON cannot hold.
     """
@@ -46,12 +48,16 @@ def write(path: str | os.PathLike[str], prototypes: Prototypes) -> str:
         created = True
         with os.fdopen(descriptor, "wb") as file:
             file.write(pending)
-            for tensor in _chunks(path, prototypes, entries):
-                data = memory_of(tensor)
-                hasher.update(data)
-                file.write(data)
+            file.flush()
+            digests = write_ranges(path, len(pending), prototypes.source) if len(entries) == 1 else None
+            if digests is None:
+                for tensor in _chunks(path, prototypes, entries):
+                    data = memory_of(tensor)
+                    hasher.update(data)
+                    file.write(data)
+                digests = hasher.digests()
             file.seek(0)
-            file.write(encode(entries, {**content, "blocks": hasher.digests()}))
+            file.write(encode(entries, {**content, "blocks": digests}))
             file.flush()
             os.fsync(file.fileno())
         digest = read_header(path).digest

@@ -70,6 +70,11 @@ class Ranks:
             return None
         return cls._active.get(group.group_name) or cls(group)
 
+    @classmethod
+    def leading(cls) -> "Ranks | None":
+        """The ranks that this process leads now, if it leads any."""
+        return next((ranks for ranks in cls._active.values() if ranks.rank == 0), None)
+
     # Leading and following
 
     def led(self, work: Callable[[], Result]) -> Result:

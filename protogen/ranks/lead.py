@@ -1,5 +1,6 @@
 """Work that rank 0 leads where there is a process group, for callers that load no torch where there is none."""
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -40,3 +41,9 @@ def _machines(ranks: "Ranks") -> list[str]:
 
     found: list[str] = ranks.gathered(node())
     return found
+
+
+def leading() -> "Ranks | None":
+    """The ranks that this process leads now, if it leads any. Loads no torch."""
+    module = sys.modules.get(f"{__package__}.group")
+    return None if module is None else module.Ranks.leading()
