@@ -64,7 +64,7 @@ def generations(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[],
         time.sleep(0.2)
         return made_here(spec)
 
-    monkeypatch.setitem(sys.modules, "protogen.generating", SimpleNamespace(generate=generate))
+    monkeypatch.setitem(sys.modules, "protogen.generating", SimpleNamespace(make=generate))
     return lambda: [int(line) for line in log.read_text().split()]
 
 
@@ -287,7 +287,7 @@ class TestStateOfARun:
             seen.append((run.folder, spec))
             return made_here(replace(spec, params=(*spec.params, ("ended", "time limit"))) if run.time_limit else spec)
 
-        monkeypatch.setitem(sys.modules, "protogen.generating", SimpleNamespace(generate=generate))
+        monkeypatch.setitem(sys.modules, "protogen.generating", SimpleNamespace(make=generate))
         return seen
 
     def test_lies_under_its_key_until_the_whole_is_published(

@@ -104,7 +104,7 @@ def generated(monkeypatch: pytest.MonkeyPatch) -> list[Prototypes]:
     def generate(of: Spec, run: Run | None = None) -> Prototypes:
         return waiting.pop(0)
 
-    monkeypatch.setitem(sys.modules, "protogen.generating", SimpleNamespace(generate=generate))
+    monkeypatch.setitem(sys.modules, "protogen.generating", SimpleNamespace(make=generate))
     return waiting
 
 
