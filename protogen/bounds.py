@@ -99,6 +99,26 @@ def max_cos_bound(d: int, n: int) -> Bound:
     return point_bounds(d, n)[0]
 
 
+def may_meet_welch(d: int, n: int) -> bool:
+    """Tell whether n > d lines in R^d may have all |cos| equal to the bound of Welch, as far as their numbers tell.
+
+    An equiangular tight frame of n lines has another beside it, in R^(n-d). Neither has more lines than its dimension
+    allows: n <= min(d (d+1)/2, (n-d)(n-d+1)/2). The frames in R^1 and R^(n-1), which always exist, are without that
+    limit. Equiangular Basis Vectors, Section 3.3 and supplement, Eq. 2, print n < min(...), which would leave out the
+    six diagonals of the icosahedron, and the simplex.
+
+    >>> may_meet_welch(3, 6), may_meet_welch(3, 5), may_meet_welch(3, 4)
+    (True, False, True)
+
+    Raises BadRequest on sizes that none has. Source: Sustik, Tropp, Dhillon and Heath 2007.
+    """
+    _check("dimension d", d, 1, LARGEST)
+    _check("number of lines n", n, 1, LARGEST)
+    if n <= d:
+        return False
+    return d == 1 or n == d + 1 or n <= min(d * (d + 1) // 2, (n - d) * (n - d + 1) // 2)
+
+
 def line_limits(d: int, mu: float) -> list[Limit]:
     """List the upper bounds on the number of lines of coherence at most mu in R^d, the smallest first.
 

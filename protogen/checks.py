@@ -21,10 +21,12 @@ def check_whole(name: str, value: object, least: int, most: int | None = None) -
         raise BadRequest(f"{name} is {value!r}; allowed is {allowed}")
 
 
-def check_between(name: str, value: object, low: float, high: float) -> None:
-    """Raise BadRequest unless value is a number strictly between low and high."""
-    if not isinstance(value, int | float) or isinstance(value, bool) or not low < value < high:
-        raise BadRequest(f"{name} is {value!r}; allowed is a number above {low:g} and below {high:g}")
+def check_between(name: str, value: object, low: float, high: float, *, or_low: bool = False) -> None:
+    """Raise BadRequest unless value is a number strictly between low and high, or, if asked for, low itself."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not (low < value < high or (or_low and value == low)):  # type: ignore[operator]
+        least = f"from {low:g} on" if or_low else f"above {low:g}"
+        raise BadRequest(f"{name} is {value!r}; allowed is a number {least} and below {high:g}")
 
 
 def check_tile(tile: object) -> None:

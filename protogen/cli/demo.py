@@ -10,7 +10,7 @@ import typer
 
 from protogen.checks import check_whole, check_word
 from protogen.errors import BadRequest
-from protogen.report.plot import check_png, save_demo
+from protogen.report.plot import MOST_COORDINATES, check_png, save_demo, save_scatter
 
 from .options import (
     INTERRUPTED,
@@ -24,6 +24,8 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from protogen.demo.data import Task
     from protogen.demo.results import RowFile
     from protogen.demo.training import Row, Trial
@@ -71,6 +73,9 @@ def demo(
     data: Annotated[Path | None, _option("Folder of the data, fonts or list of words; else the system's.")] = None,
     rows: Annotated[Path, _option("File that keeps a row for each network.")] = Path("protogen-demo.jsonl"),
     plot: Annotated[Path | None, _option("Draw the accuracies as a picture; needs the extra `plot`.")] = None,
+    scatter: Annotated[
+        Path | None, _option("Draw features of each head, d up to 12, of seed 0, trained once more; needs `plot`.")
+    ] = None,
     store: StoreOption = None,
     json: Json = False,
 ) -> None:
@@ -78,7 +83,7 @@ def demo(
 
     Every network is kept in the file of rows as it ends: the same command goes on after the last one.
     """
-    dimensions, epochs = _checked(task, d, seeds, epochs, imbalance, hidden, part, plot)
+    dimensions, epochs = _checked(task, d, seeds, epochs, imbalance, hidden, part, plot, scatter)
     from protogen.demo.results import RowFile, compare, plan, table_lines, warnings_of
     from protogen.demo.tasks import load_task
     from protogen.demo.variants import split_heads
@@ -102,6 +107,21 @@ def demo(
     print_result(document, lambda _: table_lines(compared), json)
     if plot is not None:
         save_demo(comparisons, plot)
+    if scatter is not None:
+        save_scatter(_features(trials, loaded, store), scatter)
+
+
+def _features(trials: "list[Trial]", task: "Task", store: Path | None) -> "dict[str, tuple[Tensor, Tensor]]":
+    """Train each head once more, with seed 0 and the first d, for its features and labels."""
+    from protogen.demo.training import features_of
+    from protogen.report.progress import Display
+
+    found = {}
+    for trial in trials:
+        if (trial.seed, trial.d) == (0, trials[0].d):
+            with Display(quiet=False) as display:
+                found[trial.head] = features_of(trial, task, store, partial(display.training, f"features {trial.head}"))
+    return found
 
 
 def _checked(
@@ -113,6 +133,7 @@ def _checked(
     hidden: int,
     part: str,
     plot: Path | None,
+    scatter: Path | None,
 ) -> tuple[list[int], int]:
     """Check what was asked for before anything is loaded: the dimensions and epochs, the usual ones where left out.
 
@@ -133,8 +154,11 @@ def _checked(
     dimensions = values("d", usual_d if d is None else d, int)
     for dimension in dimensions:
         check_whole("d", dimension, 2)
-    if plot is not None:
-        check_png(plot)
+    for picture in (plot, scatter):
+        if picture is not None:
+            check_png(picture)
+    if scatter is not None and dimensions[0] > MOST_COORDINATES:
+        raise BadRequest(f"d is {dimensions[0]} with --scatter; allowed is 2 to {MOST_COORDINATES}")
     return dimensions, epochs
 
 

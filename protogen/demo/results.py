@@ -142,6 +142,8 @@ class Comparison:
     - `interval`: half the width of the 95% confidence interval of the difference (Student's t).
     - `validation`, `validation_difference`, `validation_interval`: the same of the validation set.
 
+    - `recall_at_1`: the share of features whose nearest other one is of their class, in percent.
+
     A figure that cannot be known is None.
     """
 
@@ -162,6 +164,7 @@ class Comparison:
     seconds_per_epoch: float
     own_angle_deg: float
     means_angle_deg: float
+    recall_at_1: float | None
 
     def to_dict(self) -> dict[str, Any]:
         """The comparison as plain JSON values."""
@@ -184,6 +187,7 @@ def _compared(mine: dict[int, Row], others: dict[int, Row], against: str) -> Com
         others = {}
     difference, interval = _paired(accuracy, {seed: row.accuracy for seed, row in others.items()})
     apart = _paired(validation, {seed: row.validation for seed, row in others.items() if row.validation is not None})
+    firsts = [row.recall[0] for row in rows if row.recall]
     return Comparison(
         head=rows[0].trial.head,
         against=against,
@@ -202,6 +206,7 @@ def _compared(mine: dict[int, Row], others: dict[int, Row], against: str) -> Com
         seconds_per_epoch=statistics.mean(row.seconds_per_epoch for row in rows),
         own_angle_deg=statistics.mean(row.own_angle_deg for row in rows),
         means_angle_deg=statistics.mean(row.means_angle_deg for row in rows),
+        recall_at_1=statistics.mean(firsts) if len(firsts) == len(rows) else None,
     )
 
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from protogen.measuring.geometry import angles_deg
 from protogen.measuring.measure import measure
+from protogen.nn import recall_at
 from protogen.rows import InMemory
 from protogen.spec import is_number
 
@@ -23,6 +24,7 @@ from .data import TEST, VALIDATION, Task, inputs
 BATCH, RATE = 256, 3e-3  # of Adam, falling to zero along half a cosine
 EDGE = 4  # the network halves its images until they are at most so large
 HIDDEN = 512  # units before the features: without a layer that bends, fixed places are out of the network's reach
+RECALLS = (1, 2, 4, 8)  # how many of the nearest features are looked at
 VERSION = 2  # goes up when the same trial comes to train another network
 TURN_DEG, STRETCH, MOVE = 5.0, 0.1, 0.06  # of shaken images: at most, the last in parts of the edge
 
@@ -64,6 +66,7 @@ class Row:
       buffers.
     - `losses`: the mean of each epoch.
     - `temperature`: that of the head at the end, None where it has none.
+    - `recall`: Recall@k in percent of the features of that part, for each k of RECALLS; None where they are few.
     """
 
     trial: Trial
@@ -78,6 +81,7 @@ class Row:
     losses: tuple[float, ...]
     validation: float | None = None
     temperature: float | None = None
+    recall: tuple[float, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The row as plain JSON values."""
@@ -89,7 +93,9 @@ class Row:
         # A row of before there was a validation set was measured on the test set, and stays one of its own version.
         asked = {"part": TEST, **values["trial"]}
         trial = Trial(**{field.name: asked[field.name] for field in fields(Trial)})
-        row = cls(**{**values, "trial": trial, "losses": tuple(values["losses"])})
+        recall = values.get("recall")
+        recall = recall if recall is None else tuple(recall)
+        row = cls(**{**values, "trial": trial, "losses": tuple(values["losses"]), "recall": recall})
         for part in (row.trial, row):
             for name, kind in get_type_hints(type(part)).items():
                 if not _fits(getattr(part, name), kind):
@@ -100,6 +106,8 @@ class Row:
 def _fits(value: Any, kind: Any) -> bool:
     if get_origin(kind) is tuple:
         return all(map(is_number, value))
+    if kind == tuple[float, ...] | None:
+        return value is None or all(map(is_number, value))
     if kind == float | None:
         return value is None or is_number(value)
     return is_number(value) if kind is float else isinstance(value, kind) and not isinstance(value, bool)
@@ -129,12 +137,7 @@ def train(trial: Trial, task: Task, store: Path | None, report: Callable[[int, i
     `report` is called after every step with the step, the number of steps and the loss. Torch's global
     generator is left as it was. Raises BadRequest where the head does not exist for d and the classes.
     """
-    task = task.long_tailed(trial.imbalance)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(trial.seed)
-        body = network(task, trial.hidden, trial.d)
-        head = build(trial.head, trial.d, task, store)
-        losses, seconds = _optimise(trial, task, body, head, report)
+    task, body, head, losses, seconds = _trained(trial, task, store, report)
     trained = [sum(p.numel() for p in module.parameters()) for module in (body, head.module)]
     accuracy, own, means = _measure(task, trial.part, body, head)
     validation = accuracy if trial.part == VALIDATION else _measure(task, VALIDATION, body, head)[0]
@@ -152,7 +155,32 @@ def train(trial: Trial, task: Task, store: Path | None, report: Callable[[int, i
         losses=tuple(losses),
         validation=validation,
         temperature=head.temperature(),
+        recall=_recall(*_features(task, trial.part, body, head)),
     )
+
+
+def features_of(
+    trial: Trial, task: Task, store: Path | None, report: Callable[[int, int, float], None]
+) -> tuple[Tensor, Tensor]:
+    """Train a network of this task with a head, and return the features (m, d) and labels (m,) of the trial's part.
+
+    The features are what the head is given. Raises BadRequest as `train` does.
+    """
+    task, body, head, _, _ = _trained(trial, task, store, report)
+    return _features(task, trial.part, body, head)
+
+
+def _trained(
+    trial: Trial, task: Task, store: Path | None, report: Callable[[int, int, float], None]
+) -> tuple[Task, nn.Module, Contestant, list[float], float]:
+    """Train, and return what was trained on, the network, the head, the loss of each epoch and the seconds."""
+    task = task.long_tailed(trial.imbalance)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(trial.seed)
+        body = network(task, trial.hidden, trial.d)
+        head = build(trial.head, trial.d, task, store)
+        losses, seconds = _optimise(trial, task, body, head, report)
+    return task, body, head, losses, seconds
 
 
 def _optimise(
@@ -211,3 +239,19 @@ def _measure(task: Task, part: str, body: nn.Module, head: Contestant) -> tuple[
         there = torch.linalg.vector_norm(sums, dim=1) > 0
         means = measure(InMemory(F.normalize(sums[there])))
     return 100 * right / len(numbers), angles / len(numbers), means.min_angle_points_deg
+
+
+def _features(task: Task, part: str, body: nn.Module, head: Contestant) -> tuple[Tensor, Tensor]:
+    """The features (m, d) and labels (m,) of a part."""
+    body.eval()
+    head.module.eval()
+    samples, labels = task.part(part)
+    with torch.no_grad():
+        return torch.cat([head.features(body(inputs(some))) for some in samples.split(BATCH)]), labels
+
+
+def _recall(features: Tensor, labels: Tensor) -> tuple[float, ...] | None:
+    """Recall@k in percent for each k of RECALLS, None where no more features than these are there."""
+    if len(features) <= max(RECALLS):
+        return None
+    return tuple(100 * share for share in recall_at(features, labels, RECALLS))

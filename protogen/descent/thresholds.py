@@ -64,14 +64,15 @@ class FixedAlpha(Changing):
     """Stop at a given coherence, alpha.
 
     The threshold lies under alpha by a share, the margin: rows that are to meet alpha are pushed a little
-    beyond.
+    beyond. With `endless` only alpha or the number of steps ends the descent, not that the loss stands still.
     """
 
     name = COHERENCE
     keeps_last = False
 
-    def __init__(self, objective: Threshold, alpha: float, margin: float) -> None:
+    def __init__(self, objective: Threshold, alpha: float, margin: float, endless: bool = False) -> None:
         self.target = alpha
+        self._endless = endless
         objective.threshold = alpha * (1 - margin)
 
     def figure(self, at: "Evaluation") -> "Tensor":
@@ -85,7 +86,7 @@ class FixedAlpha(Changing):
         return at.loss
 
     def stalled(self, before: float, now: float) -> bool:
-        return now > (1 - STALL_SHARE) * before
+        return not self._endless and now > (1 - STALL_SHARE) * before
 
     def advance(self, at: "Evaluation", best: float) -> bool:
         return False

@@ -1,5 +1,7 @@
 """Plain functions on unit rows: random starts, signs, devices, angles."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -50,3 +52,16 @@ def angles_deg(u: Tensor, v: Tensor) -> Tensor:
     u, v = normalize(u.double(), dim=-1), normalize(v.double(), dim=-1)
     norm = torch.linalg.vector_norm
     return torch.rad2deg(2 * torch.atan2(norm(u - v, dim=-1), norm(u + v, dim=-1)))
+
+
+def mean_angle_deg(rows: Tensor) -> float:
+    """Return the mean angle over all pairs of unit rows (n, d), in degrees: the average pairwise angular distance.
+
+    Any rows with the mean 0 have nearly the same, 90 degrees and little more: the figure does not tell how evenly they
+    lie. All n^2 angles are in memory in float64.
+    Source: Dynamic Label-to-Prototype Assignment, Section 3.2.1 and Figure 2 (APAD).
+    """
+    n = len(rows)
+    cosines = (rows.double() @ rows.double().T).clamp(-1, 1)
+    angles = cosines.acos().fill_diagonal_(0)
+    return math.degrees(float(angles.sum()) / (n * (n - 1)))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from protogen import catalog
 from protogen.bounds import TOLERANCE, coherence_bound
-from protogen.checks import check_between, check_kind, check_whole, check_word
+from protogen.checks import check_between, check_flag, check_kind, check_whole, check_word
 from protogen.descent.effort import search_bytes
 from protogen.descent.thresholds import (
     FixedAlpha,
@@ -74,11 +74,14 @@ class EBV(Method):
     signed: ClassVar[bool] = False  # whether the rows of a closed form are turned round by `catalog.row_signs`
     uses: ClassVar[Mapping[str, tuple[str, ...]]] = {"extends": ("prototypes",)}
 
-    alpha: float | None = option(None, "Stop at this coherence, 0 < alpha < 1; left out: as low as it can.")
+    alpha: float | None = option(
+        None, "Stop at this coherence, 0 <= alpha < 1, 0 for n <= d alone; left out: as low as it can."
+    )
     start: str = option(AUTO, f"{AUTO} (the lowest), {RANDOM} (the paper), {CLOSED_FORM} or {IMPROVED}.")
     steps: int | None = option(None, f"The most passes over all pairs of a descent by steps; left out: {STEPS}.")
     update: str = option("lbfgs", "lbfgs (squared threshold) or paper (Algorithm 1: plain sum, plain steps).")
     rate: float | None = option(None, f"Learning rate of --update paper; left out: {PAPER_RATE:g}.")
+    endless: bool = option(False, "Take all steps of --update paper, as `while True` is printed, unless alpha is met.")
     restarts: int | None = option(None, f"{RESTARTS[:-1]}; left out: 1.")
     extends: str | None = option(None, "Artifact whose vectors come first, untouched; the new ones alone move.")
     signs: bool = option(False, "Rows of 1/sqrt(d) and -1/sqrt(d) alone, by formula.")
@@ -154,6 +157,8 @@ class EBV(Method):
         }
         if self.update == "paper":
             params["rate"] = PAPER_RATE if self.rate is None else float(self.rate)
+        if self.endless:
+            params["endless"] = True
         version = self.version if start.form is None else SIGNED
         return Spec.of(self.name, version, d=d, n=n, seed=seed, params=params)
 
@@ -201,8 +206,11 @@ class EBV(Method):
             check_between("rate", self.rate, 0, math.inf)
             if self.update != "paper":
                 raise BadRequest(f"rate is {self.rate!r} with --update {self.update}; it belongs to --update paper")
+        check_flag("endless", self.endless)
+        if self.endless and (self.update != "paper" or self.alpha is None):
+            raise BadRequest("endless is True; it belongs to --update paper with an alpha, as Algorithm 1 has one")
         if self.alpha is not None:
-            check_between("alpha", self.alpha, 0, 1)
+            check_between("alpha", self.alpha, 0, 1, or_low=True)
             bound = coherence_bound(d, n)
             if self.alpha < bound.value - TOLERANCE:
                 raise BadRequest(
@@ -338,7 +346,7 @@ class EBV(Method):
         if self.alpha is None:
             goal = LowestCoherence(threshold, expected)
         else:
-            goal = FixedAlpha(threshold, self.alpha, self._margin(self.alpha, expected))
+            goal = FixedAlpha(threshold, self.alpha, self._margin(self.alpha, expected), endless=self.endless)
         evaluator = Sliced(threshold, task.run, fixed)
         return descend(rows, evaluator, goal, make_stepper, self.steps or STEPS, task.run, task.checkpoint)
 
@@ -347,7 +355,7 @@ class EBV(Method):
 
         It is a tenth of the way from alpha to what is expected, and 5% at the most.
         """
-        return 0.0 if self.update == "paper" else max(0.0, min(0.05, 0.1 * (1 - expected / alpha)))
+        return 0.0 if self.update == "paper" or not alpha else max(0.0, min(0.05, 0.1 * (1 - expected / alpha)))
 
     def peak_bytes(self, d: int, n: int) -> int:
         start = Start.parse(self.start)

@@ -38,7 +38,7 @@ class Subcenters(Method):
     uses: ClassVar[Mapping[str, tuple[str, ...]]] = {"centers": ("centers", "prototypes")}
 
     per_class: int = option(4, "Sub-centres of each class.")
-    variance: float = option(1e-3, "Variance of a sub-centre's coordinates around its centre's, above 0.")
+    variance: float = option(1e-3, "Variance of a sub-centre's coordinates around its centre's; 0: all lie on it.")
     normalize: bool = option(False, "Scale centres and sub-centres to length one.")
     centers: str | None = option(None, "Artifact that has the centres, d and n its own; left out: they are drawn.")
 
@@ -64,7 +64,7 @@ class Subcenters(Method):
 
     def _check(self, d: int, n: int) -> None:
         check_whole("per-class", self.per_class, 1)
-        check_between("variance", self.variance, 0, 1e30)
+        check_between("variance", self.variance, 0, 1e30, or_low=True)
         check_flag("normalize", self.normalize)
         check_kind("centers", self.centers, str)
 

@@ -4,6 +4,7 @@ from protogen.measuring.geometry import random_signs
 
 from .assignment import AssignmentHead, assign, regression_loss, update_means
 from .ddp import ddp_ignore
+from .distances import cosine_loss, spherical_logits, spherical_loss
 from .fingerprint import Fingerprint
 from .fixed import FixedPrototypes
 from .frozen import FrozenPrototypes
@@ -18,6 +19,8 @@ from .multicenter import (
     variance_loss,
 )
 from .placement import PlacedPrototypes, place
+from .polytope import polytope_logits, polytope_loss
+from .recall import recall_at
 from .softmaxes import arcface_logits, l_softmax_logits
 from .sources import as_prototypes
 from .structured import StructuredPrototypes
@@ -47,6 +50,7 @@ __all__ = [
     "assign",
     "chunked_cross_entropy",
     "cosine_logits",
+    "cosine_loss",
     "ddp_ignore",
     "ebv_loss",
     "fitting_temperature",
@@ -57,8 +61,13 @@ __all__ = [
     "multicenter_cross_entropy",
     "multicenter_logits",
     "place",
+    "polytope_logits",
+    "polytope_loss",
     "random_signs",
+    "recall_at",
     "regression_loss",
+    "spherical_logits",
+    "spherical_loss",
     "subcenter_logits",
     "subcenter_loss",
     "uniformity_loss",

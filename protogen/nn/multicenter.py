@@ -39,8 +39,8 @@ def multicenter_centers(weight: Tensor, log_variance: Tensor, noise: Tensor) -> 
 def multicenter_logits(features: Tensor, weight: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
     """Return the inner products of features (..., d) with the `multicenter_centers`, (..., n (K + 1)).
 
-    Class t owns the logits t (K + 1), its mean's, to t (K + 1) + K: the paper numbers them so, with classes from 1
-    on, and its F_m, Eq. 7, begins at 0. Gradients reach the features, the means and the log variances. The
+    Class t owns the logits t (K + 1), its mean's, to t (K + 1) + K, counted from 0: the paper's example counts classes
+    from 1, which does not fit its Eq. 7. Gradients reach the features, the means and the log variances. The
     product is in the wider type of features and weight, under autocast in autocast's.
 
     Raises BadRequest where `features` has another width than d or is not of a floating type.

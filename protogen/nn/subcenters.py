@@ -14,6 +14,8 @@ from .frozen import FrozenPrototypes
 from .head import FixedHead, Source, taken
 from .targets import Losses, Wanted, weighted_loss
 
+OWN = ("probable", "nearest")
+
 
 @torch.fx.wrap
 def subcenter_logits(features: Tensor, subcenters: Tensor) -> Tensor:
@@ -38,6 +40,7 @@ def subcenter_loss(
     beta: float = 1e-4,
     *,
     reduction: str = "sum",
+    own: str = "probable",
     debug: bool = False,
 ) -> Tensor:
     """Return the F-SC loss of features (..., d) with labels (...) for fixed sub-centres (n, s, d), a scalar.
@@ -45,7 +48,10 @@ def subcenter_loss(
         P = softmax(subcenter_logits(features, subcenters)) over all n s
         loss = mean(-log(sum over k of P[label, k])) + beta * sum(|feature - w[label, k*]|^2) / 2
 
-    k* is the label's most probable sub-centre, a choice that has no gradient (the first of equals). The sum is
+    k* is a sub-centre of the label, a choice that has no gradient (the first of equals). The paper calls it the
+    corresponding one and does not say which that is: `own` "probable", our choice, is the most probable one, of the
+    largest inner product; "nearest" the one of the smallest distance. With sub-centres of one length they are the
+    same. The sum is
     over the batch, as printed: with `reduction="mean"` the weight of the second term does not grow with the
     batch. Losses are computed in float32 (float64 if the features are float64), from logits that under
     autocast have autocast's precision. The gradient reaches `features` alone.
@@ -55,9 +61,10 @@ def subcenter_loss(
     Source: The Fixed Sub-Center, Section 3.1, Eq. 3, and Section 3.3, Eq. 7 and 8; beta: Section 4.2.
     """
     beta = _check_settings(beta, reduction)
+    check_one_of("own", own, OWN)
     n, _, d = subcenters.shape
     return weighted_loss(
-        lambda wanted: _terms(features.reshape(-1, d), subcenters.detach(), wanted, beta, reduction),
+        lambda wanted: _terms(features.reshape(-1, d), subcenters.detach(), wanted, beta, reduction, own),
         features,
         labels,
         n,
@@ -66,7 +73,9 @@ def subcenter_loss(
     )
 
 
-def _terms(features: Tensor, subcenters: Tensor, wanted: Wanted, beta: float, compactness: str) -> Losses:
+def _terms(
+    features: Tensor, subcenters: Tensor, wanted: Wanted, beta: float, compactness: str, choice: str = "probable"
+) -> Losses:
     """Return Eq. 3 + beta Eq. 7 of features (N, d), at their classes and over shares.
 
     With `compactness` "sum" beta counts once for each feature, so that the mean over the batch has the sum.
@@ -83,13 +92,18 @@ def _terms(features: Tensor, subcenters: Tensor, wanted: Wanted, beta: float, co
         if own is None:
             rows = subcenters.flatten(0, 1)
             own = -F.logsigmoid(near.logsumexp(1) - others_logsumexp(features, rows, wanted.classes, per_class=s))
+        if choice == "nearest":
+            near = near.detach() - centers.square().sum(-1) / 2  # larger where the distance is smaller
         place = near.argmax(1)[:, None, None].expand(-1, 1, d)
         own = own + factor * (features - centers.gather(1, place).squeeze(1)).square().sum(1) / 2
     if wanted.shares is not None:
         assert logits is not None
         assert spread is not None
-        top, place = logits.to(features.dtype).max(-1)
-        lengths = subcenters.to(features.dtype).square().sum(-1).expand(*logits.shape).gather(-1, place[..., None])
+        products = logits.to(features.dtype)
+        lengths = subcenters.to(features.dtype).square().sum(-1).expand(*logits.shape)
+        near = products.detach() if choice == "probable" else products.detach() - lengths / 2
+        place = near.argmax(-1, keepdim=True)
+        top, lengths = products.gather(-1, place).squeeze(-1), lengths.gather(-1, place)
         distances = features.square().sum(1, keepdim=True) - 2 * top + lengths.squeeze(-1)
         spread = spread + factor * (wanted.shares * distances).sum(1) / 2
     return own, spread
@@ -110,7 +124,9 @@ class SubcenterHead(FixedHead):
 
     - `source`, or `d` and `n`: a float32 tensor (n, s, d), or the artifact of `protogen subcenters` as a record,
       as the path of its file, or by its sizes alone. FixedPrototypes are one sub-centre a class;
-    - `beta`: the weight of the squared distance to the nearest sub-centre;
+    - `beta`: the weight of the squared distance to one of them;
+    - `own`: which of its class's sub-centres a feature is drawn to, the most "probable" or the "nearest", as
+      `subcenter_loss` says;
     - `compactness`: "sum" adds the distances of a batch, as printed, "mean" averages them;
     - `persistent`: keep the sub-centres in `state_dict`, as FrozenPrototypes do;
     - `debug`: read features and targets on every device.
@@ -139,6 +155,7 @@ class SubcenterHead(FixedHead):
         d: int | None = None,
         n: int | None = None,
         compactness: str = "sum",
+        own: str = "probable",
         persistent: bool = False,
         debug: bool = False,
     ) -> None:
@@ -153,8 +170,9 @@ class SubcenterHead(FixedHead):
             raise BadRequest(
                 f"the sub-centres are of d={self.d}, n={self.n}, asked for are d={d}, n={n}; leave them out"
             )
+        check_one_of("own", own, OWN)
         self.beta = beta
-        self.compactness = compactness
+        self.compactness, self.own = compactness, own
 
     def forward(self, features: Tensor) -> Tensor:
         """Return logits (..., n) for features (..., d), in float32 or float64."""
@@ -177,14 +195,15 @@ class SubcenterHead(FixedHead):
         return nn.Sequential(linear, _Classes(rows.shape[1]))
 
     def _losses(self, features: Tensor, wanted: Wanted) -> Losses:
-        return _terms(features, self._rows(features), wanted, self.beta, self.compactness)
+        return _terms(features, self._rows(features), wanted, self.beta, self.compactness, self.own)
 
     def _rows(self, features: Tensor) -> Tensor:
         return self.prototypes.constant("prototypes", features.device)
 
     def extra_repr(self) -> str:
         """Show the settings where the module is printed."""
-        return f"beta={self.beta}, compactness={self.compactness!r}"
+        shown = f"beta={self.beta}, compactness={self.compactness!r}"
+        return shown + ("" if self.own == "probable" else f", own={self.own!r}")
 
 
 class _Classes(nn.Module):

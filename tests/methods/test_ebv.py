@@ -502,3 +502,28 @@ print(generate(spec).provenance.steps, peak() - before, method_of(spec).peak_byt
     steps, grown, foretold, matrix = map(int, ran.stdout.split())
     assert steps == (13 if "steps=13" in options else 5 if "paper" in options else 0)
     assert matrix <= grown <= foretold
+
+
+@pytest.mark.parametrize("start", ["auto", "random"])
+def test_alpha_0_asks_for_orthonormal_vectors(start: str) -> None:
+    rows = method_of(spec := resolve("ebv", d=6, n=6, alpha=0, start=start)).solve(Task.of(spec)).source.rows(0, 6)
+    assert (rows @ rows.T - torch.eye(6)).abs().max() < 2e-6
+    with pytest.raises(BadRequest, match=r"alpha is 0, the lower bound \(Welch\) for d=6, n=7 is 0.166667"):
+        resolve("ebv", d=6, n=7, alpha=0)
+    with pytest.raises(BadRequest, match=r"alpha is -0\.1; allowed is a number from 0 on"):
+        resolve("ebv", d=6, n=6, alpha=-0.1)
+
+
+def test_while_true_takes_every_step_and_ends_at_alpha() -> None:
+    common = {"d": 4, "n": 12, "update": "paper", "start": "random"}
+    # At this rate the descent swings and falls no more; 300 steps are far beyond where it is given up.
+    swinging = {**common, "alpha": 0.5, "rate": 0.05, "steps": 300}
+    ended = method_of(spec := resolve("ebv", **swinging)).solve(Task.of(spec))
+    endless = method_of(spec := resolve("ebv", **swinging, endless=True)).solve(Task.of(spec))
+    assert ended.steps < endless.steps == 300
+    reached = method_of(spec := resolve("ebv", **{**common, "alpha": 0.7}, endless=True)).solve(Task.of(spec))
+    assert (reached.status, reached.steps < 5000) == (Status.REACHED, True)
+    assert "endless" not in resolve("ebv", **swinging).options
+    for wrong in ({"update": "lbfgs", "rate": None}, {"alpha": None}):
+        with pytest.raises(BadRequest, match="endless is True; it belongs to --update paper with an alpha"):
+            resolve("ebv", **{**swinging, **wrong}, endless=True)

@@ -254,3 +254,12 @@ def test_the_file_keeps_its_shape() -> None:
     assert kept.tensors["centers"].shape == (6, 8)
     assert Subcenters().file_bytes(8, 6) == 4 * 6 * 8 * 5
     assert Subcenters(per_class=9).peak_bytes(1000, 1000) > 2 * 4 * 9_000_000
+
+
+def test_a_variance_of_0_puts_all_sub_centres_on_their_centre(tmp_path: Path) -> None:
+    made = protogen.ensure(protogen.resolve("subcenters", d=6, n=5, variance=0), store=tmp_path)
+    assert torch.equal(made.tensor, made.tensor[:, :1].expand(-1, 4, -1))
+    assert made.facts.within_class is not None
+    assert made.facts.within_class.max_cos.value == pytest.approx(1, abs=1e-6)
+    again = protogen.load(made.path)
+    assert torch.equal(again.tensor, made.tensor)
