@@ -23,7 +23,7 @@ def recall_at(features: Tensor, labels: Tensor, ks: Sequence[int] = (1, 2, 4, 8)
     >>> import torch
     >>> from protogen.nn import recall_at
     >>> recall_at(torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [1.0, 0.5]]), torch.tensor([0, 0, 1, 1]), (1, 2))
-    (0.5, 0.75)
+    (0.75, 0.75)
 
     Raises BadRequest where there are fewer than two features, and on ks that are not 1 to m - 1.
     Source: The Fixed Sub-Center, Section 4.4, Table 3 (Recall@k).
