@@ -13,7 +13,7 @@ from protogen.nn import CosineHead, FrozenPrototypes, MarginHead
 
 def make(folder: Path) -> protogen.Prototypes:
     """Ask for a set, make it in memory, keep it, and read it again."""
-    spec: protogen.Spec = protogen.resolve("ebv", d=6, n=8)
+    spec: protogen.Spec = protogen.resolve("ebv", d=6, n=8, effort="low")
     made: protogen.Prototypes = protogen.generate(spec, protogen.Run(device="cpu"))
     kept: protogen.Prototypes = protogen.ensure(spec, store=folder)
     path: Path | None = kept.path

@@ -222,7 +222,7 @@ class _Search:
             allowed = range(len(sizes)) if self._uniform() < 0.3 else range(min(1, len(sizes) - 1), len(sizes))
             while left:
                 fitting = [part for part in allowed if sizes[part] <= left] or [0]
-                weights = torch.tensor([float(sizes[part]) ** 2 for part in fitting], device="cpu")
+                weights = torch.tensor([float(sizes[part]) ** 2 for part in fitting], dtype=torch.float64, device="cpu")
                 parts.append(fitting[int(torch.multinomial(weights, 1, generator=self._generator))])
                 left -= sizes[parts[-1]]
             if self._fits(own, layout, tuple(sorted(parts))):

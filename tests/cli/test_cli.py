@@ -87,7 +87,7 @@ def artifacts(store: Path) -> list[Path]:
 def raiser(error: BaseException) -> Callable[..., None]:
     """A function that raises, whatever it is called with."""
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise error
 
     return fail

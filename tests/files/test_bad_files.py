@@ -30,6 +30,7 @@ from protogen.files.foreign import read_matrix
 from protogen.files.header import LONGEST, VALUES, Header, check_file, encode, read_header
 from protogen.files.prototypes import Prototypes
 from protogen.files.reading import read
+from protogen.files.schemas import SCHEMA
 from protogen.files.tensors import layout
 from protogen.files.writing import write
 from protogen.measuring.measure import measure
@@ -333,7 +334,7 @@ def test_classes_without_vectors(tmp_path: Path) -> None:
     assert "(64, 0, 16)" in refused_by_all(file_of(tmp_path / "a", torch.empty(64, 0, 16)))
 
 
-@pytest.mark.parametrize("schema", [2, 10**18, LARGE])
+@pytest.mark.parametrize("schema", [SCHEMA + 1, 10**18, LARGE])
 def test_a_later_schema_is_told_apart(good: Path, schema: int) -> None:
     table, meta, data = parts(good.read_bytes())
     good.write_bytes(forged(table, {**meta, "schema": schema, "more": 1}, data))

@@ -199,7 +199,7 @@ def test_data_of_other_kinds_is_refused(store: Path) -> None:
 
 
 def test_only_sets_of_the_same_kind_are_extended(store: Path) -> None:
-    other = protogen.ensure(protogen.resolve("ebv", d=D, n=10))
+    other = protogen.ensure(protogen.resolve("ebv", d=D, n=10, start="random", steps=5))
     with pytest.raises(BadRequest, match="is of ebv with d=8, n=10"):
         protogen.fit(*data(), d=D, extends=str(other.path))
     first = protogen.fit(*data(), d=D)

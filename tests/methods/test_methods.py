@@ -211,7 +211,7 @@ SUB = "subcenters --d 5 --n 6"
         ("subcenters --n 5", 2, "Missing option '--d'"),
         (f"{SUB} --per-class 0", 2, "per-class is 0; allowed is a whole number, at least 1"),
         (f"{SUB} --per-class many", 2, "'many' is not a whole number"),
-        (f"{SUB} --variance 0", 2, "variance is 0.0; allowed is a number above 0"),
+        (f"{SUB} --variance -1", 2, "variance is -1.0; allowed"),
         (f"{SUB} --variance nan", 2, "variance is nan"),
         (f"{SUB} --variance inf", 2, "variance is inf"),
         (f"{SUB} --seed -1", 2, "seed is -1"),

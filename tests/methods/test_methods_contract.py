@@ -13,7 +13,7 @@ from protogen.files.facts import Facts
 from protogen.generating import generate
 from protogen.measuring.measure import measure
 from protogen.methods import METHODS, Task, method_of, resolve
-from protogen.methods.start import RANDOM, Start
+from protogen.methods.start import AUTO, ORBITS, PACKING, RANDOM, Start
 from protogen.rows import has_classes
 from protogen.run import Progress, Run
 from protogen.solution import Status
@@ -42,10 +42,13 @@ def test_a_spec_is_resolved_for_good(name: str, d: int, n: int, seed: int) -> No
     parameters = dataclasses.asdict(method)
     assert {key: parameters[key] for key in spec.options} == spec.options
     assert Spec.from_dict(spec.to_dict()).key == spec.key
-    if Start.parse(str(spec.options.get("start"))).form is None:
+    start = Start.parse(str(spec.options.get("start")))
+    if start.word in (PACKING, ORBITS):  # which are chosen, not asked for
+        assert METHODS[name](**{**parameters, "start": AUTO}).resolve(spec.d, spec.n, spec.seed) == spec
+    elif start.form is None:
         assert method.resolve(spec.d, spec.n, spec.seed) == spec
     else:  # the closed form that is found again, by its kind
-        asked: dict[str, Any] = {**parameters, "start": Start.parse(str(spec.options["start"])).word}
+        asked: dict[str, Any] = {**parameters, "start": start.word}
         assert METHODS[name](**asked).resolve(spec.d, spec.n, spec.seed) == spec
 
 

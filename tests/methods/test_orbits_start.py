@@ -29,6 +29,14 @@ def test_large_sizes_where_closed_forms_are_worse_go_by_orbits(d: int, n: int) -
     checked(asked)
 
 
+def test_a_closed_form_that_is_as_good_is_the_solution() -> None:
+    made = generate(spec("orbits:cyclic(2)", d=16, n=144), Run(time_limit=0))
+    assert made.facts.closed_form is not None
+    assert made.stats is not None
+    assert made.stats.coherence.value == pytest.approx(0.25, abs=1e-6)
+    assert made.provenance.status == "time limit"
+
+
 def test_a_target_or_the_update_of_the_paper_does_not_go_by_orbits() -> None:
     assert best_word(192, 20_000, None, 0.212, combined=True) == ORBITS
     assert best_word(192, 20_000, 0.2, 0.212, combined=True) != ORBITS

@@ -316,14 +316,14 @@ def test_wrong_input_is_refused_in_one_line(ask, message: str) -> None:
 
 
 def test_sizes_alone_are_taken_from_the_store_or_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = as_prototypes(n=100, d=16, store=tmp_path)
+    made = as_prototypes(n=144, d=16, store=tmp_path)
     assert isinstance(made, StructuredPrototypes)
-    assert (made.n, made.d) == (100, 16)
+    assert (made.n, made.d) == (144, 16)
     monkeypatch.setattr("protogen.generating.make", None)
-    again = as_prototypes(n=100, d=16, store=tmp_path)
+    again = as_prototypes(n=144, d=16, store=tmp_path)
     assert again.fingerprint == made.fingerprint
-    assert as_prototypes(made, n=100) is made
-    half = as_prototypes(n=100, d=16, store=tmp_path, dtype=torch.bfloat16)
+    assert as_prototypes(made, n=144) is made
+    half = as_prototypes(n=144, d=16, store=tmp_path, dtype=torch.bfloat16)
     assert isinstance(half, FrozenPrototypes)
     assert half.prototypes.dtype == torch.bfloat16
 

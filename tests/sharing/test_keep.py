@@ -17,6 +17,7 @@ from commands import Command, Ran, make, one_error
 
 from protogen.files.header import check_file, read_header
 from protogen.files.reading import read
+from protogen.files.schemas import SCHEMA
 from protogen.files.writing import write
 from protogen.sharing import sync
 
@@ -184,7 +185,7 @@ class TestSync:
     def test_the_cache_key_is_one_line(self, run: Command, locked: dict[str, Path]) -> None:
         ran = run("cache-key")
         assert (ran.code, ran.err) == (0, "")
-        assert re.fullmatch(r"protogen-1-[0-9a-f]{16}\n", ran.out)
+        assert re.fullmatch(rf"protogen-{SCHEMA}-[0-9a-f]{{16}}\n", ran.out)
         run("lock", "remove", "descent")
         assert run("cache-key").out != ran.out
 

@@ -352,8 +352,8 @@ class TestDamage:
 
     def test_a_file_of_a_later_protogen_stays(self, root: Path, generations: Callable[[], list[int]]) -> None:
         path = Store(root).publish(made_here())
-        path.write_bytes(path.read_bytes().replace(rb"\"schema\":1", rb"\"schema\":9"))
-        with pytest.raises(IntegrityError, match="schema 9, this protogen reads 1; upgrade protogen"):
+        path.write_bytes(path.read_bytes().replace(rb"\"schema\":2", rb"\"schema\":9"))
+        with pytest.raises(IntegrityError, match="schema 9, this protogen reads 2; upgrade protogen"):
             ensure(SPEC, store=root)
         assert left(root) == ONE_FILE
 
