@@ -8,9 +8,11 @@ from forms import check
 
 from protogen.bounds import coherence_bound, max_cos_bound
 from protogen.catalog import LINES, POINTS, ClosedForm, choose, label
+from protogen.catalog.derived.beside import Beside
 from protogen.catalog.derived.blow_up import TIGHT, BlowUp
 from protogen.catalog.derived.labels import BASES, Labels
 from protogen.catalog.derived.projection import Projection
+from protogen.catalog.derived.projections import Projections
 from protogen.catalog.direct import DIRECT
 from protogen.catalog.direct.bent import Bent
 from protogen.catalog.direct.delsarte_goethals import DelsarteGoethals
@@ -319,3 +321,14 @@ def test_other_parameters_are_none(family: type[ClosedForm], parameters: tuple[o
     with pytest.raises(BadRequest, match=r"^\w+ (is|are) .*; allowed ") as caught:
         family(*parameters)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("family", [Beside, Projections])
+def test_chains_of_small_sizes_never_rise(family: type[ClosedForm]) -> None:
+    found = {(d, n): family.reach(d, n) for d in range(2, 13) for n in range(2, 2 * d + 2)}
+    for (d, n), form in found.items():
+        for other in ((d, n - 1), (d + 1, n)):
+            if form is not None and other in found:
+                less = found[other]
+                assert less is not None
+                assert less.cosine <= form.cosine + 1e-12

@@ -56,11 +56,12 @@ class Beside(ClosedForm):
             return None
         found = best(cls._of_cuts(d, n))
         for extra in EXTRAS:
-            if d <= extra or n <= extra + 1:
+            if d <= extra:
                 break
-            least = coherence_bound(d - extra, n - extra).value
+            others = max(2, n - extra)
+            least = coherence_bound(d - extra, others).value
             if found is None or least < found.cosine:
-                forms = (family.reach(d - extra, n - extra) for family in TRIED)
+                forms = (family.reach(d - extra, others) for family in TRIED)
                 found = best((found, *(cls(form, extra) for form in forms if form)))
         return found
 

@@ -49,6 +49,8 @@ class Projections(ClosedForm):
         found: Self | None = None
         for steps in STEPS:
             least = coherence_bound(d + steps, n + steps).value
+            if (steps + 1) * least >= 1:
+                continue
             if found is None or least / (1 - steps * least) < found.cosine:
                 forms = (family.reach(d + steps, n + steps) for family in TRIED)
                 fitting = (form for form in forms if form and (steps + 1) * form.cosine < 1)
