@@ -24,6 +24,7 @@ def check_whole(name: str, value: object, least: int, most: int | None = None) -
 def check_between(name: str, value: object, low: float, high: float, *, or_low: bool = False) -> None:
     """Raise BadRequest unless value is a number strictly between low and high, or, if asked for, low itself."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
+    # Only a number comes to the comparison, which the type checker does not follow through `number`.
     if not number or not (low < value < high or (or_low and value == low)):  # type: ignore[operator]
         least = f"from {low:g} on" if or_low else f"above {low:g}"
         raise BadRequest(f"{name} is {value!r}; allowed is a number {least} and below {high:g}")

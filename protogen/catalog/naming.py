@@ -99,12 +99,13 @@ class _Reader:
 
 
 def _names(family: type[ClosedForm]) -> list[str]:
+    # The type says only ClosedForm; every family is a dataclass, as the contract test over all of them holds.
     return [field.name for field in fields(family)]  # type: ignore[arg-type]
 
 
 def _are_kinds(family: type[ClosedForm], values: list[int | Blocks | ClosedForm]) -> bool:
     """Whether values are numbers, blocks and forms as the fields of a family are declared."""
-    declared = [field.type for field in fields(family)]  # type: ignore[arg-type]
+    declared = [field.type for field in fields(family)]  # type: ignore[arg-type]  # a dataclass, as in `_names`
     return all(isinstance(value, _kind(kind)) for kind, value in zip(declared, values, strict=True))
 
 

@@ -240,7 +240,8 @@ class SpreadStepper:
 
     def state(self) -> State:
         """Return where the ranks stand, which comes together when it is written, after the next step at the latest."""
-        # In the place of a dictionary: `flatten` asks it for one.
+        # It stands where a dictionary is declared: gathering the ranks' shares at each step would cost more than the
+        # step, so `flatten` asks for the dictionary when a state is written.
         return _Scattered(self._ranks, self._changes, self._make)  # type: ignore[return-value]
 
     def restore(self, state: "State | _Scattered") -> None:

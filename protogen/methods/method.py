@@ -85,7 +85,7 @@ class Method(ABC):
         least = self.least_d(n)
         check_whole("d" if least is None else f"d for n={n}", d, least or 2, LARGEST)
 
-    def _check(self, d: int, n: int) -> None:  # noqa: B027  # a polytope has no parameters
+    def _check(self, d: int, n: int) -> None:  # noqa: B027  # not abstract: a polytope has no parameters
         """Raise BadRequest on parameters that no Spec has."""
 
     @classmethod

@@ -309,7 +309,7 @@ class AssignmentHead(FixedHead):
         if ranks == 1 or distributed.get_rank() == 0:
             try:
                 found = assign(self.means, self.prototypes, previous, seen=self.seen, candidates=self.candidates)
-            except Exception as error:
+            except Exception as error:  # whatever it is: the other ranks wait, and must be told before it is raised
                 if ranks == 1:
                     raise
                 failed = error

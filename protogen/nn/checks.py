@@ -99,6 +99,7 @@ def check_finite(features: Tensor) -> None:
 def whole(name: str, value: object, least: int, most: int | None = None) -> int:
     """Return a whole number, also numpy's, as Python's, or raise BadRequest."""
     fits = isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
+    # Only an Integral comes to `int`, which the type checker does not follow through `fits`; so of Real below.
     if not fits or (most is not None and int(value) > most):  # type: ignore[call-overload]
         upper = "on" if most is None else f"to {most}"
         raise BadRequest(f"{name} is {value!r}; allowed is a whole number from {least} {upper}")
