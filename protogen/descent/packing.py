@@ -70,8 +70,8 @@ class Search(Changing):
     """Where a search stands. One `advance` is an evaluation of a batch, or what leads from one batch to the next.
 
     Phases follow each other: given, where there are sets to start from; blunt; sharp; symmetric; hops, as often as
-    the effort allows; last; polish. `pool_rows` (p, n, d)
-    are the best sets so far that differ, the best first, with their figures `pool` (p,).
+    the effort allows; last; polish. `pool_rows` (p, n, d) are the best sets so far that differ, the best first, with
+    their figures `pool` (p,).
     """
 
     changes: ClassVar[tuple[str, ...]] = (
@@ -205,6 +205,8 @@ class Search(Changing):
             if found.largest < self.best:
                 self.best, self.best_rows = found.largest, rows
             self._take_in(rows[None], self.pool.new_tensor([found.largest]))
+            if found.interrupted:
+                raise KeyboardInterrupt
         if self.reached:
             self.status = Status.REACHED
         else:

@@ -24,12 +24,16 @@ LAST = Stages.growing(20, 1e7, 6)
 
 @dataclass(frozen=True)
 class Symmetric:
-    """A symmetric set: its rows (n, d), float64, the largest cosine or |cosine|, its group in words, the work done."""
+    """A symmetric set: its rows (n, d), float64, the largest cosine or |cosine|, its group in words, the work done.
+
+    `interrupted`: whether a KeyboardInterrupt ended the search.
+    """
 
     rows: Tensor
     largest: float
     group: str
     multiplications: int
+    interrupted: bool
 
 
 @dataclass(frozen=True)
@@ -67,14 +71,20 @@ def orbit_descent(
     2. The KEPT best are tried again from more starts, up to the largest sharpness.
 
     `go_on` is told the lowest largest cosine so far and the multiplications made; where it says False the search
-    ends with what there is. Returns None where no draw has given a set at all.
+    ends with what there is, as it does on a KeyboardInterrupt, which is raised where there is nothing. Returns None
+    where no draw has given a set at all.
     """
     search = _Search(d, n, lines, seed, multiplications, go_on)
-    while search.more(SCREENED):
-        search.screen()
-    for tried in search.best():
-        if search.more(1.0):
-            search.deepen(tried)
+    try:
+        while search.more(SCREENED):
+            search.screen()
+        for tried in search.best():
+            if search.more(1.0):
+                search.deepen(tried)
+    except KeyboardInterrupt:
+        if not search.tried:
+            raise
+        search.interrupted = True
     return search.result()
 
 
@@ -89,7 +99,8 @@ class _Search:
         self._cyclic = [name for name in every if name.startswith("cyclic") and "x" not in name]
         self._dividing = [f"cyclic({m})" for m in range(2, min(n, most) + 1) if n % m == 0]
         self._others = [name for name in every if name not in self._cyclic]
-        self._tried: list[_Tried] = []
+        self.tried: list[_Tried] = []
+        self.interrupted = False
         self._spent, self._lowest, self._stopped, self._draws = 0, 2.0, False, 0
 
     def more(self, share: float) -> bool:
@@ -117,18 +128,18 @@ class _Search:
     def best(self) -> list[_Tried]:
         """List the best of what was tried, of each group and layout once."""
         listed: dict[object, _Tried] = {}
-        for tried in sorted(self._tried, key=lambda tried: tried.largest):
+        for tried in sorted(self.tried, key=lambda tried: tried.largest):
             listed.setdefault((tried.own.name, tried.layout), tried)
         return list(listed.values())[:KEPT]
 
     def result(self) -> Symmetric | None:
-        if not self._tried:
+        if not self.tried:
             return None
-        tried = min(self._tried, key=lambda tried: tried.largest)
+        tried = min(self.tried, key=lambda tried: tried.largest)
         matrices = _representation(tried.own, tried.parts)
         rows = torch.cat([_orbit(tried.own, matrices, *pair) for pair in zip(tried.rows, tried.layout, strict=True)])
         text = f"{tried.own.name}; irreducible parts {'.'.join(map(str, tried.parts))}; {len(tried.rows)} orbits"
-        return Symmetric(normalize(rows, dim=1), tried.largest, text, self._spent)
+        return Symmetric(normalize(rows, dim=1), tried.largest, text, self._spent, self.interrupted)
 
     def _try(
         self,
@@ -165,8 +176,10 @@ class _Search:
     def _note(self, own: Group, layout: tuple[Stabiliser, ...], parts: list[tuple[int, ...]], found: Found) -> None:
         largest, place = (value.item() for value in found.largest.min(0))
         self._lowest = min(self._lowest, largest)
-        self._tried.append(_Tried(largest, own, layout, parts[int(place)], found.rows[int(place)]))
-        self._tried = sorted(self._tried, key=lambda tried: tried.largest)[: 10 * KEPT]
+        if found.interrupted:  # it ends the search as well, after what was found is noted
+            self.interrupted = self._stopped = True
+        self.tried.append(_Tried(largest, own, layout, parts[int(place)], found.rows[int(place)]))
+        self.tried = sorted(self.tried, key=lambda tried: tried.largest)[: 10 * KEPT]
 
     def _layout(self, own: Group) -> tuple[Stabiliser, ...] | None:
         """Draw stabilisers of orbits that have n vectors together, most of them alike; None where that fails."""

@@ -146,3 +146,23 @@ def test_a_search_is_the_same_again_and_another_by_another_seed() -> None:
     first, same, other = (batch.rows for batch in drawn if batch is not None)
     assert torch.equal(first, same)
     assert not torch.equal(first, other)
+
+
+@pytest.mark.usefixtures("little")
+def test_an_interruption_among_symmetric_sets_ends_the_search_with_the_best() -> None:
+    seen: list[Progress] = []
+    calls = 0
+
+    def clock() -> float:
+        nonlocal calls
+        if seen and seen[-1].phase == "symmetric":
+            calls += 1
+            if calls == 20:
+                raise KeyboardInterrupt
+        return 0.0
+
+    ended = found(True, 3, 7, run=Run(report=seen.append, clock=clock, time_limit=1.0))
+    assert calls == 20
+    assert seen[-1].phase == "symmetric"
+    assert ended.status == Status.INTERRUPTED
+    assert coherence(ended.rows) == pytest.approx(ended.largest, abs=1e-9)
