@@ -62,6 +62,20 @@ class ClosedForm(ABC):
         """Return rows start to stop - 1, (stop - start, own_d), float32, unit, on the CPU."""
 
 
+class OfForm(ClosedForm):
+    """A family whose members are made from another form, their field `form`: as exact as that, and with its tables."""
+
+    form: ClosedForm
+
+    @property
+    def exact(self) -> bool:
+        return self.form.exact
+
+    @property
+    def held_bytes(self) -> int:
+        return self.form.held_bytes
+
+
 class Tight(ClosedForm):
     """A family with members that are tight frames: all own_n rows X have X^T X = (own_n / own_d) I."""
 

@@ -15,7 +15,7 @@ from ..direct.cyclic import CyclicPacking
 from ..direct.graphical import Graphical
 from ..direct.nets import Net
 from ..direct.paley import Paley
-from ..family import ClosedForm, best
+from ..family import ClosedForm, OfForm, best
 from .blow_up import BlowUp
 from .labels import Labels
 from .projection import Projection
@@ -32,7 +32,7 @@ MOST_PER_DIMENSION = 2  # lines, up to which the rule pays
 
 
 @dataclass(frozen=True)
-class Beside(ClosedForm):
+class Beside(OfForm):
     """The lines of a form in R^D, and `extra` lines that are orthogonal to them and to each other.
 
     There are as many more dimensions as lines. The coherence is that of the form.
@@ -85,14 +85,6 @@ class Beside(ClosedForm):
     @property
     def cosine(self) -> float:
         return self.form.cosine
-
-    @property
-    def exact(self) -> bool:
-        return self.form.exact
-
-    @property
-    def held_bytes(self) -> int:
-        return self.form.held_bytes
 
     def rows(self, start: int, stop: int) -> "Tensor":
         """Return rows start to stop - 1, (stop - start, own_d) float32: those of the form, then the extra ones."""

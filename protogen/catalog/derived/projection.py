@@ -8,7 +8,7 @@ from protogen.errors import BadRequest
 from ..direct import DIRECT
 from ..direct.orthonormal import Orthonormal
 from ..direct.simplex_lines import SimplexLines
-from ..family import ClosedForm, best
+from ..family import ClosedForm, OfForm, best
 from .blow_up import BlowUp
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ PROJECTED: tuple[type[ClosedForm], ...] = (*DIRECT, BlowUp)
 
 
 @dataclass(frozen=True)
-class Projection(ClosedForm):
+class Projection(OfForm):
     """The vectors of a form in R^D but its last, w, projected on the complement of w: lines in R^(D - 1).
 
     The form has coherence mu_0, the lines mu_0/(1 - mu_0).
@@ -54,14 +54,6 @@ class Projection(ClosedForm):
     @property
     def cosine(self) -> float:
         return self.form.cosine / (1 - self.form.cosine)
-
-    @property
-    def exact(self) -> bool:
-        return self.form.exact
-
-    @property
-    def held_bytes(self) -> int:
-        return self.form.held_bytes
 
     def rows(self, start: int, stop: int) -> "Tensor":
         """Return rows start to stop - 1, (stop - start, own_d) float32, reflected, cut and scaled to unit length."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 from protogen.bounds import coherence_bound
 from protogen.errors import BadRequest
 
-from ..family import ClosedForm, best
+from ..family import ClosedForm, OfForm, best
 from .beside import CUTS, MOST_PER_DIMENSION, SOURCES
 from .blow_up import BlowUp
 from .projection import Projection, off_last
@@ -21,7 +21,7 @@ PROJECTED: tuple[type[ClosedForm], ...] = tuple(family for family in SOURCES if 
 
 
 @dataclass(frozen=True)
-class Projections(ClosedForm):
+class Projections(OfForm):
     """The vectors of a form in R^D but its last `steps`, projected on the complement of these: lines in R^(D - steps).
 
     The form has coherence mu, the lines mu / (1 - steps mu): each step is that of `projection`, which takes
@@ -68,14 +68,6 @@ class Projections(ClosedForm):
     @property
     def cosine(self) -> float:
         return self.form.cosine / (1 - self.steps * self.form.cosine)
-
-    @property
-    def exact(self) -> bool:
-        return self.form.exact
-
-    @property
-    def held_bytes(self) -> int:
-        return self.form.held_bytes
 
     def rows(self, start: int, stop: int) -> "Tensor":
         """Return rows start to stop - 1, (stop - start, own_d) float32, by one reflection for each step."""

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, ClassVar, Self
 from protogen.errors import BadRequest
 
 from ..derived import LINES
-from ..family import ClosedForm, best
+from ..family import ClosedForm, OfForm, best
 
 if TYPE_CHECKING:
     import torch
 
 
 @dataclass(frozen=True)
-class Antipodes(ClosedForm):
+class Antipodes(OfForm):
     """The vectors of a set of lines of coherence mu, and their negatives: twice as many points, largest cosine mu."""
 
     family: ClassVar[str] = "antipodes"
@@ -40,14 +40,6 @@ class Antipodes(ClosedForm):
     @property
     def cosine(self) -> float:
         return self.form.cosine
-
-    @property
-    def exact(self) -> bool:
-        return self.form.exact
-
-    @property
-    def held_bytes(self) -> int:
-        return self.form.held_bytes
 
     def rows(self, start: int, stop: int) -> "torch.Tensor":
         """Return rows start to stop - 1, (stop - start, own_d) float32: each vector, then its negative."""
