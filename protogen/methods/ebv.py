@@ -27,11 +27,11 @@ from protogen.files.facts import Facts
 from protogen.files.header import Header, read_header
 from protogen.measuring.stats import AngleStats
 from protogen.rows import InMemory
-from protogen.run import Progress
 from protogen.solution import ENDED_EARLY, Solution, Status
 from protogen.spec import Spec, Value
 
 from .method import EFFORT, RESTARTS, STEPS, Method, descent_bytes, formula_bytes, history, option
+from .orbits import orbits_solution
 from .search import check_effort, meets, search, searches
 from .start import (
     AUTO,
@@ -245,7 +245,7 @@ class EBV(Method):
         if start.word == CLOSED_FORM:
             return catalog.build(start.form or "", task.n, task.d, signed=self.signed)
         if start.word == ORBITS:
-            return self._orbits(cyclic_order(start, task.n), task)
+            return orbits_solution(task, cyclic_order(start, task.n), self.steps or STEPS, self.figure)
         if self.extends is not None:
             return self._extended(task)
         built = None if start.form is None else catalog.build(start.form, task.n, task.d, signed=self.signed)
@@ -288,37 +288,6 @@ class EBV(Method):
         promise = descent_promise(d, n)
         if promise < WORTH_TRYING * guaranteed:
             yield random_rows(self.restarts or 1, n, d, task.seed), promise
-
-    def _orbits(self, order: int, task: Task) -> Solution:
-        """Descend among the orbits of a cyclic group of this order; a closed form that is as good is the solution."""
-        from protogen.descent.threads import threads_for
-        from protogen.descent.turned import turned_descent
-
-        most = self.steps or STEPS
-        run, steps, began, ended = task.run, 0, task.run.clock(), Status.CONVERGED
-
-        def go_on(best: float, done: int) -> bool:
-            nonlocal steps, ended
-            steps, elapsed = done, run.clock() - began
-            if run.report:
-                run.report(Progress(done, most, self.figure, best, best, None, elapsed))
-            if done >= most:
-                ended = Status.STEP_LIMIT
-            elif run.time_limit is not None and elapsed >= run.time_limit:
-                ended = Status.TIME_LIMIT
-            return ended == Status.CONVERGED
-
-        with threads_for(task.n * task.n // order * task.d):
-            found = turned_descent(
-                task.d, task.n, order=order, lines=True, seed=task.seed, device=run.device, go_on=go_on
-            )
-        status = Status.INTERRUPTED if found.interrupted else ended
-        form = catalog.choose(catalog.LINES, task.d, task.n)
-        if form is not None and form.cosine <= found.largest:
-            built = catalog.build(catalog.label(form), task.n, task.d, signed=True)
-            return replace(built, status=status, reproducible="statistical", steps=steps)
-        facts = Facts().with_more({"group": found.orbits.text})
-        return Solution(found.orbits, status, "statistical", steps=steps, facts=facts)
 
     def _extended(self, task: Task) -> Solution:
         """Return the vectors of the artifact, bit for bit, then new ones that a descent has moved."""
