@@ -47,7 +47,11 @@ def main() -> None:
     sys.stdout, sys.stderr = (stream or os.fdopen(_nowhere(), "w") for stream in (sys.stdout, sys.stderr))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # a path goes out as it came in
-    sys.exit(_flushed(take_part(_run) if started() > 1 else _run()))
+    if started() == 1:
+        sys.exit(_flushed(_run()))
+    # The end of Python would wait for torch's threads, which after Ctrl-C are not always at an end: the process would
+    # abort, with a line of its own, after all is done and said.
+    os._exit(_flushed(take_part(_run)))
 
 
 def _run() -> int:
