@@ -19,9 +19,11 @@ ORBITS = "orbits"  # with the group: orbits:cyclic(<order>)
 CAPACITY = "capacity"  # in a Spec only: the sets that `protogen capacity` finds
 
 NEAR_BOUND = 1.05  # a coherence of at most so many times the lower bound leaves a descent little to gain
-# Sets of more than n d numbers are not worth the minutes of a symmetric descent; it moves about ORBITS_MOVED vectors,
-# and gets to ORBITS_SHARE of what is promised of a free one, measured at (32, 4000) to (192, 20000).
-ORBITS_FROM, ORBITS_LARGEST, ORBITS_MOVED, ORBITS_SHARE = 2.5e8, 2**25, 200, 0.96
+# A descent among orbits moves about ORBITS_MOVED vectors, and gets to ORBITS_SHARE of what is promised of a free one:
+# measured at (32, 4000) to (192, 20000), of 104 to 208 times as many vectors as dimensions. At n = 1000 and d = 350 to
+# 990 it ends above a descent from a closed form, so that less than ORBITS_TIMES as many do not go by orbits. Sets of
+# more than ORBITS_LARGEST numbers are not worth its minutes.
+ORBITS_FROM, ORBITS_LARGEST, ORBITS_MOVED, ORBITS_SHARE, ORBITS_TIMES = 2.5e8, 2**25, 200, 0.96, 64
 AFFORDABLE = 1e9  # multiplications of one pass over all pairs, up to which a descent is tried beside a closed form
 
 
@@ -87,8 +89,8 @@ def best_word(d: int, n: int, alpha: float | None, form_cosine: float, combined:
     - The closed form, where it is good enough: at most alpha; or without alpha at most NEAR_BOUND times the
       lower bound; or n <= d, where its lines are orthonormal.
     - A descent among orbits where that promises less than the closed form has, if there is no alpha, `combined` says
-      that the request allows it, one pass over all pairs costs more than ORBITS_FROM multiplications, and n d is at
-      most ORBITS_LARGEST.
+      that the request allows it, one pass over all pairs costs more than ORBITS_FROM multiplications, n d is at most
+      ORBITS_LARGEST and n at least ORBITS_TIMES d.
     - A descent from the closed form and the better of the two, where one pass costs at most AFFORDABLE
       multiplications and `combined`.
     - Else the one of the closed form and a descent from random rows that promises the lower coherence.
@@ -98,7 +100,8 @@ def best_word(d: int, n: int, alpha: float | None, form_cosine: float, combined:
     if n <= d or form_cosine <= enough + TOLERANCE:
         return CLOSED_FORM
     promise = descent_promise(d, n)
-    among_orbits = combined and alpha is None and n * d <= ORBITS_LARGEST and n >= 2 * ORBITS_MOVED
+    many = n >= max(2 * ORBITS_MOVED, ORBITS_TIMES * d)
+    among_orbits = combined and alpha is None and many and n * d <= ORBITS_LARGEST
     if among_orbits and n * n * d > ORBITS_FROM and ORBITS_SHARE * promise < form_cosine:
         return ORBITS
     if combined and n * n * d <= AFFORDABLE:

@@ -84,3 +84,8 @@ def test_orbits_extend_nothing() -> None:
     asked = dataclasses.replace(spec(), params=(*spec().params, ("extends", "0" * 64)))
     with pytest.raises(BadRequest, match="with extends"):
         checked(asked)
+
+
+@pytest.mark.parametrize("d", [100, 350, 400, 768, 950])
+def test_a_few_times_as_many_vectors_descend_from_a_closed_form(d: int) -> None:
+    assert str(resolve("ebv", d=d, n=1000).options["start"]).startswith("closed-form+descent:")
