@@ -266,8 +266,7 @@ def test_auto_takes_the_closed_form_a_descent_or_both() -> None:
         assert start(start=asked) == asked
     # Nothing is below the bound, nor much where it lies within 5%, unless that is asked for.
     assert start(d=64, n=2112) == start(d=7, n=28) == start(d=64, n=1000) == "closed-form"
-    assert start(d=64, n=1000, alpha=0.1249) == "packing"
-    assert start(d=64, n=1000, alpha=0.1249, restarts=2) == "closed-form+descent"
+    assert start(d=64, n=1000, alpha=0.1249) == "closed-form+descent"
 
 
 @pytest.mark.parametrize(("d", "n", "combined"), [(1000, 100_000, True), (46, 1104, False)])
