@@ -49,8 +49,8 @@ def main() -> None:
         sys.stdout.reconfigure(errors="surrogateescape")  # a path goes out as it came in
     if started() == 1:
         sys.exit(_flushed(_run()))
-    # The end of Python would wait for torch's threads, which after Ctrl-C are not always at an end: the process would
-    # abort, with a line of its own, after all is done and said.
+    # A rank does not wait for the end of Python. After Ctrl-C something may still refer to the process group, and a
+    # thread of it that lets go of a tensor as Python ends aborts the process, after all is done and said.
     os._exit(_flushed(take_part(_run)))
 
 

@@ -4,6 +4,7 @@ Each rank has its part of the pictures and of the classes. The network is the sa
 its gradients up; the head's rows are those of the rank's classes alone.
 """
 
+import gc
 import os
 
 import torch
@@ -40,9 +41,8 @@ def data(rank: int, world: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return *train, *test
 
 
-def main() -> None:
+def train() -> None:
     """Train and print, on rank 0, how many of the test pictures are told right."""
-    distributed.init_process_group("gloo")
     rank, world = distributed.get_rank(), distributed.get_world_size()
     torch.manual_seed(0)  # the same network on all ranks
     model = Classifier()
@@ -62,6 +62,15 @@ def main() -> None:
     if rank == 0:
         held = model.head.prototypes.n
         print(f"{world} ranks, {held} of {model.head.n} classes on rank 0: {right[0] / right[1]:.3f} of the test right")
+
+
+def main() -> None:
+    """Train in a process group, and end it."""
+    distributed.init_process_group("gloo")
+    train()
+    # The model and DistributedDataParallel refer to the group, and to each other. A group that something refers to
+    # keeps its threads: one that lets go of a tensor while Python ends would abort the process.
+    gc.collect()
     distributed.destroy_process_group()
 
 

@@ -1,11 +1,11 @@
 """Class statistics: the same from one batch, many, or two processes, and against a plain computation."""
 
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, distributed, multiprocessing
+from processes import on_ranks
+from torch import Tensor
 
 from protogen.errors import BadRequest
 from protogen.fitting.codes import class_codes
@@ -76,25 +76,20 @@ def test_a_batch_that_does_not_fit_is_refused_whole(features: Tensor, labels: Te
     assert not statistics.second.any()
 
 
-def halves(rank: int, meeting: Path, out: Path) -> None:
-    """What each of two processes does: its half of the samples, in batches of its own."""
-    distributed.init_process_group(
-        "gloo", init_method=meeting.as_uri(), rank=rank, world_size=2, timeout=timedelta(seconds=60)
-    )
+def halves(rank: int) -> Tensor:
+    """The codes by each of two processes, of which each has half of the samples, in batches of its own."""
     features, labels = drawn()
     statistics = ClassStatistics(5, 6)
     for part in torch.arange(rank, len(labels), 2).split(17 + rank):
         statistics.add(features[part], labels[part])
     statistics.combine()
-    torch.save(class_codes(statistics, 3).rows, out / f"{rank}.pt")
-    distributed.destroy_process_group()
+    return class_codes(statistics, 3).rows
 
 
 @pytest.mark.slow
 def test_two_processes_give_the_codes_of_one(tmp_path: Path) -> None:
-    multiprocessing.spawn(halves, (tmp_path / "meeting", tmp_path), nprocs=2)
+    both = on_ranks(2, tmp_path / "meeting", halves)
     alone = class_codes(ClassStatistics.of(*drawn(), 5), 3).rows
-    both = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     assert torch.equal(both[0], both[1])
     torch.testing.assert_close(both[0], alone, rtol=0, atol=1e-6)
 

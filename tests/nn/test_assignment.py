@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from draws import double_rows, draw
-from torch import Tensor, multiprocessing, nn
+from processes import on_ranks
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -429,38 +430,34 @@ def test_means_wait_for_no_device() -> None:
 # Two ranks
 
 
-def rank_main(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=2)
+def rank_main(rank: int) -> tuple[dict[str, Tensor], Tensor]:
     head = AssignmentHead(frozen(6, 4), every=2)
     for step in range(2):
         features, labels = draw(9, 4, seed=step), (torch.arange(9) * 5 + step) % 6
         part = slice(0, 7) if rank == 0 else slice(7, 9)  # unequal batches
         head.update(features[part], labels[part])
-    torch.save(head.state_dict(), f"{folder}/{rank}.pt")
+    state = copy.deepcopy(head.state_dict())
     if rank == 1:
         head.means.neg_()
         head.assignment.copy_(torch.arange(6))
     head.reassign()  # is rank 0's
-    torch.save(head.assignment, f"{folder}/{rank}-again.pt")
+    again = head.assignment.clone()
     head.update(*((draw(3, 4), torch.arange(3)) if rank else (torch.empty(0, 4).double(), torch.empty(0).long())))
-    torch.distributed.destroy_process_group()
+    return state, again
 
 
 @pytest.mark.slow
 def test_two_ranks_are_one_with_both_batches(tmp_path: Path) -> None:
-    multiprocessing.spawn(rank_main, (str(tmp_path),), nprocs=2)
+    (first, again), (second, again_second) = on_ranks(2, tmp_path / "meeting", rank_main)
     head = AssignmentHead(frozen(6, 4), every=2)
     for step in range(2):
         head.update(draw(9, 4, seed=step), (torch.arange(9) * 5 + step) % 6)
     assert head.assignment.tolist() != list(range(6))
-    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     for name, value in head.state_dict().items():
         assert torch.equal(first[name], second[name])
         torch.testing.assert_close(first[name], value)
-    again = [torch.load(tmp_path / f"{rank}-again.pt", weights_only=True) for rank in range(2)]
-    assert torch.equal(again[0], again[1])
-    assert torch.equal(again[0], head.assignment)
+    assert torch.equal(again, again_second)
+    assert torch.equal(again, head.assignment)
 
 
 # Wrong use
@@ -669,24 +666,17 @@ def test_a_checkpoint_of_fewer_classes_loads_into_the_set_that_extends_it() -> N
         AssignmentHead(more, 4).load_state_dict(grown.state_dict())
 
 
-def failing_rank(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=2)
+def failing_rank(rank: int) -> None:
     head = trained_head()
     if rank == 0:
         head.means.fill_(math.nan)
         head.seen.fill_(1)
-    try:
-        head.reassign()
-        told = "nothing"
-    except Exception as error:
-        told = f"{type(error).__name__}: {error}"
-    Path(folder, f"{rank}.txt").write_text(told)
-    torch.distributed.destroy_process_group()
+    head.reassign()
 
 
 @pytest.mark.slow
 def test_where_rank_0_fails_every_rank_does(tmp_path: Path) -> None:
-    multiprocessing.spawn(failing_rank, (str(tmp_path),), nprocs=2)
-    assert "ValueError" in (tmp_path / "0.txt").read_text()
-    assert (tmp_path / "1.txt").read_text() == "BadRequest: rank 0 found no assignment; its own error says why"
+    first, second = on_ranks(2, tmp_path / "meeting", failing_rank)
+    assert isinstance(first, ValueError)
+    assert isinstance(second, BadRequest)
+    assert str(second) == "rank 0 found no assignment; its own error says why"
