@@ -10,7 +10,8 @@ import typer
 
 from protogen.checks import check_whole, check_word
 from protogen.errors import BadRequest
-from protogen.report.plot import MOST_COORDINATES, check_png, save_demo, save_scatter
+from protogen.report.plot import check_png, save_demo
+from protogen.report.scatter import MOST_COORDINATES, save_scatter
 
 from .options import (
     INTERRUPTED,

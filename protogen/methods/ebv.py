@@ -117,7 +117,8 @@ class EBV(Method):
 
     def _searches(self, d: int, n: int) -> bool:
         """Whether a request is for a search by effort. Raises BadRequest on an effort that has no place."""
-        words = {"steps": self.steps, "restarts": self.restarts, "extends": self.extends, "signs": self.signs or None}
+        words: dict[str, object] = {"endless": self.endless or None, "steps": self.steps, "restarts": self.restarts}
+        words |= {"extends": self.extends, "signs": self.signs or None}
         other = [f"{name} {value}" for name, value in words.items() if value is not None]
         other += [f"start {self.start}"] * (self.start != AUTO) + [f"update {self.update}"] * (self.update != "lbfgs")
         return searches(d, n, self.effort, other)

@@ -1,4 +1,4 @@
-"""The histogram of a set's angles with the bounds marked: in the terminal, or as a picture."""
+"""The histogram of a set's angles with the bounds marked, in the terminal or as a picture; curves and accuracies."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,6 @@ from .record import Artifact, Compared
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from torch import Tensor
 
 HEIGHT = 8  # lines of a chart in the terminal
 PNG_COLUMNS, DPI = 450, 120
@@ -146,7 +145,7 @@ def save_png(shown: Artifact, path: Path) -> None:
         axes.set(xlabel="angle in degrees", ylabel=chart.title)
         if chart.bounds:
             axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1))
-    _save(figure, path)
+    write_figure(figure, path)
 
 
 def save_capacity(cells: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -168,7 +167,7 @@ def save_capacity(cells: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.plot(*zip(*capped, strict=True), "k^", fillstyle="none", label="as many as max-n allows")
     axes.set(xlabel="alpha", ylabel="lines of coherence at most alpha", yscale="log")
     axes.legend()
-    _save(figure, path)
+    write_figure(figure, path)
 
 
 def save_demo(found: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -189,41 +188,10 @@ def save_demo(found: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.set(xlabel="accuracy on the test set in percent, mean and deviation over seeds")
     axes.grid(axis="x")
     axes.legend()
-    _save(figure, path)
+    write_figure(figure, path)
 
 
-MOST_COORDINATES, MOST_POINTS = 12, 5000  # of a matrix of scatter plots
-
-
-def save_scatter(found: "Mapping[str, tuple[Tensor, Tensor]]", path: Path) -> None:
-    """Draw features (m, d) of some heads against each other, coordinate by coordinate, a colour for each class.
-
-    With d = 2 one plot a head, else a matrix of plots of each two coordinates; of more than MOST_POINTS features the
-    first are drawn. Raises as `save_png`, and BadRequest where d is above MOST_COORDINATES.
-    Figures 2 and 4 to 6 of Pernici, Bruni, Baecchi and Del Bimbo 2019.
-    """
-    make = check_png(path)
-    sizes = {features.shape[1] for features, _ in found.values()}
-    if not sizes or max(sizes) > MOST_COORDINATES:
-        raise BadRequest(f"d is {max(sizes, default=0)}; allowed for scatter plots is 2 to {MOST_COORDINATES}")
-    figure = make(figsize=(6 * len(found), 6), dpi=DPI, layout="constrained")
-    for part, (name, (features, labels)) in zip(
-        figure.subfigures(1, len(found), squeeze=False)[0], found.items(), strict=True
-    ):
-        part.suptitle(name)
-        points, colors = features[:MOST_POINTS].tolist(), labels[:MOST_POINTS].tolist()
-        columns = list(zip(*points, strict=True))
-        pairs = (
-            [[(0, 1)]] if len(columns) == 2 else [[(x, y) for x in range(len(columns))] for y in range(len(columns))]
-        )
-        grid = part.subplots(len(pairs), len(pairs[0]), squeeze=False)
-        for axes, (x, y) in zip(grid.flat, (pair for line in pairs for pair in line), strict=True):
-            axes.scatter(columns[x], columns[y], c=colors, cmap="tab10", s=2, linewidths=0)
-            axes.set(aspect="equal", xticks=[], yticks=[])
-    _save(figure, path)
-
-
-def _save(figure: "Figure", path: Path) -> None:
+def write_figure(figure: "Figure", path: Path) -> None:
     """Write a picture. Raises DiskError."""
     try:
         figure.savefig(path, format="png")

@@ -527,3 +527,7 @@ def test_while_true_takes_every_step_and_ends_at_alpha() -> None:
     for wrong in ({"update": "lbfgs", "rate": None}, {"alpha": None}):
         with pytest.raises(BadRequest, match="endless is True; it belongs to --update paper with an alpha"):
             resolve("ebv", **{**swinging, **wrong}, endless=True)
+    # An effort is that of a search, which has an end of its own.
+    for given in (swinging, {"d": 4, "n": 12, "update": "paper", "alpha": 0.5}):
+        with pytest.raises(BadRequest, match="effort is 'low' with endless True; a search goes by its effort alone"):
+            resolve("ebv", **given, endless=True, effort="low")
