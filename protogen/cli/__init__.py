@@ -7,7 +7,7 @@ from typing import Annotated, TextIO
 
 import typer
 
-from protogen.errors import DiskError, ProtogenError, RankLost
+from protogen.errors import BadRequest, DiskError, ProtogenError, RankLost
 from protogen.ranks.launching import is_told, started, take_part
 
 from .commands import Commands
@@ -19,7 +19,7 @@ app = typer.Typer(
     name="protogen",
     cls=Commands,
     add_completion=False,
-    no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
 )
 
@@ -34,11 +34,15 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def protogen_(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Make, measure and keep fixed classifier prototypes."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit(BadRequest.exit_code)
 
 
 def main() -> None:
@@ -66,7 +70,7 @@ def _run() -> int:
         return end.code if isinstance(end.code, int) else 0
     except (ProtogenError, typer.TyperException) as error:
         message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
-        if message and not (isinstance(error, RankLost) and is_told()):  # without a command the help is all
+        if message and not (isinstance(error, RankLost) and is_told()):  # of a group without a command the help is all
             _complain(message)
         return error.exit_code
     except OSError as error:

@@ -26,7 +26,7 @@ def import_(
     quiet: Quiet = False,
     force: Annotated[bool, typer.Option("--force", help="Measure again though the store has it.")] = False,
 ) -> None:
-    """Bring the vectors of another program's file into the store, measured; a pickle is never read.
+    """Bring another program's vectors into the store, measured.
 
     Vectors of length one stay bit for bit. The file of the store has the digest and the name of the one that it
     comes from.

@@ -22,7 +22,7 @@ GROUPS = {
     "Look": ("show", "stats", "verify", "diff", "export"),
     "Keep": ("list", "lock", "prune", "cache-key"),
     "Share": ("sync", "push", "pull"),
-    "Know": ("bounds", "catalog", "capacity", "plan", "demo"),
+    "Know": ("bounds", "catalog", "capacity", "plan", "demo", "help"),
 }
 MODULES = {
     "make": ("ebv", "uniform", "polytope", "subcenters", "fit", "extend"),
@@ -32,32 +32,34 @@ MODULES = {
     "bring": ("import",),
     "sizes": ("bounds", "catalog", "capacity", "plan"),
     "demo": ("demo",),
+    "topics": ("help",),
 }
 LINES = {
-    "ebv": "Make n lines in R^d whose largest |cos| is as low as asked for, or as low as it goes.",
-    "uniform": "Make n points on the sphere of R^d, as uniform as the Gaussian potential tells.",
-    "polytope": "Regular polytopes: n vertices of the simplex, the orthoplex or the cube, by formula.",
-    "subcenters": "Draw sub-centres in R^d around each of n class centres; they keep the norms that chance gives them.",
-    "fit": "A row for each class that fits its features: one pass over the data, then frozen.",
-    "extend": "Add vectors to a set: its own stay as they are, bit for bit, and come first.",
-    "import": "Bring the vectors of another program's file into the store, measured; a pickle is never read.",
-    "show": "Say what a file says of itself; reads its header alone, also at a URL.",
-    "stats": "Measure the rows of any safetensors, .npy or .pt file over all pairs, scaled to length one.",
-    "verify": "Check a file's digests, measure it again and compare with what it says; exit 1 where they differ.",
-    "diff": "Compare two artifacts: what was asked for, figures, content and rows; exit 1 where the content differs.",
-    "export": "Write the rows of a file in another form: packed bits, where they are signs.",
-    "list": "List the artifacts of a store; coherence is the largest cosine where the set is one of points.",
-    "lock": "Pin artifacts by names, in a file that the project's repository keeps.",
-    "prune": "Remove what dead processes left over, and the artifacts that all of the options given allow to go.",
-    "cache-key": "Print a key for a cache of the store: of what the lock asks for, and of the schema of the files.",
-    "sync": "Make the store hold what the lock asks: present, fetched, or generated where a formula gives it.",
-    "push": "Upload files of a store under their own names to the first remote; what is there is never overwritten.",
-    "pull": "Download artifacts into the store from the first remote that has them; their digests are checked.",
-    "bounds": "List the lower bounds that hold for n vectors in R^d, the best first, with their sources.",
-    "catalog": "List the closed forms that reach n vectors in R^d, the lowest guaranteed cosine first; builds nothing.",
-    "capacity": "Search how many lines of coherence at most alpha fit into R^d: found, and the upper bound.",
-    "plan": "Say what a training step costs a process of several: products, memory, traffic; fixed and learned rows.",
-    "demo": "Train a small network with a learned classifier and with fixed prototypes, and compare them.",
+    "ebv": "Make n lines in R^d of the lowest coherence, or of one asked for.",
+    "uniform": "Make n points on the sphere, uniform by the Gaussian potential.",
+    "polytope": "Make a regular polytope: simplex, orthoplex or cube, by formula.",
+    "subcenters": "Draw fixed sub-centres around each of n class centres.",
+    "fit": "Make a row for each class that fits its features, in one pass.",
+    "extend": "Add vectors to a set; its own stay bit for bit and come first.",
+    "import": "Bring another program's vectors into the store, measured.",
+    "show": "Say what a file, or one at a URL, says of itself.",
+    "stats": "Measure the rows of any matrix file over all pairs.",
+    "verify": "Check a file's digests, and measure it again.",
+    "diff": "Compare two artifacts: request, figures, content, rows.",
+    "export": "Write the rows of a file as packed bits, where they are signs.",
+    "list": "List the artifacts of a store, with coherence and bound.",
+    "lock": "Pin artifacts by names, in a file of the project's repository.",
+    "prune": "Remove leftovers, and the artifacts that the options let go.",
+    "cache-key": "Print a key for a CI cache of the store.",
+    "sync": "Make the store hold what the lock asks for.",
+    "push": "Upload files of a store to the first remote.",
+    "pull": "Download artifacts into the store from the first remote.",
+    "bounds": "List the lower bounds for n vectors in R^d, with sources.",
+    "catalog": "List the closed forms that reach n vectors in R^d, best first.",
+    "capacity": "Search how many lines of a coherence fit into R^d.",
+    "plan": "Say what a training step costs each of several processes.",
+    "demo": "Train on real data with each head and with a learned one.",
+    "help": "Explain a topic: choose, heads, store, lock, ci and others.",
 }
 SHARED = (*GROUPS["Make"][:-1], "stats", "verify", "capacity")  # commands that several processes can share
 
@@ -110,11 +112,15 @@ class Commands(TyperGroup):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.commands = {
-            name: TyperCommand(name, help=LINES[name], rich_help_panel=group)
-            for group, names in GROUPS.items()
-            for name in names
-        }
+        self.commands = {name: TyperCommand(name, help=LINES[name]) for names in GROUPS.values() for name in names}
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write all commands by their groups, a line each: a screen of 80 x 40 has them all."""
+        formatter.write(f"Usage: protogen COMMAND [OPTIONS]\n{self.help}\n")
+        for group, names in GROUPS.items():
+            formatter.write(f"\n{group}\n")
+            formatter.write("".join(f"  {name:<10}  {LINES[name]}\n" for name in names))
+        formatter.write("protogen COMMAND --help has a command's options, --version the version.\n")
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command that the first word names. Raises UsageError where there is none."""

@@ -80,7 +80,7 @@ def demo(
     store: StoreOption = None,
     json: Json = False,
 ) -> None:
-    """Train a small network with a learned classifier and with fixed prototypes, and compare them.
+    """Train on real data with each head and with a learned one.
 
     Every network is kept in the file of rows as it ends: the same command goes on after the last one.
     """

@@ -33,7 +33,10 @@ def show(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Say what a file says of itself; reads its header alone, also at a URL."""
+    """Say what a file, or one at a URL, says of itself.
+
+    Reads the header alone.
+    """
     if plot and json:
         raise BadRequest("--plot with --json: one JSON document holds no drawing; it has the histogram under stats")
     shown = report.record_of(file)
@@ -52,7 +55,10 @@ def stats(
     tile: Tile = None,
     json: Json = False,
 ) -> None:
-    """Measure the rows of any safetensors, .npy or .pt file over all pairs, scaled to length one."""
+    """Measure the rows of any matrix file over all pairs.
+
+    Reads .safetensors, .npy and .pt. Rows are scaled to length one.
+    """
     from protogen.report.progress import Display
 
     with Display(quiet=False) as display:
@@ -92,7 +98,10 @@ def verify(
     store: StoreOption = None,
     json: Json = False,
 ) -> None:
-    """Check a file's digests, measure it again and compare with what it says; exit 1 where they differ."""
+    """Check a file's digests, and measure it again.
+
+    Exits with 1 where the figures differ from what the file says.
+    """
     if all_ == (file is not None) or (full and not all_):
         raise BadRequest("verify takes a file, which is measured, or --all for the store, with --full to measure it")
     if file is None:
@@ -169,7 +178,7 @@ def export(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Write the rows of a file in another form: packed bits, where they are signs."""
+    """Write the rows of a file as packed bits, where they are signs."""
     from protogen.files.bits import write_bits
 
     if not bits:
@@ -189,7 +198,10 @@ def diff(
     other: File,
     json: Json = False,
 ) -> None:
-    """Compare two artifacts: what was asked for, figures, content and rows; exit 1 where the content differs."""
+    """Compare two artifacts: request, figures, content, rows.
+
+    Exits with 1 where the content differs.
+    """
     found = comparison(one, other)
     print_result(found.to_dict(), lambda _: comparison_lines(found), json)
     if not found.same:

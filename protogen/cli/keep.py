@@ -30,12 +30,15 @@ Name = Annotated[str, typer.Argument(help="The project's name for the artifact."
 
 app = typer.Typer()
 lock = typer.Typer(no_args_is_help=True)
-app.add_typer(lock, name="lock", help="Pin artifacts by names, in a file that the project's repository keeps.")
+app.add_typer(lock, name="lock", help="Pin artifacts by names, in a file of the project's repository.")
 
 
 @app.command("list")
 def list_(store: StoreOption = None, json: Json = False) -> None:
-    """List the artifacts of a store; coherence is the largest cosine where the set is one of points."""
+    """List the artifacts of a store, with coherence and bound.
+
+    Of points the coherence column is the largest cosine.
+    """
     place = Store.of(store)
     rows = [report.entry_of(entry) for entry in place.entries()]
     print_result({"store": str(place.root), "artifacts": rows}, lambda _: report.entry_lines(rows), json)
@@ -78,7 +81,10 @@ def sync_(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Make the store hold what the lock asks: present, fetched, or generated where a formula gives it."""
+    """Make the store hold what the lock asks for.
+
+    What is missing is fetched, or generated where a formula gives it.
+    """
     from protogen.report.progress import Display
 
     path, place = lock_path(lock), Store.of(store)
@@ -103,7 +109,10 @@ def sync_(
 
 @app.command("cache-key")
 def cache_key_(lock: LockOption = None) -> None:
-    """Print a key for a cache of the store: of what the lock asks for, and of the schema of the files."""
+    """Print a key for a CI cache of the store.
+
+    The key is made of what the lock asks for, and of the schema of the files.
+    """
     print(cache_key(read_lock(lock_path(lock))))
 
 
@@ -123,7 +132,10 @@ def prune_(
     store: StoreOption = None,
     json: Json = False,
 ) -> None:
-    """Remove what dead processes left over, and the artifacts that all of the options given allow to go."""
+    """Remove leftovers, and the artifacts that the options let go.
+
+    Leftovers are what dead processes have left. An artifact goes where all of the options that are given let it go.
+    """
     removed: list[Removed] = []
     keep = {(pin.spec.key, pin.digest) for pin in read_lock(lock_path(lock)).values()} if keep_lock else None
     age = None if older_than is None else _amount("older-than", older_than, SECONDS, "30d, 12h or 2w")

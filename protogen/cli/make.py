@@ -107,7 +107,7 @@ def _command(method: type[Method]) -> Callable[..., None]:
 
 
 def _extend(**given: Any) -> None:
-    """Add vectors to a set: its own stay as they are, bit for bit, and come first.
+    """Add vectors to a set; its own stay bit for bit and come first.
 
     A closed form gives its next rows; else a descent moves the new vectors alone.
     """
@@ -117,7 +117,7 @@ def _extend(**given: Any) -> None:
 
 
 def _fit(**given: Any) -> None:
-    """A row for each class that fits its features: one pass over the data, then frozen.
+    """Make a row for each class that fits its features, in one pass.
 
     Each class has the direction of its mean, among the d that tell the classes apart best. With --alpha the rows are
     pushed apart until the largest |cos| is at most that, each as little as can be. With --extends later classes find

@@ -20,7 +20,10 @@ def push(
     remote: RemoteOption = None,
     json: Json = False,
 ) -> None:
-    """Upload files of a store under their own names to the first remote; what is there is never overwritten."""
+    """Upload files of a store to the first remote.
+
+    Files keep their names. What is there is never overwritten.
+    """
     outcomes = {True: "pushed", False: "there already"}
     _tell(((file, outcomes[project.push(file, remotes=remote or ())]) for file in files), json)
 
@@ -34,7 +37,10 @@ def pull(
     store: StoreOption = None,
     json: Json = False,
 ) -> None:
-    """Download artifacts into the store from the first remote that has them; their digests are checked."""
+    """Download artifacts into the store from the first remote.
+
+    The first remote that has one is taken. Digests are checked.
+    """
     place, outcomes = Store.of(store), {True: "pulled", False: "there already"}
     pulled = (project.pull_new(name, remote or (), place, tell) for name in names)
     _tell(((path, outcomes[new]) for path, new in pulled), json)

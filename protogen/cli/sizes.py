@@ -44,7 +44,10 @@ def bounds(
     points: Points = False,
     json: Json = False,
 ) -> None:
-    """List the lower bounds that hold for n vectors in R^d, the best first, with their sources."""
+    """List the lower bounds for n vectors in R^d, with sources.
+
+    The best comes first.
+    """
     found = [asdict(bound) for bound in (point_bounds(d, n) if points else line_bounds(d, n))]
     print_result({"d": d, "n": n, "points": points, "bounds": found}, lambda _: report.bound_lines(found), json)
 
@@ -57,7 +60,10 @@ def catalog(
     signs: Annotated[bool, typer.Option("--signs", help="Of rows of 1/sqrt(d) and -1/sqrt(d) alone.")] = False,
     json: Json = False,
 ) -> None:
-    """List the closed forms that reach n vectors in R^d, the lowest guaranteed cosine first; builds nothing."""
+    """List the closed forms that reach n vectors in R^d, best first.
+
+    The best guarantees the lowest cosine. Nothing is built.
+    """
     print_result(report.listing(d, n, points, signs), report.listing_lines, json)
 
 
@@ -86,7 +92,7 @@ def capacity(
     json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the numbers of lines alone.")] = False,
 ) -> None:
-    """Search how many lines of coherence at most alpha fit into R^d: found, and the upper bound.
+    """Search how many lines of a coherence fit into R^d.
 
     Starts from the catalogue, then probes with descents. Every probe is kept in the store: the same
     command goes on after the last one, and answers at once when all is done.
@@ -142,6 +148,6 @@ def plan(
     ] = PARTIAL,
     json: Json = False,
 ) -> None:
-    """Say what a training step costs a process of several: products, memory, traffic; fixed and learned rows."""
+    """Say what a training step costs each of several processes."""
     found = planned(d, n, ranks, batch, sampled)
     print_result(found.to_dict(), report.plan_lines, json)

@@ -66,7 +66,10 @@ NOISE, FREE_NOISE = 0.1, 1.0
 
 @dataclass(frozen=True)
 class EBV(Method):
-    """Make n lines in R^d whose largest |cos| is as low as asked for, or as low as it goes."""
+    """Make n lines in R^d of the lowest coherence, or of one asked for.
+
+    Coherence is the largest |cos| of any two rows.
+    """
 
     name: ClassVar[str] = "ebv"
     figure: ClassVar[str] = "coherence"

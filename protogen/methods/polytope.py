@@ -1,4 +1,4 @@
-"""Regular polytopes: n vertices of the simplex, the orthoplex or the cube, by formula.
+"""Make a regular polytope: simplex, orthoplex or cube, by formula.
 
 Pernici, Bruni, Baecchi and Del Bimbo 2019, Maximally Compact and Separated Features with Regular Polytope Networks
 (CVPR Workshops): Eq. 3 to 5, 7 and 10 to 12.

@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subcenters(Method):
-    """Draw sub-centres in R^d around each of n class centres; they keep the norms that chance gives them.
+    """Draw fixed sub-centres around each of n class centres.
 
-    Centres are drawn by Kaiming's uniform rule, U(-sqrt(6/d), sqrt(6/d)) in each coordinate (Eq. 4), or
-    taken from an artifact; sub-centres from N(centre, variance) in each coordinate (Eq. 5).
+    Rows keep the norms that chance gives them. Centres are drawn by Kaiming's uniform rule, U(-sqrt(6/d), sqrt(6/d))
+    in each coordinate (Eq. 4), or taken from an artifact; sub-centres from N(centre, variance) in each coordinate
+    (Eq. 5).
     """
 
     name: ClassVar[str] = "subcenters"

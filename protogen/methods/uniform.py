@@ -46,7 +46,10 @@ LEAST_GAIN = 1e-6  # a log potential that falls by less stands still
 
 @dataclass(frozen=True)
 class Uniform(Method):
-    """Make n points on the sphere of R^d, as uniform as the Gaussian potential tells."""
+    """Make n points on the sphere, uniform by the Gaussian potential.
+
+    With sharpen the largest cosine is made as low as it goes.
+    """
 
     name: ClassVar[str] = "uniform"
     version: ClassVar[int] = 1

@@ -30,10 +30,15 @@ def test_a_line_is_the_first_of_the_help_of_its_command(name: str) -> None:
     assert (command.help or "").split("\n\n")[0].replace("\n", " ") == LINES[name]
 
 
-def test_the_help_has_the_groups(run: Command) -> None:
+def test_the_help_has_the_groups_in_one_screen(run: Command) -> None:
     lines = done(run("--help")).splitlines()
-    heads = [line.split()[1] for line in lines if line.startswith("╭─")]
-    assert heads == ["Options", *GROUPS]
+    assert [line for line in lines if line in GROUPS] == list(GROUPS)
+    assert [line.split()[0] for line in lines if line.startswith("  ")] == [
+        n for names in GROUPS.values() for n in names
+    ]
+    assert len(lines) < 40
+    assert max(map(len, lines)) <= 80
+    assert run().out.splitlines() == lines
 
 
 def test_the_version_is_that_of_the_distribution(run: Command) -> None:

@@ -20,10 +20,10 @@ from protogen.files.reading import read
 from protogen.files.schemas import SCHEMA
 from protogen.files.writing import write
 from protogen.sharing import sync
+from protogen.topics.reading import text_of
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
 FORMULA = ("ebv", "--d", 4, "--n", 4)
 DESCENT = ("ebv", "--d", 4, "--n", 6, "--start", "random", "--steps", 3)
 
@@ -338,15 +338,11 @@ class TestDiff:
 
 
 class TestCI:
-    """The guide's job for GitHub, its steps done in order by what they say."""
+    """The job for GitHub of `protogen help ci`, its steps done in order by what they say."""
 
     def job(self, folder: Path, caches: Path) -> list[str]:
         """Do the job in a clean folder; `caches` has a folder for each key. Give what the steps print."""
-        (block,) = (
-            b
-            for b in re.findall(r"```yaml\n(.*?)```", (ROOT / ".github/GUIDE.md").read_text(), re.DOTALL)
-            if "actions/" in b
-        )
+        (block,) = (b for b in re.findall(r"```yaml\n(.*?)```", text_of("ci"), re.DOTALL) if "actions/" in b)
         steps = [
             dict(re.findall(r"([\w-]+): *(?:\|\n)?((?: {10}.+\n?)+|.+)", step))
             for step in re.split(r"\n      - ", block)[1:]

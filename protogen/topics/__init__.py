@@ -1,0 +1,1 @@
+"""Texts of `protogen help TOPIC`: what the README has no room for, a topic a file."""
