@@ -20,8 +20,8 @@ class Extreme:
 class AngleStats:
     """What was measured over all n(n-1)/2 pairs, or over those of one kind; angles in degrees.
 
-    `coherence` is EBV Eq. 3. `mean_deviation_deg` is the average of |angle - 90| (EBV Table 2,
-    "Ave. Del. Ang."; the formula printed there has its normalisation upside down). `histogram`
+    `coherence` is EBV Eq. 3. `mean_deviation_deg` is the average of |angle - 90| (EBV Section
+    4.1.3 and Table 2, "Ave. Del. Ang."; the formula printed there has its normalisation upside down). `histogram`
     counts angles in 1,800 bins of 0.1 degrees. `uniformity_t2` is log mean over i != j of
     exp(-2 |u - v|^2). `duplicate_pairs` and `antipodal_pairs` have a cosine within 1e-6 of 1
     and of -1. A pair outside the float64 candidates may exceed an extreme by `error_bound` at most.

@@ -14,7 +14,7 @@ def uniformity_loss(vectors: Tensor, t: float = 2.0, *, weight: float = 1.0, sub
     """Return weight log(1/m sum over i of the subset and all j of exp(-t |w_i - w_j|^2)), a scalar.
 
     - `vectors` are (c, d) and of any length: w are their directions. The gradient reaches all of them;
-    - `t` is the sharpness of the Gaussian potential;
+    - `t` is the sharpness of the Gaussian potential. The paper prints no number; 2 is that of Wang and Isola 2020;
     - `weight` is the lambda of the paper's PSC*, a learned classifier that is kept uniform;
     - `subset` (m,) are the numbers of some vectors; left out: all.
 

@@ -1,4 +1,4 @@
-"""`protogen uniform`, by hand: python tests/benchmarks/bench_uniform.py [table7] [race] [sharpen] [exact].
+"""`protogen uniform`, by hand: python tests/benchmarks/bench_uniform.py [table7] [figure2] [race] [sharpen] [exact].
 
 Every speed is a ratio to something timed in the same run.
 """
@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 
 from protogen import Run
-from protogen.measuring.geometry import random_rows
+from protogen.measuring.geometry import mean_angle_deg, random_rows
 from protogen.measuring.measure import measure
 from protogen.methods import Task, method_of, resolve
 from protogen.run import Progress
@@ -62,6 +62,30 @@ def literal(d: int, n: int) -> torch.Tensor:
         with torch.no_grad():
             rows.copy_(torch.nn.functional.normalize(rows, dim=1))
     return rows.detach().float()
+
+
+def figure2() -> None:
+    """Assignment paper's Figure 2: 100 vectors, their mean angle over all pairs (APAD), and 1 - cos of near ones.
+
+    Directions drawn from N(0, sigma I) at three sigma, 50 vectors on each of two poles, and optimised ones at two t.
+    """
+    n = 100
+    for d in (3, 10, 50, 100):
+        drawn = torch.randn(n, d, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        poles = torch.zeros(n, d, dtype=torch.float64)
+        poles[::2, 0], poles[1::2, 0] = 1, -1
+        sets = {f"drawn, sigma {sigma:g}": math.sqrt(sigma) * drawn for sigma in (0.01, 1, 100)}
+        sets |= {
+            "two poles": poles,
+            **{f"optimised, t {t:g}": make("uniform", d, n, t=t)[0].double() for t in (2.0, 10.0)},
+        }
+        for name, rows in sets.items():
+            rows = torch.nn.functional.normalize(rows, dim=1)
+            nearest = (1 - rows @ rows.T).fill_diagonal_(2).min(1).values
+            print(
+                f"figure 2, d {d}, {name}: APAD {mean_angle_deg(rows):.4f} deg, "
+                f"1 - cos to the nearest: mean {nearest.mean():.4f}, least {nearest.min():.4f}"
+            )
 
 
 def measure_rows(rows: torch.Tensor):
@@ -145,7 +169,13 @@ def exact() -> None:
     print(f"all in {time.perf_counter() - began:.2f} s, largest error {worst:.1e}")
 
 
-PARTS: dict[str, Callable[[], None]] = {"table7": table7, "race": race, "sharpen": sharpen, "exact": exact}
+PARTS: dict[str, Callable[[], None]] = {
+    "table7": table7,
+    "figure2": figure2,
+    "race": race,
+    "sharpen": sharpen,
+    "exact": exact,
+}
 
 if __name__ == "__main__":
     random_rows(1, 2, 2, 0)

@@ -12,8 +12,9 @@ def vertices(n: int, k: int, start: int, stop: int) -> "Tensor":
 
     The sizes differ by one at most, the larger simplices first. A simplex in R^m is
     {e_1, ..., e_m, kappa (e_1 + ... + e_m)}, kappa = (1 - sqrt(m + 1)) / m, centred and scaled to
-    length one (Pernici et al. 2021, Eq. 3, which prints R^(m-1); there it is not regular). A single
-    vertex has no coordinates.
+    length one (Pernici, Bruni, Baecchi and Del Bimbo 2019, Maximally Compact and Separated Features with
+    Regular Polytope Networks, Eq. 3, which prints R^(m-1); there it is not regular). A single vertex has no
+    coordinates.
     """
     import torch
 
