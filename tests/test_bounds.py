@@ -24,6 +24,7 @@ from protogen.bounds import (
     max_cos_bound,
     max_lines,
     max_points,
+    may_meet_welch,
     point_bounds,
     point_limits,
 )
@@ -405,3 +406,22 @@ def test_importing_bounds_loads_no_heavy_library() -> None:
     root = Path(__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_the_numbers_of_equiangular_tight_frames_are_as_printed_but_for_two_slips() -> None:
+    """EBV, Section 3.3 and supplement, Eq. 2: n < min(d (d+1)/2, (n-d)(n-d+1)/2)."""
+    differ = set()
+    for d in range(2, 30):
+        for n in range(d + 1, 300):
+            printed = n < min(d * (d + 1) / 2, (n - d) * (n - d + 1) / 2)
+            if may_meet_welch(d, n) != printed:
+                differ.add((d, n))
+                equal = n == min(d * (d + 1) / 2, (n - d) * (n - d + 1) / 2)
+                assert equal or n == d + 1, (d, n)
+    # All of these exist: simplices, the diagonals of the icosahedron, 28 lines in R^7 and in R^21, 276 in R^23.
+    assert {(2, 3), (9, 10), (3, 6), (7, 28), (21, 28), (23, 276)} <= differ
+    # So do these, which both allow, and of 7 lines in R^3 both know that they do not.
+    assert may_meet_welch(6, 16)
+    assert may_meet_welch(15, 36)
+    assert not may_meet_welch(3, 7)
+    assert not may_meet_welch(4, 4)

@@ -85,6 +85,29 @@ def test_the_trained_baselines_take_the_angles_of_the_polytopes() -> None:
         TrainedMargin(4, 10, continuation="up")
 
 
+@pytest.mark.parametrize("continuation", ["printed", "falling"])
+def test_the_trained_baseline_is_equation_9(continuation: str) -> None:
+    """Eq. 9 of the polytope paper, a sample and a class at a time, with rows that get a gradient too."""
+    torch.manual_seed(0)
+    head = TrainedMargin(3, 4, "simplex", kappa=5.0, continuation=continuation).double()
+    free = head.weight.detach().clone().requires_grad_()
+    labels = torch.arange(6) % 4
+    x = torch.cat([torch.randn(5, 3, dtype=torch.float64), -head.weight.detach()[1:2] + 0.05])  # the last is beyond pi
+    ours, theirs = (x.clone().requires_grad_() for _ in range(2))
+    m, total = math.acos(-1 / 3), torch.zeros((), dtype=torch.float64)
+    for f, y in zip(theirs, labels.tolist(), strict=True):
+        angles = [torch.acos(f @ w / (f @ f).sqrt() / (w @ w).sqrt()) for w in free]
+        beyond = continuation == "falling" and angles[y].item() + m > math.pi
+        own = torch.cos(angles[y]) - (1 - math.cos(m)) if beyond else torch.cos(angles[y] + m)
+        others = sum(torch.exp(5 * torch.cos(angle)) for j, angle in enumerate(angles) if j != y)
+        total = total - torch.log(torch.exp(5 * own) / (torch.exp(5 * own) + others)) / len(x)
+    loss = head.loss(ours, labels)
+    loss.backward()
+    total.backward()
+    for got, expected in ((loss, total), (ours.grad, theirs.grad), (head.weight.grad, free.grad)):
+        torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-6)
+
+
 def test_a_learned_classifier_with_uniformity_has_both_losses() -> None:
     head = TrainedUniform(3, 4, uniformity=0.5)
     features, labels = torch.randn(6, 3), torch.arange(6) % 4

@@ -150,11 +150,14 @@ def test_smoothing_and_mixup_divide_each_class_over_its_centres(k: int, smoothin
 @pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("over", ["mean", "sum"])
 def test_the_variance_term_has_a_weight_and_two_readings(weight: float, over: str) -> None:
-    log_variance = draw(5, 3)
-    variance = log_variance.exp()
-    each = [-0.5 * sum(1 + torch.log(v) - v for v in row) for row in variance]
+    ours, theirs = (draw(5, 3).requires_grad_() for _ in range(2))
+    each = [-0.5 * sum(1 + torch.log(v) - v for v in row) for row in theirs.exp()]
     expected = weight * (sum(each) / 5 if over == "mean" else sum(each))
-    torch.testing.assert_close(variance_loss(log_variance, weight=weight, over=over), expected, rtol=1e-12, atol=1e-12)
+    got = variance_loss(ours, weight=weight, over=over)
+    got.backward()
+    expected.backward()
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-12, atol=1e-12)
     torch.manual_seed(0)
     head = MultiCenterClassifier(d=3, n=5, variance_weight=weight, over=over)
     plain = MultiCenterClassifier(d=3, n=5, variance_weight=0)
