@@ -24,6 +24,7 @@ ROOMS = [
         "sharing",
         "capacity",
         "nn",
+        "advice",
         "demo",
         "report",
         "topics",

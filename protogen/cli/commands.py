@@ -57,7 +57,7 @@ LINES = {
     "bounds": "List the lower bounds for n vectors in R^d, with sources.",
     "catalog": "List the closed forms that reach n vectors in R^d, best first.",
     "capacity": "Search how many lines of a coherence fit into R^d.",
-    "plan": "Say what a training step costs each of several processes.",
+    "plan": "Say which set, head and temperature to begin with, and their cost.",
     "demo": "Train on real data with each head and with a learned one.",
     "help": "Explain a topic: choose, heads, store, lock, ci and others.",
 }

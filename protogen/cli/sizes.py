@@ -146,8 +146,18 @@ def plan(
     sampled: Annotated[
         float, typer.Option("--sampled", help="Share of the classes that PartialFC samples.", parser=number)
     ] = PARTIAL,
+    device: Device = "cpu",
+    dtype: Annotated[
+        str, typer.Option("--dtype", help="Of rows and features: float32, bfloat16 or float16.")
+    ] = "float32",
     json: Json = False,
 ) -> None:
-    """Say what a training step costs each of several processes."""
-    found = planned(d, n, ranks, batch, sampled)
-    print_result(found.to_dict(), report.plan_lines, json)
+    """Say which set, head and temperature to begin with, and their cost.
+
+    A step of the last layer is timed on this machine for a moment, on as many classes as that allows.
+    """
+    from protogen.advice import advise, step_seconds
+
+    costs, advice = planned(d, n, ranks, batch, sampled, dtype), advise(d, n)
+    seconds = step_seconds(advice, ranks, batch, device, dtype)
+    print_result({**costs.to_dict(), "seconds": seconds, "advice": advice.to_dict()}, report.plan_lines, json)

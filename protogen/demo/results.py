@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from protogen.advice import least_hidden
 from protogen.errors import BadRequest, IntegrityError
 from protogen.files.disk import disk_error
 
@@ -73,7 +74,7 @@ def warnings_of(trials: Sequence[Trial]) -> list[str]:
     """
     found = {}
     for trial in trials:
-        needed = 2 * trial.classes * math.log(trial.classes) / trial.hidden
+        needed = least_hidden(trial.classes, trial.hidden)  # the same of d, for this many units
         if trial.prototypes is not None and "placed" not in trial.head and trial.d < needed:
             found[trial.head, trial.d] = (
                 f"{trial.head} gives {trial.classes:,} classes random places, which with {trial.hidden} hidden units "

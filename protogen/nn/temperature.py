@@ -14,17 +14,30 @@ COUNTED = 1024  # prototypes that the coherence is taken of
 LOW, HIGH, STEPS = 0.01, 1.0, 460  # temperatures that are tried, each 1% above the one before
 
 
+def random_loss(n: int, d: int, temperature: float) -> float:
+    """Return the loss of a cosine softmax at features of random directions: ln n + 1 / (2 d tau^2).
+
+    Cosines to the rows then have variance 1/d.
+    """
+    return math.log(n) + 1 / (2 * d * temperature**2)
+
+
+def least_loss(n: int, d: int, temperature: float, coherence: float) -> float:
+    """Return about the loss of a cosine softmax at perfect features, each the row of its class.
+
+    It is ln(1 + (n - 1) exp(1 / (2 d tau^2) - 1 / tau) + exp((coherence - 1) / tau)): the other rows lie at random,
+    and one at the coherence.
+    """
+    others = math.log(n - 1) + 1 / (2 * d * temperature**2) - 1 / temperature
+    return math.log1p(math.exp(min(700.0, others)) + math.exp((coherence - 1) / temperature))
+
+
 def fitting_temperature(n: int, d: int, coherence: float = 0.0) -> float:
     """Return the temperature at which a cosine softmax on n fixed rows in R^d has both room and a fair start.
 
-    The one for which two figures have the smallest sum:
-
-    - the loss at random features, less ln n: their cosines have variance 1/d, which adds 1 / (2 d tau^2);
-    - the loss at perfect features: ln(1 + (n - 1) exp(1 / (2 d tau^2) - 1 / tau) + exp((coherence - 1) / tau)),
-      the other rows lying at random and one at the coherence.
-
-    A temperature that is too low starts at a loss far above ln n, which is spent on features that are merely
-    long in the wrong direction; one that is too high leaves a loss that no feature can bring down.
+    The one for which `random_loss` and `least_loss` have the smallest sum. A temperature that is too low starts at a
+    loss far above ln n, which is spent on features that are merely long in the wrong direction; one that is too high
+    leaves a loss that no feature can bring down.
 
     Raises BadRequest on sizes or a coherence that no set has.
     """
@@ -34,9 +47,7 @@ def fitting_temperature(n: int, d: int, coherence: float = 0.0) -> float:
         raise BadRequest(f"coherence is {coherence}; allowed is 0 to 1")
 
     def cost(tau: float) -> float:
-        start = 1 / (2 * d * tau * tau)
-        others = math.exp(min(700.0, math.log(n - 1) + start - 1 / tau))
-        return start + math.log1p(others + math.exp((coherence - 1) / tau))
+        return random_loss(n, d, tau) + least_loss(n, d, tau, coherence)
 
     return min((LOW * math.exp(step * math.log(HIGH / LOW) / STEPS) for step in range(STEPS + 1)), key=cost)
 

@@ -3,9 +3,10 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from protogen.checks import check_between, check_whole
+from protogen.checks import check_between, check_whole, check_word
 
-FLOAT = 4  # bytes
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}  # of a number of a layer, by torch's name
+FLOAT = BYTES["float32"]  # of a descent, and of sums over ranks
 LABEL = 8
 PARTIAL = 0.1  # of the classes, that PartialFC samples
 CHUNK_LOGITS = 2**20  # logits in memory at a time on a CPU: those of `chunked_cross_entropy`
@@ -16,11 +17,13 @@ ADAM = 4  # numbers for each weight: itself, its gradient and two moments
 class Cost:
     """What one rank has to do for a training step of a classifier's last layer, and to hold.
 
+    - `kind`: held, formula, learned, sampled or descent.
     - `multiplications`: of the products with rows, forward and backward.
     - `held_bytes`: rows, and what an optimiser keeps of them; `step_bytes`: what a step has in memory beside.
     - `sent_bytes`: what the rank sends to others in a step, by ring algorithms.
     """
 
+    kind: str
     name: str
     multiplications: int
     held_bytes: int
@@ -54,10 +57,11 @@ class Plan:
         return {**sizes, "costs": [cost.to_dict() for cost in self.costs], "descent": self.descent.to_dict()}
 
 
-def plan(d: int, n: int, ranks: int, batch: int = 128, sampled: float = PARTIAL) -> Plan:
+def plan(d: int, n: int, ranks: int, batch: int = 128, sampled: float = PARTIAL, dtype: str = "float32") -> Plan:
     """Return what ranks cost that share the classes, for fixed rows and for learned ones.
 
     - `batch`: the features of each rank in a step; `sampled`: the share of the classes that PartialFC takes in.
+    - `dtype`: that of rows, features, logits and of the optimiser's moments, one of BYTES.
     - `descent` is an evaluation and a step of `protogen ebv`, not of training.
 
     Source of PartialFC: An et al. 2022, Killing Two Birds with One Stone, Section 3. Raises BadRequest.
@@ -65,14 +69,15 @@ def plan(d: int, n: int, ranks: int, batch: int = 128, sampled: float = PARTIAL)
     for name, value, least in (("d", d, 2), ("n", n, 2), ("ranks", ranks, 1), ("batch", batch, 1)):
         check_whole(name, value, least)
     check_between("sampled", sampled, 0, 1.0 + 1e-9)
-    rows = -(-n // ranks)
-    gathered = ranks * batch
+    check_word("dtype", dtype, tuple(BYTES))
+    rows, size = -(-n // ranks), BYTES[dtype]
+    step = _Step(d, rows, ranks * batch, ranks, size)
     taken = max(1, round(sampled * rows))
     costs = (
-        _fixed("fixed rows, held", d, rows, gathered, ranks, FLOAT * rows * d),
-        _fixed("fixed rows, by formula", d, rows, gathered, ranks, FLOAT * rows, fast=True),
-        _learned("learned layer with Adam", d, rows, rows, gathered, ranks),
-        _learned(f"PartialFC, {sampled:.0%} sampled, with Adam", d, rows, taken, gathered, ranks),
+        step.fixed("held", "fixed rows, held", size * rows * d),
+        step.fixed("formula", "fixed rows, by formula", FLOAT * rows, fast=True),
+        step.learned("learned", "learned layer with Adam", rows),
+        step.learned("sampled", f"PartialFC, {sampled:.0%} sampled, with Adam", taken),
     )
     return Plan(d, n, ranks, batch, costs, _descent(d, n, ranks))
 
@@ -87,32 +92,41 @@ def all_reduce_bytes(size: int, ranks: int) -> int:
     return 2 * size * (ranks - 1) // ranks
 
 
-def _traffic(d: int, gathered: int, ranks: int, scalars: int) -> int:
-    """Features and labels gathered, some numbers a feature summed, the gradient of the features summed."""
-    features = FLOAT * gathered * d
-    return (
-        all_gather_bytes(features + LABEL * gathered, ranks)
-        + all_reduce_bytes(FLOAT * gathered * scalars, ranks)
-        + all_reduce_bytes(features, ranks)
-    )
+@dataclass(frozen=True)
+class _Step:
+    """A training step of one rank: its rows of d numbers, the features of all ranks, and the bytes of a number."""
 
+    d: int
+    rows: int
+    gathered: int
+    ranks: int
+    size: int
 
-def _fixed(name: str, d: int, rows: int, gathered: int, ranks: int, held: int, fast: bool = False) -> Cost:
-    """Two products with the rows: logits, and their weights' sums of rows. A formula takes log d in place of d."""
-    width = max(1, (d - 1).bit_length()) if fast else d
-    chunk = min(rows, max(d, CHUNK_LOGITS // gathered))
-    # A chunk of logits, twice where they are masked; features, their gradient by chunks and summed, and own rows.
-    step = FLOAT * (2 * gathered * chunk + 5 * gathered * d)
-    # The gradient of log-sum-exp and own logit comes back for each feature, gathered.
-    upstream = all_gather_bytes(2 * FLOAT * gathered, ranks)
-    return Cost(name, 2 * gathered * rows * width, held, step, _traffic(d, gathered, ranks, 3) + upstream)
+    def fixed(self, kind: str, name: str, held: int, fast: bool = False) -> Cost:
+        """Two products with the rows: logits, and their weights' sums of rows. A formula takes log d in place of d."""
+        width = max(1, (self.d - 1).bit_length()) if fast else self.d
+        chunk = min(self.rows, max(self.d, CHUNK_LOGITS // self.gathered))
+        # A chunk of logits, twice where they are masked; features, their gradient by chunks and summed, and own rows.
+        step = self.size * (2 * self.gathered * chunk + 5 * self.gathered * self.d)
+        # The gradient of log-sum-exp and own logit comes back for each feature, gathered.
+        upstream = all_gather_bytes(2 * FLOAT * self.gathered, self.ranks)
+        return Cost(kind, name, 2 * self.gathered * self.rows * width, held, step, self._traffic(3) + upstream)
 
+    def learned(self, kind: str, name: str, taken: int) -> Cost:
+        """Three products: logits, and the gradients of features and rows; logits and their gradient are held."""
+        # The gradient is that of the rows taken.
+        held = self.size * self.d * (self.rows * (ADAM - 1) + taken)
+        step = self.size * (2 * self.gathered * taken + 2 * self.gathered * self.d)
+        return Cost(kind, name, 3 * self.gathered * taken * self.d, held, step, self._traffic(3))
 
-def _learned(name: str, d: int, rows: int, taken: int, gathered: int, ranks: int) -> Cost:
-    """Three products: logits, and the gradients of features and rows; logits and their gradient are held."""
-    held = FLOAT * rows * d * (ADAM - 1) + FLOAT * taken * d  # the gradient is that of the rows taken
-    step = FLOAT * (2 * gathered * taken + 2 * gathered * d)
-    return Cost(name, 3 * gathered * taken * d, held, step, _traffic(d, gathered, ranks, 3))
+    def _traffic(self, scalars: int) -> int:
+        """Features and labels gathered, some numbers a feature summed, the gradient of the features summed."""
+        features = self.size * self.gathered * self.d
+        return (
+            all_gather_bytes(features + LABEL * self.gathered, self.ranks)
+            + all_reduce_bytes(FLOAT * self.gathered * scalars, self.ranks)
+            + all_reduce_bytes(features, self.ranks)
+        )
 
 
 def _descent(d: int, n: int, ranks: int, remembered: int = 3) -> Cost:
@@ -124,5 +138,10 @@ def _descent(d: int, n: int, ranks: int, remembered: int = 3) -> Cost:
     pairs = n * n // (2 * ranks)
     held = 2 * size + (2 * remembered + 6) * size // ranks
     return Cost(
-        "descent, a step", 3 * pairs * d, held, size, all_reduce_bytes(size, ranks) + all_gather_bytes(size, ranks)
+        "descent",
+        "descent, a step",
+        3 * pairs * d,
+        held,
+        size,
+        all_reduce_bytes(size, ranks) + all_gather_bytes(size, ranks),
     )
