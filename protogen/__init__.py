@@ -31,7 +31,7 @@ What every command does is one call here. Nothing here prints: `Run.say` and the
 
     make   resolve, ensure, generate, fit, extend, import_file
                                                 commands ebv, uniform, polytope, subcenters, fit, extend, import
-    look   load, best, pinned, measure_file, verify, comparison                            show, stats, verify, diff
+    look   load, best, pinned, measure_file, verify, comparison, write_gallery    show, stats, verify, diff, gallery
     keep   artifacts, verify_store, pin, unpin, pins, cache_key, prune_store           list, lock, cache-key, prune
     share  push, pull, sync                                                                       push, pull, sync
     know   line_bounds, point_bounds, listing, search_capacity, plan                 bounds, catalog, capacity, plan
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from .methods import resolve
     from .ranks.plan import plan
     from .report.difference import comparison
+    from .report.gallery import write_gallery
     from .report.record import listing
     from .run import Run
     from .sharing.project import pull, push, sync
@@ -98,6 +99,7 @@ __all__ = [
     "unpin",
     "verify",
     "verify_store",
+    "write_gallery",
 ]
 
 # Where each public name is defined, and its name there where that is another.
@@ -133,6 +135,7 @@ _HOMES = {
     "unpin": "store.pinning",
     "verify": "files.verify",
     "verify_store": "store.keeping",
+    "write_gallery": "report.gallery",
 }
 
 

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from .checks import check_spec
 from .descent.checkpoint import Checkpoint
 from .errors import BadRequest
 from .files.header import read_header
@@ -16,7 +15,7 @@ from .files.prototypes import Prototypes
 from .files.provenance import Provenance
 from .files.reading import read
 from .measuring.memory import check_memory, tile_bytes
-from .methods import Task, method_of
+from .methods import Task, asked_for, method_of
 from .ranks.lead import led, ranks_here
 from .rows import HELD, InMemory, has_classes
 from .run import EXACT_PAIRS, Run
@@ -27,9 +26,18 @@ if TYPE_CHECKING:
     import torch
 
 
-def generate(spec: Spec, run: Run | None = None) -> Prototypes:
+def generate(
+    spec: Spec | str,
+    run: Run | None = None,
+    *,
+    d: int | None = None,
+    n: int | None = None,
+    seed: int = 0,
+    **params: Value,
+) -> Prototypes:
     """Make and measure the set that a Spec asks for, in memory.
 
+    - Beside a method's name stands what `resolve` takes: `generate("ebv", d=100, n=1000, alpha=0.14)`.
     - Rows that a formula gives stay a formula where they would fill more than HELD bytes. They are not
       measured where the run asks for the certificate alone.
     - A run that was ended by time or by hand comes back under a Spec that says so. Where the run names a
@@ -40,12 +48,12 @@ def generate(spec: Spec, run: Run | None = None) -> Prototypes:
 
     - Under a process group, the run's or torch's default one, all ranks make the call, share the work and get the set.
 
-    Raises BadRequest on a Spec that no request gives, and where the device is unknown, the memory too small, or an
-    artifact that the Spec names is not among the run's files.
+    Raises BadRequest as `resolve`, on a Spec that no request gives, and where the device is unknown, the memory too
+    small, or an artifact that the Spec names is not among the run's files.
     """
     from torch import distributed
 
-    check_spec(spec)
+    spec = asked_for("generate", spec, d, n, seed, params)
     run = Run.given(run)
     if run.group is None and distributed.is_available() and distributed.is_initialized():
         run = dataclasses.replace(run, group=distributed.group.WORLD)

@@ -11,6 +11,7 @@ from protogen.errors import BadRequest, DiskError, ProtogenError, RankLost
 from protogen.ranks.launching import is_told, started, take_part
 
 from .commands import Commands
+from .neighbours import usage_of
 from .options import INTERRUPTED, tell
 
 UNREAD = 141  # as a shell says it of a program that SIGPIPE ends, whose reader is gone
@@ -69,7 +70,7 @@ def _run() -> int:
             return UNREAD
         return end.code if isinstance(end.code, int) else 0
     except (ProtogenError, typer.TyperException) as error:
-        message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
+        message = _said(error)
         if message and not (isinstance(error, RankLost) and is_told()):  # of a group without a command the help is all
             _complain(message)
         return error.exit_code
@@ -86,6 +87,16 @@ def _run() -> int:
     if code == INTERRUPTED:
         tell("interrupted")
     return code
+
+
+def _said(error: ProtogenError | typer.TyperException) -> str:
+    """The message of an error; of an option that is missing with the way in which the command is written."""
+    if not isinstance(error, typer.TyperException):
+        return str(error)
+    message = error.format_message()
+    if isinstance(error, typer.BadParameter) and error.ctx is not None and message.startswith("Missing "):
+        return f"{message.rstrip('.')}; write `{usage_of(error.ctx)}`"
+    return message
 
 
 def _flushed(code: int) -> int:

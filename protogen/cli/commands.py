@@ -15,11 +15,12 @@ from protogen.checks import check_whole
 from protogen.errors import BadRequest
 from protogen.ranks.launching import launch, started
 
+from .neighbours import unknown_command
 from .options import whole
 
 GROUPS = {
     "Make": ("ebv", "uniform", "polytope", "subcenters", "fit", "extend", "import"),
-    "Look": ("show", "stats", "verify", "diff", "export"),
+    "Look": ("show", "stats", "verify", "diff", "export", "gallery"),
     "Keep": ("list", "lock", "prune", "cache-key"),
     "Share": ("sync", "push", "pull"),
     "Know": ("bounds", "catalog", "capacity", "plan", "demo", "help"),
@@ -30,6 +31,7 @@ MODULES = {
     "keep": ("list", "lock", "prune", "cache-key", "sync"),
     "remote": ("push", "pull"),
     "bring": ("import",),
+    "gallery": ("gallery",),
     "sizes": ("bounds", "catalog", "capacity", "plan"),
     "demo": ("demo",),
     "topics": ("help",),
@@ -47,6 +49,7 @@ LINES = {
     "verify": "Check a file's digests, and measure it again.",
     "diff": "Compare two artifacts: request, figures, content, rows.",
     "export": "Write the rows of a file as packed bits, where they are signs.",
+    "gallery": "Draw a store as one HTML page: coherence, angles, pins, heads.",
     "list": "List the artifacts of a store, with coherence and bound.",
     "lock": "Pin artifacts by names, in a file of the project's repository.",
     "prune": "Remove leftovers, and the artifacts that the options let go.",
@@ -123,6 +126,8 @@ class Commands(TyperGroup):
         formatter.write("protogen COMMAND --help has a command's options, --version the version.\n")
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command that the first word names. Raises UsageError where there is none."""
+        """Find the command that the first word names. Raises BadRequest where there is none."""
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            raise unknown_command(args[0], list(self.commands))
         name, listed, rest = super().resolve_command(ctx, args)
         return name, load_command(args[0]) if listed else None, rest

@@ -5,6 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from protogen.bounds import coherence_bound, max_cos_bound
+from protogen.errors import BadRequest
+from protogen.measuring.charts import charts, of_lines, of_points
+from protogen.measuring.picture import COLUMNS, picture
 from protogen.measuring.stats import AngleStats
 from protogen.rows import Rows
 from protogen.spec import Spec
@@ -13,6 +17,7 @@ from .facts import Facts
 from .provenance import Provenance
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from torch import Tensor
 
 
@@ -43,6 +48,21 @@ class Prototypes:
         part = f", rows {self.part.start} to {self.part.stop - 1}" if self.part else ""
         place = f", {self.path}" if self.path else ""
         return f"Prototypes({self.spec.method}, n={self.n}, d={self.d}{cosine}{part}{place})"
+
+    def plot(self) -> "Figure":
+        """Draw the histogram of all angles with the bounds marked: `kept.plot().savefig("angles.png")`.
+
+        A notebook shows the picture. Raises BadRequest where nothing was measured, and without matplotlib.
+        """
+        if self.stats is None:
+            raise BadRequest(
+                f"{self.path or self.spec.method}: nothing was measured, so there is no histogram; make the set with "
+                "Run(stats='exact')"
+            )
+        d, n = self.d, self.spec.n
+        bounds = of_lines(coherence_bound(d, n)), of_points(max_cos_bound(d, n))
+        drawn = charts(self.stats, self.facts.within_class, bounds, COLUMNS)
+        return picture(f"{self.spec.method}  d {d}  n {n}", drawn)
 
     @property
     def n(self) -> int:

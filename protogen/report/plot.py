@@ -2,93 +2,38 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from protogen.errors import BadRequest, DiskError
+from protogen.measuring.charts import Chart, of_lines, of_points
+from protogen.measuring.charts import charts as drawn_of
+from protogen.measuring.picture import COLUMNS, DPI, figure_class, picture
 from protogen.measuring.stats import BINS
 
-from .record import Artifact, Compared
+from .record import Artifact
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 HEIGHT = 8  # lines of a chart in the terminal
-PNG_COLUMNS, DPI = 450, 120
 # How full a character is, then the marks of the bounds on lines and on points.
 UNICODE, ASCII = (" ▁▂▃▄▅▆▇█", "▲△"), (" .-=#", "^*")
-
-
-@dataclass(frozen=True)
-class Bound:
-    """A lower bound on the cosines as angles: no set has its smallest angle above `angle_deg`.
-
-    Lines have with every angle its complement to 180 degrees too.
-    """
-
-    text: str
-    marks_deg: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A histogram in columns of `width` bins, from bin `start` on."""
-
-    title: str
-    start: int
-    width: int
-    counts: tuple[int, ...]
-    bounds: tuple[Bound, ...]
-
-    def edge_deg(self, column: int) -> float:
-        """The angle at which a column begins."""
-        return (self.start + column * self.width) * 180 / BINS
-
-    def column(self, angle_deg: float) -> int:
-        """The column that an angle lies in."""
-        return (_bin(angle_deg) - self.start) // self.width
-
-
-def _bin(angle_deg: float) -> int:
-    return min(int(angle_deg * BINS / 180), BINS - 1)
 
 
 def charts(shown: Artifact, columns: int) -> list[Chart]:
     """Coarsen the histograms of an artifact's record to at most so many columns each.
 
-    There is one of all pairs, or one of different classes and one within a class; each shows the
-    angles that occur and those of the bounds. Raises BadRequest where nothing was measured.
+    As `protogen.measuring.charts.charts`. Raises BadRequest where nothing was measured.
     """
-    stats, within = shown.header.stats, shown.header.facts.within_class
+    stats, bounds = shown.header.stats, shown.bounds
     if stats is None:
         raise BadRequest(
             f"{shown.path}: nothing was measured, so there is no histogram; `protogen stats FILE --json` makes one"
         )
-    (lines, lines_deg), (points, points_deg) = (_bound(shown.bounds, "lines"), _bound(shown.bounds, "points"))
-    bounds = (Bound(lines, (lines_deg, 180 - lines_deg)), Bound(points, (points_deg,)))
-    title = "pairs" if within is None else "pairs of different classes"
-    found = [_chart(title, stats.histogram, bounds, columns)]
-    if within is not None:
-        found.append(_chart("pairs within a class", within.histogram, (), columns))
-    return found
-
-
-def _bound(bounds: Compared, kind: Literal["lines", "points"]) -> tuple[str, float]:
-    best = (bounds.lines if kind == "lines" else bounds.points).lower[0]
-    angle_deg = math.degrees(math.acos(best.value))
-    return f"smallest angle of {kind} at most {angle_deg:.4f} deg ({best.name})", angle_deg
-
-
-def _chart(title: str, histogram: Sequence[int], bounds: tuple[Bound, ...], columns: int) -> Chart:
-    marks = [_bin(mark) for bound in bounds for mark in bound.marks_deg]
-    shown = [*marks, *(index for index, count in enumerate(histogram) if count)]
-    low, high, width = min(shown), max(shown), 1
-    while high // width - low // width >= columns:
-        width += 1
-    start = low // width * width
-    counts = tuple(sum(histogram[first : first + width]) for first in range(start, high + 1, width))
-    return Chart(title, start, width, counts, bounds)
+    within = shown.header.facts.within_class
+    marked = of_lines(bounds.lines.lower[0]), of_points(bounds.points.lower[0])
+    return drawn_of(stats, within, marked, columns)
 
 
 def terminal_lines(shown: Artifact, columns: int, encoding: str) -> list[str]:
@@ -123,29 +68,14 @@ def check_png(path: Path) -> "type[Figure]":
         raise BadRequest(f"png is {str(path)!r}; allowed is a file name that ends in .png")
     if not path.parent.is_dir():
         raise DiskError(f"{path}: No such file or directory; name a place with room and permission")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise BadRequest("a picture needs matplotlib; run `pip install 'protogen-codes[plot]'`") from error
-    return Figure
+    return figure_class()
 
 
 def save_png(shown: Artifact, path: Path) -> None:
     """Write the charts as a picture, one below the other. Raises BadRequest and DiskError."""
-    make = check_png(path)
-    drawn, spec = charts(shown, PNG_COLUMNS), shown.header.spec
-    figure = make(figsize=(9, 4 * len(drawn)), dpi=DPI, layout="constrained")
-    figure.suptitle(f"{spec.method}  d {spec.d}  n {spec.n}")
-    for axes, chart in zip(figure.subplots(len(drawn), squeeze=False).flat, drawn, strict=True):
-        edges = [chart.edge_deg(column) for column in range(len(chart.counts) + 1)]
-        axes.stairs(chart.counts, edges, fill=True)
-        for bound, color in zip(chart.bounds, ("C1", "C3"), strict=False):
-            for index, mark in enumerate(bound.marks_deg):
-                axes.axvline(mark, color=color, linestyle="--", label=bound.text if index == 0 else None)
-        axes.set(xlabel="angle in degrees", ylabel=chart.title)
-        if chart.bounds:
-            axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1))
-    write_figure(figure, path)
+    check_png(path)
+    spec = shown.header.spec
+    _save(picture(f"{spec.method}  d {spec.d}  n {spec.n}", charts(shown, COLUMNS)), path)
 
 
 def save_capacity(cells: Sequence[Mapping[str, Any]], path: Path) -> None:

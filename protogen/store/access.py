@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from protogen.checks import check_flag, check_spec
-from protogen.errors import BadRequest, Damaged, DiskError, IntegrityError, Interrupted, NotFound
+from protogen.errors import Damaged, DiskError, IntegrityError, Interrupted, NotFound
 from protogen.files.disk import names
 from protogen.files.header import read_header
-from protogen.methods import method_of, resolve
+from protogen.methods import asked_for, method_of
 from protogen.ranks.lead import led
 from protogen.run import Run
 from protogen.solution import Status
@@ -44,17 +44,12 @@ def ensure(
     """Load what `spec` asks for, checked; generate and publish it first where the store has it not.
 
     As `ensure_path`, also where the damage is in the rows. Beside a Spec stands what `resolve` takes:
-    `ensure("ebv", d=100, n=1000, alpha=0.14)`. Raises BadRequest where a Spec comes with d, n, a seed or params.
+    `ensure("ebv", d=100, n=1000, alpha=0.14)`. Raises BadRequest where a Spec comes with d, n, a seed or params, and
+    as `resolve`.
     """
     from protogen.files.reading import read
 
-    if isinstance(spec, str):
-        if n is None:
-            raise BadRequest(f"n is missing with {spec!r}; allowed is a whole number: ensure({spec!r}, d=100, n=1000)")
-        spec = resolve(spec, d=d, n=n, seed=seed, **params)
-    elif (d, n, seed) != (None, None, 0) or params:
-        raise BadRequest("a Spec with sizes or params; allowed is a Spec alone, or a method's name with them")
-    return ensure_with(read, spec, run, store=store, force=force)
+    return ensure_with(read, asked_for("ensure", spec, d, n, seed, params), run, store=store, force=force)
 
 
 def ensure_path(spec: Spec, run: Run | None = None, *, store: str | Path | None = None, force: bool = False) -> Path:

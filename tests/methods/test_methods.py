@@ -169,7 +169,7 @@ def test_sizes_are_checked(name: str, wrong: dict[str, Any]) -> None:
 def test_d_is_left_out_only_where_there_is_a_smallest(name: str) -> None:
     least = METHODS[name].least_d(N)
     if least is None:
-        with pytest.raises(BadRequest, match=f"d is missing; {name} needs the dimension"):
+        with pytest.raises(BadRequest, match=f"d is missing with '{name}'; write resolve"):
             resolve(name, n=N)
     else:
         assert resolve(name, n=N) == resolve(name, d=least, n=N)
