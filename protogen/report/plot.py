@@ -75,7 +75,7 @@ def save_png(shown: Artifact, path: Path) -> None:
     """Write the charts as a picture, one below the other. Raises BadRequest and DiskError."""
     check_png(path)
     spec = shown.header.spec
-    _save(picture(f"{spec.method}  d {spec.d}  n {spec.n}", charts(shown, COLUMNS)), path)
+    write_figure(picture(f"{spec.method}  d {spec.d}  n {spec.n}", charts(shown, COLUMNS)), path)
 
 
 def save_capacity(cells: Sequence[Mapping[str, Any]], path: Path) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from protogen.errors import BadRequest
+from protogen.measuring.picture import DPI
 
-from .plot import DPI, check_png, write_figure
+from .plot import check_png, write_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import SubFigure
