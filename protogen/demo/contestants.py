@@ -20,6 +20,7 @@ from protogen.nn import (
     MarginHead,
     MultiCenterClassifier,
     SubcenterHead,
+    cosine_loss,
     random_signs,
 )
 from protogen.spec import Spec
@@ -128,6 +129,11 @@ def _ebv(file: Path, signs: Callable[[Tensor], Tensor] = random_signs, **setting
     return Contestant(head, head.loss, head, lambda z, y: head.vectors(y))
 
 
+def _direct(file: Path) -> Contestant:
+    head = CosineHead(FrozenPrototypes(random_signs(read(file).tensor)))
+    return Contestant(head, lambda z, y: cosine_loss(z, head.prototypes, y), head, lambda z, y: head.vectors(y))
+
+
 def _regression(file: Path, dynamic: bool, **settings: Any) -> Contestant:
     prototypes = FrozenPrototypes(file)
     settings = {"candidates": NEAREST if prototypes.n >= LARGE else None} | settings
@@ -175,6 +181,7 @@ LEARNING: dict[str, tuple[Any, ...]] = {
 FIXED: dict[str, tuple[Any, ...]] = {
     "ebv": ("ebv", _ebv, CosineHead),
     "ebv-as-made": ("ebv", partial(_ebv, signs=lambda rows: rows), CosineHead),
+    "ebv-direct": ("ebv", _direct),
     "uniform": ("uniform", partial(_regression, dynamic=False), AssignmentHead),
     "assignment": ("uniform", partial(_regression, dynamic=True), AssignmentHead),
     **{kind: (kind, _polytope, MarginHead) for kind in POLYTOPES},
@@ -196,6 +203,7 @@ ABLATIONS = (
     "learned-margin",
     "learned-uniform",
     "ebv-as-made",
+    "ebv-direct",
     "subcenters-loose",
     "subcenters-trained",
     "subcenters-trained-loose",

@@ -108,6 +108,16 @@ def test_the_trained_baseline_is_equation_9(continuation: str) -> None:
         torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-6)
 
 
+def test_the_direct_objective_stands_on_the_rows_of_ebv(tmp_path: Path) -> None:
+    task = vectors()
+    direct, softmax = (build(head, 5, task, tmp_path) for head in ("ebv-direct", "ebv"))
+    features, labels = torch.randn(6, 5), torch.arange(6) % 4
+    assert torch.equal(direct.vectors(features, labels), softmax.vectors(features, labels))
+    cosines = torch.cosine_similarity(features, softmax.vectors(features, labels))
+    torch.testing.assert_close(direct.loss(features, labels), (1 - cosines).mean())
+    assert torch.equal(direct.logits(features).argmax(1), softmax.logits(features).argmax(1))
+
+
 def test_a_learned_classifier_with_uniformity_has_both_losses() -> None:
     head = TrainedUniform(3, 4, uniformity=0.5)
     features, labels = torch.randn(6, 3), torch.arange(6) % 4
