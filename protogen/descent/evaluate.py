@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -34,6 +34,10 @@ class Objective(Stateful, Protocol):
 
     def close(self, total: Tensor, gradient: Tensor) -> Tensor:
         """Turn the sums over all pairs (...,) into losses, and their gradient (..., n, d), in place, likewise."""
+        ...
+
+    def of_sets(self, start: int, stop: int) -> Self:
+        """Return the loss of sets start to stop - 1 of several alone."""
         ...
 
     def adapt(self, at: "Evaluation") -> bool:
@@ -100,7 +104,7 @@ class PairSums:
         self.gradient = torch.zeros_like(rows)
         self.total = rows.new_zeros(sets, dtype=torch.float64)
         self.low, self.high = rows.new_full(sets, math.inf), rows.new_full(sets, -math.inf)
-        self._buffer = rows.new_empty(rows[..., 0, 0].numel() * edge * edge)
+        self._buffer = rows.new_empty(math.prod(sets) * edge * edge)
         self._may_be_sparse = rows.device.type == "cpu" and rows.dim() == 2 and d >= SPARSE_MIN_D
 
     def add(self, tiles: Iterable[Tile]) -> None:
@@ -112,31 +116,42 @@ class PairSums:
             self._note(tile, on_diagonal)
             if on_diagonal:
                 tile.diagonal(dim1=-2, dim2=-1).fill_(self._objective.diagonal)
-            part, weights = self._objective.weigh(tile)
+            part, weights = self._weigh(tile)
             # A tile on the diagonal is symmetric: each of its pairs stands in it twice, so that its loss counts
             # half, and one product carries the gradient of both ends.
             self.total += part * (0.5 if on_diagonal else 1.0)
-            if self._may_be_sparse and weights.count_nonzero() < SPARSE_SHARE * weights.numel():
-                weights = weights.to_sparse()
             self.gradient[..., i0:i1, :] += weights @ right
             if not on_diagonal:
                 self.gradient[..., j0:j1, :] += weights.mT @ left
 
     def add_fixed(self, tiles: Iterable[Tile]) -> None:
         """Take in tiles of rows against fixed ones."""
+        if self._fixed is not None:
+            self.add_across(tiles, self._fixed)
+
+    def add_across(self, tiles: Iterable[Tile], others: Tensor, gradient: Tensor | None = None) -> None:
+        """Take in tiles of rows against others (m, d), to whose `gradient`, if it is given, their part is added."""
         for i0, i1, j0, j1 in tiles:
-            assert self._fixed is not None, "there are no tiles of none"
-            right = self._fixed[j0:j1]
-            tile = gram_tile(self._rows[..., i0:i1, :], right, self._buffer)
+            left, right = self._rows[..., i0:i1, :], others[j0:j1]
+            tile = gram_tile(left, right, self._buffer)
             self._note(tile)
-            part, weights = self._objective.weigh(tile)
+            part, weights = self._weigh(tile)
             self.total += part
             self.gradient[..., i0:i1, :] += weights @ right
+            if gradient is not None:
+                gradient[j0:j1] += weights.mT @ left
 
     def close(self) -> Evaluation:
         """Return what the sums make."""
         losses = self._objective.close(self.total, self.gradient)
         return Evaluation(float(losses.sum()), losses, self.high, torch.maximum(self.high, -self.low), self.gradient)
+
+    def _weigh(self, tile: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a tile's part of the sum, and its weights, sparse where few are not zero."""
+        part, weights = self._objective.weigh(tile)
+        if self._may_be_sparse and weights.count_nonzero() < SPARSE_SHARE * weights.numel():
+            weights = weights.to_sparse()
+        return part, weights
 
     def _note(self, tile: Tensor, on_diagonal: bool = False) -> None:
         lowest, highest = _range(tile, on_diagonal)

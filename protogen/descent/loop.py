@@ -15,6 +15,7 @@ from protogen.solution import Status
 
 from .checkpoint import Checkpoint, Stateful
 from .evaluate import Evaluation, Evaluator
+from .ring import whole
 from .sharded import spread
 from .states import State
 from .steppers import Stepper
@@ -77,7 +78,7 @@ class _Course:
     def __init__(self, rows: Tensor, evaluator: Evaluator, goal: Goal, make_stepper: Callable[[], Stepper]) -> None:
         self.evaluator, self.goal, self.make_stepper = evaluator, goal, make_stepper
         self.rows, self.stepper = rows, make_stepper()
-        self.best, self.best_rows = math.inf, rows.view(-1, *rows.shape[-2:])[0]
+        self.best, self.best_rows = math.inf, _one_of(rows, 0)
         self.watched: list[float] = []
         self.step, self.seconds = 0, 0.0
         self.status: Status | None = None
@@ -86,7 +87,7 @@ class _Course:
         """Keep the best of the sets just evaluated, if it is to be kept; return its figure."""
         lowest, index = (value.item() for value in figures.view(-1).min(0))
         if lowest < self.best or self.goal.keeps_last:
-            self.best, self.best_rows = lowest, self.rows.view(-1, *self.rows.shape[-2:])[int(index)]
+            self.best, self.best_rows = lowest, _one_of(self.rows, int(index))
         return lowest
 
     def proceed(self, at: Evaluation) -> None:
@@ -158,14 +159,16 @@ def descend(
     rank of the run's group is lost, the state there is without what that rank had of the stepper's.
     """
     n, d = rows.shape[-2:]
-    rows = rows.to(run.device, torch.float64 if n * d <= SMALL else torch.float32)
-    evaluator, make_stepper = spread(evaluator, make_stepper, rows)
-    course = _Course(rows, evaluator, goal, make_stepper)
+    work = n * rows.numel()
+    rows = rows.to(torch.float64 if n * d <= SMALL else torch.float32)
+    evaluator, make_stepper, placed = spread(evaluator, make_stepper, rows, run.device)
+    del rows
+    course = _Course(placed, evaluator, goal, make_stepper)
     if checkpoint:
         checkpoint.begin(course)
     early: Status | None = None
     try:
-        with threads_for(n * rows.numel()):
+        with threads_for(work):
             early = _walk(course, steps, run, checkpoint)
     except KeyboardInterrupt:
         early = Status.INTERRUPTED
@@ -175,14 +178,20 @@ def descend(
         early = Status.OUT_OF_MEMORY
     except RankLost:
         if checkpoint:
-            checkpoint.write()
+            with contextlib.suppress(RankLost):  # where rows lie on the ranks, the state is that of the last write
+                checkpoint.write()
         raise
     if checkpoint and early:
         with contextlib.suppress(KeyboardInterrupt):  # a second interruption loses the state, not the best
             checkpoint.write()
     status = early or course.status
     assert status is not None, "the walk is over"
-    return Descent(course.best_rows.float().cpu(), course.best, course.step, status)
+    return Descent(whole(course.best_rows).float().cpu(), course.best, course.step, status)
+
+
+def _one_of(rows: Tensor, index: int) -> Tensor:
+    """Return one of several sets (..., n, d), or the only one."""
+    return rows if rows.dim() == 2 else rows.view(-1, *rows.shape[-2:])[index]
 
 
 def _walk(course: _Course, steps: int, run: Run, checkpoint: Checkpoint | None) -> Status | None:

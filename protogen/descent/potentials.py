@@ -1,7 +1,8 @@
 """The Gaussian potential, by all pairs or by subsets, and the goals of its descents."""
 
 import math
-from typing import TYPE_CHECKING, ClassVar
+from copy import copy
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from protogen.run import Run
 
@@ -33,23 +34,31 @@ class Potential(Changing):
         self._shift: Tensor | None = None  # (..., 1, 1), one for each set
 
     def weigh(self, cosines: "Tensor") -> "tuple[Tensor, Tensor]":
-        if self._shift is None or self._shift.shape[:-2] != cosines.shape[:-2]:
-            self._shift = cosines.new_ones(*cosines.shape[:-2], 1, 1)
-        weights = cosines.sub(self._shift).mul_(2 * self.t).clamp_(max=2 * self.SPAN).exp_()
+        weights = cosines.sub(self._shift_of(cosines)).mul_(2 * self.t).clamp_(max=2 * self.SPAN).exp_()
         return weights.sum((-2, -1)), weights
 
     def close(self, total: "Tensor", gradient: "Tensor") -> "Tensor":
         gradient.mul_((2 * self.t / total).to(gradient.dtype)[..., None, None])
-        assert self._shift is not None, "closed before it was weighed"
-        return total.log() + 2 * self.t * (self._shift[..., 0, 0].double() - 1)
+        return total.log() + 2 * self.t * (self._shift_of(total[..., None, None])[..., 0, 0].double() - 1)
+
+    def of_sets(self, start: int, stop: int) -> Self:
+        part = copy(self)
+        if self._shift is not None and self._shift.dim() > 2:
+            part._shift = self._shift[start:stop]
+        return part
 
     def adapt(self, at: "Evaluation") -> bool:
-        assert self._shift is not None, "evaluated before it was weighed"
         largest = at.max_cos[..., None, None]
-        if not 2 * self.t * (largest - self._shift).abs().max() > self.SPAN:
+        if not 2 * self.t * (largest - self._shift_of(largest)).abs().max() > self.SPAN:
             return False
         self._shift = largest
         return True
+
+    def _shift_of(self, cosines: "Tensor") -> "Tensor":
+        """The shift of each set of cosines (..., b, c), (..., 1, 1)."""
+        if self._shift is None or self._shift.shape[:-2] != cosines.shape[:-2]:
+            return cosines.new_ones(*cosines.shape[:-2], 1, 1)
+        return self._shift
 
 
 class PaperPotential(Potential):

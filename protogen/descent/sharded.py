@@ -1,89 +1,71 @@
 """A descent over ranks: each takes its tiles of the Gram matrix, and its rows of what the optimiser remembers.
 
 Every rank holds all rows (n, d) and adds up the gradient of its tiles. The gradients are summed over the ranks, each
-of which makes the next step of its own rows; then the rows are gathered.
+of which makes the next step of its own rows; then the rows are gathered. Several sets (s, n, d) are dealt whole. Rows
+too many for that lie on the ranks that they belong to, as `ring` says.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import partial
-from itertools import islice
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from protogen.errors import RankLost
+from protogen.measuring.memory import free_bytes
 from protogen.measuring.tiles import upper_tiles
 from protogen.ranks.group import Ranks
 
-from .evaluate import Evaluation, Evaluator, Objective, PairSums, Sliced, Tile, fixed_tiles
+from .evaluate import Evaluation, Evaluator, Objective, PairSums, Sliced, evaluate, fixed_tiles
+from .ring import Ring, RingStepper
+from .shards import Shard, begin, join, of_rows, restart, restore, stepped, turns
 from .states import State
 from .steppers import LBFGS, Stepper
 
 WORTH_IT = 10**9  # multiplications of a pass over all pairs, below which one rank alone is as fast
-TURN = 16  # tiles of a rank between two moments at which all agree that they go on
-SHARD = "descent"  # under which each rank keeps its shard
 
 
 def is_worth_it(rows: Tensor) -> bool:
-    """Whether an evaluation of these rows is shared: one large set (n, d)."""
-    return rows.dim() == 2 and len(rows) * rows.numel() >= WORTH_IT
+    """Whether an evaluation of these rows (n, d), or sets of rows (s, n, d), is shared."""
+    return rows.shape[-2] * rows.numel() >= WORTH_IT
 
 
 def spread(
-    evaluator: Evaluator, make_stepper: Callable[[], Stepper], rows: Tensor
-) -> tuple[Evaluator, Callable[[], Stepper]]:
-    """Return evaluator and stepper of a descent, over ranks where these are a pass by tiles and L-BFGS."""
-    if type(evaluator) is not Sliced or evaluator.ranks is None or not is_worth_it(rows):
-        return evaluator, make_stepper
-    if not isinstance(make_stepper, partial) or make_stepper.func is not LBFGS:
-        return evaluator, make_stepper
-    spreading = Spread(evaluator, evaluator.ranks)
-    return spreading, partial(SpreadStepper, evaluator.ranks, make_stepper)
+    evaluator: Evaluator, make_stepper: Callable[[], Stepper], rows: Tensor, device: str
+) -> tuple[Evaluator, Callable[[], Stepper], Tensor]:
+    """Return evaluator, stepper and rows of a descent, over ranks where these are a pass by tiles and L-BFGS."""
+    ranks = evaluator.ranks if type(evaluator) is Sliced else None
+    if ranks is None or not isinstance(make_stepper, partial) or make_stepper.func is not LBFGS:
+        return evaluator, make_stepper, rows.to(device)
+    if not is_worth_it(rows):
+        return evaluator, make_stepper, rows.to(device)
+    assert type(evaluator) is Sliced, "it has ranks"
+    if rows.dim() == 2 and not _fits(ranks, rows, device, make_stepper):
+        ring = Ring(evaluator, ranks, device)
+        return ring, partial(RingStepper, ring, make_stepper), cast(Tensor, ring.dealt(rows))
+    return Spread(evaluator, ranks), partial(SpreadStepper, ranks, make_stepper), rows.to(device)
+
+
+def _fits(ranks: Ranks, rows: Tensor, device: str, make: "partial[LBFGS]") -> bool:
+    """Whether each rank has the memory for all rows, their gradient, and its part of the optimiser's."""
+    vectors = 3 + (2 * make.args[0] + 6) / ranks.world  # the third is where sums over ranks and rows come together
+    free: int = ranks.together(_free, device)
+    return bool(vectors * rows.nbytes <= free)
+
+
+def _free(ranks: Ranks, device: str) -> int:
+    """Return the memory that the rank has that has the least, its part of what its machine has."""
+    from platform import node
+
+    names = ranks.gathered(node())
+    where = torch.device(device)
+    sharing = names.count(node()) if where.type == "cpu" else 1
+    least: int = min(ranks.gathered(free_bytes(where) // sharing))
+    return least
 
 
 # What every rank does
-
-
-class RowsLBFGS(LBFGS):
-    """L-BFGS on this rank's rows, whose inner products are those of all rows."""
-
-    ranks: Ranks
-
-    def _inner(self, one: Tensor, other: Tensor) -> Tensor:
-        return self.ranks.add(super()._inner(one, other))
-
-    def _longest(self, vectors: Tensor) -> Tensor:
-        longest = super()._longest(vectors) if len(vectors) else vectors.new_zeros(())
-        return self.ranks.raise_to_largest(longest)
-
-
-@dataclass
-class _Shard:
-    """What a rank keeps of a descent: all rows, the gradient of its own, and its part of the stepper.
-
-    `states` are the stepper's before and after its last change, by how often it has changed.
-    """
-
-    rows: Tensor | None = None
-    fixed: Tensor | None = None
-    gradient: Tensor | None = None
-    stepper: RowsLBFGS | None = None
-    changes: int = 0
-    states: dict[int, State] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, ranks: Ranks) -> "_Shard":
-        kept: _Shard = ranks.kept.setdefault(SHARD, cls())
-        return kept
-
-    def note(self, changes: int) -> int:
-        """Hold the state of the stepper, which has changed so often, beside the one before."""
-        assert self.stepper is not None
-        self.changes = changes
-        self.states = {changes - 1: self.states.get(changes - 1, {}), changes: self.stepper.state()}
-        return changes
 
 
 def _evaluate(
@@ -99,105 +81,77 @@ def _evaluate(
 
     `rows` is None where these are the ones that the last step has made.
     """
-    shard = _Shard.of(ranks)
+    shard = Shard.of(ranks)
     if rows is not None:
         shard.rows, shard.fixed = rows.to(device), None if fixed is None else fixed.to(device, rows.dtype)
     assert shard.rows is not None, "rows come with the first evaluation"
-    n = len(shard.rows)
-    sums = PairSums(objective, shard.rows, min(edge, n), shard.fixed)
-    for turn in _turns(upper_tiles(n, min(edge, n)), ranks):
-        with ranks.agreeing():
-            sums.add(turn)
-    for turn in _turns(fixed_tiles(n, min(edge, n), shard.fixed), ranks):
-        with ranks.agreeing():
-            sums.add_fixed(turn)
-    ranks.add(sums.total)
-    sums.high, low = ranks.raise_to_largest(torch.stack((sums.high, -sums.low)))
-    sums.low = -low
-    sums.gradient = ranks.add(sums.gradient) if whole else ranks.add_rows(sums.gradient)
-    at = sums.close()
+    if shard.rows.dim() == 3:
+        at = _evaluate_sets(ranks, objective, edge, shard.rows, shard.fixed, whole)
+    else:
+        at = _evaluate_one(ranks, objective, edge, shard.rows, shard.fixed, whole)
     shard.gradient = at.gradient
     return at
 
 
-def _turns(tiles: Iterable[Tile], ranks: Ranks) -> Iterator[list[Tile]]:
-    """Deal tiles to the ranks, and yield this one's, some at a time."""
-    waiting = iter(tiles)
-    while turn := list(islice(waiting, TURN * ranks.world)):
-        yield turn[ranks.rank :: ranks.world]
+def _evaluate_one(
+    ranks: Ranks, objective: Objective, edge: int, rows: Tensor, fixed: Tensor | None, whole: bool
+) -> Evaluation:
+    """Evaluate one set (n, d), whose tiles are dealt."""
+    n = len(rows)
+    edge = min(edge, -(-n // (2 * ranks.world)))  # so that there are enough to go round evenly
+    sums = PairSums(objective, rows, edge, fixed)
+    for turn in turns(upper_tiles(n, edge), ranks):
+        with ranks.agreeing():
+            sums.add(turn)
+    for turn in turns(fixed_tiles(n, edge, fixed), ranks):
+        with ranks.agreeing():
+            sums.add_fixed(turn)
+    join(ranks, sums)
+    sums.gradient = ranks.add(sums.gradient) if whole else ranks.add_rows(sums.gradient)
+    return sums.close()
 
 
-def _begin(ranks: Ranks, make: "partial[LBFGS]") -> int:
-    """Make this rank's part of a stepper."""
-    shard = _Shard.of(ranks)
-    shard.stepper = RowsLBFGS(*make.args, **make.keywords)
-    shard.stepper.ranks = ranks
-    return shard.note(shard.changes + 1)
-
-
-def _restart(ranks: Ranks) -> int:
-    shard = _Shard.of(ranks)
-    assert shard.stepper is not None
-    shard.stepper.restart()
-    return shard.note(shard.changes + 1)
+def _evaluate_sets(
+    ranks: Ranks, objective: Objective, edge: int, sets: Tensor, fixed: Tensor | None, whole: bool
+) -> Evaluation:
+    """Evaluate sets (s, n, d), of which each rank takes its range."""
+    start, stop = ranks.range(len(sets))
+    figures, gradient = torch.zeros(0, 3, dtype=torch.float64, device=sets.device), sets[start:stop]
+    with ranks.agreeing():
+        if stop > start:
+            at = evaluate(objective.of_sets(start, stop), sets[start:stop], edge, fixed)
+            figures = torch.stack([each.double() for each in (at.losses, at.max_cos, at.coherence)], 1)
+            gradient = at.gradient
+    losses, largest, coherence = ranks.gather_rows(figures, len(sets)).unbind(1)
+    gradient = ranks.gather_rows(gradient, len(sets)) if whole else gradient
+    return Evaluation(float(losses.sum()), losses, largest.to(sets), coherence.to(sets), gradient)
 
 
 def _next(ranks: Ranks, loss: float) -> tuple[Tensor | None, int]:
     """Step from the evaluation before; all the next rows, or None where there is no way down."""
-    shard = _Shard.of(ranks)
+    shard = Shard.of(ranks)
     assert shard.rows is not None
-    assert shard.stepper is not None
-    assert shard.gradient is not None
     start, stop = ranks.range(len(shard.rows))
-    none = shard.rows.new_zeros(())
-    try:
-        own = shard.stepper.next(shard.rows[start:stop], Evaluation(loss, none, none, none, shard.gradient))
-        rows = None if own is None else ranks.gather_rows(own, len(shard.rows))
-    except MemoryError as error:  # between two sums, where the other ranks wait for this one's
-        raise RankLost(
-            f"rank {ranks.rank} of {ranks.world} is out of memory; ask for less, or use more ranks"
-        ) from error
-    if rows is not None:
-        shard.rows = rows
-    return rows, shard.note(shard.changes + 1)
+    own = stepped(ranks, shard.rows[start:stop], loss)
+    if own is not None:
+        shard.rows = ranks.gather_rows(own, len(shard.rows))
+    return None if own is None else shard.rows, shard.note(shard.changes + 1)
 
 
 def _state(ranks: Ranks, changes: int) -> State:
     """Return the stepper's state of all rows, as L-BFGS has it in one process."""
-    shard = _Shard.of(ranks)
+    shard = Shard.of(ranks)
     assert shard.rows is not None
     n = len(shard.rows)
-    whole: State = _of_rows(shard.states[changes], lambda own: ranks.gather_rows(own, n))
+    whole: State = of_rows(shard.states[changes], lambda own: ranks.gather_rows(own, n))
     return whole
-
-
-def _restore(ranks: Ranks, state: State) -> int:
-    """Take this rank's rows of the state of a stepper."""
-    shard = _Shard.of(ranks)
-    assert shard.stepper is not None
-
-    def own(rows: Tensor) -> Tensor:
-        start, stop = ranks.range(len(rows))
-        return rows[start:stop].clone()
-
-    shard.stepper.restore(_of_rows(state, own))
-    return shard.note(shard.changes + 1)
-
-
-def _of_rows(state: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Put in the place of each matrix of rows in a state what is made of it."""
-    if isinstance(state, dict):
-        return {name: _of_rows(value, change) for name, value in state.items()}
-    if isinstance(state, list | tuple):
-        return [_of_rows(value, change) for value in state]
-    return change(state) if isinstance(state, Tensor) and state.dim() == 2 else state
 
 
 # What rank 0 does in its descent
 
 
 def evaluate_together(ranks: Ranks, objective: Objective, rows: Tensor, edge: int, fixed: Tensor | None) -> Evaluation:
-    """Evaluate rows (n, d) as `evaluate` does, by all ranks; rank 0, which asks, gets the whole gradient."""
+    """Evaluate rows (n, d) or sets (s, n, d) as `evaluate` does, by all ranks; rank 0 gets the whole gradient."""
     return ranks.together(_evaluate, objective, edge, rows.device.type, rows, fixed, True)
 
 
@@ -210,7 +164,7 @@ class Spread:
     def __call__(self, rows: Tensor) -> Evaluation:
         objective, edge, device = self._sliced.objective, self._sliced.edge, rows.device.type
         while True:
-            known = _Shard.of(self._ranks).rows is rows
+            known = Shard.of(self._ranks).rows is rows
             fixed = None if known else self._sliced.fixed
             sent = None if known else rows
             at = self._ranks.together(_evaluate, objective, edge, device, sent, fixed, False)
@@ -229,14 +183,14 @@ class SpreadStepper:
 
     def __init__(self, ranks: Ranks, make: "partial[LBFGS]") -> None:
         self._ranks, self._make = ranks, make
-        self._changes = ranks.together(_begin, make)
+        self._changes = ranks.together(begin, make)
 
     def next(self, rows: Tensor, at: Evaluation) -> Tensor | None:
         following, self._changes = self._ranks.together(_next, at.loss)
         return following
 
     def restart(self) -> None:
-        self._changes = self._ranks.together(_restart)
+        self._changes = self._ranks.together(restart)
 
     def state(self) -> State:
         """Return where the ranks stand, which comes together when it is written, after the next step at the latest."""
@@ -246,7 +200,7 @@ class SpreadStepper:
 
     def restore(self, state: "State | _Scattered") -> None:
         whole = state.gathered() if isinstance(state, _Scattered) else state
-        self._changes = self._ranks.together(_restore, whole)
+        self._changes = self._ranks.together(restore, whole)
 
 
 class _Scattered:

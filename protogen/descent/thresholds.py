@@ -3,7 +3,7 @@
 Shen, Sun and Wei 2023, Equiangular Basis Vectors: Eq. 4 and Algorithm 1.
 """
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from protogen.bounds import TOLERANCE
 
@@ -27,6 +27,9 @@ class Threshold(Changing):
 
     def close(self, total: "Tensor", gradient: "Tensor") -> "Tensor":
         return total
+
+    def of_sets(self, start: int, stop: int) -> Self:
+        return self
 
     def adapt(self, at: "Evaluation") -> bool:
         return False

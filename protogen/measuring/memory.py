@@ -19,19 +19,25 @@ def tile_bytes(n: int, device: "torch.device", tile: int | None) -> int:
 
 def check_memory(what: str, needed: int, device: "torch.device") -> None:
     """Raise BadRequest where the memory that is free is less than `what` needs, in bytes."""
-    import psutil
-
-    free = psutil.virtual_memory().available
-    if device.type == "cuda":
-        import torch
-
-        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        free = min(free, torch.cuda.mem_get_info(device)[0] + cached)
+    free = free_bytes(device)
     if needed > free:
         raise BadRequest(
             f"{what} needs about {gigabytes(needed)} of memory, free are {gigabytes(free)}; "
             "ask for fewer or shorter vectors or a smaller --tile, or use a larger machine"
         )
+
+
+def free_bytes(device: "torch.device") -> int:
+    """The memory that is free: of this machine, and of the device where it has its own."""
+    import psutil
+
+    free: int = psutil.virtual_memory().available
+    if device.type == "cuda":
+        import torch
+
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        free = min(free, torch.cuda.mem_get_info(device)[0] + cached)
+    return free
 
 
 def gigabytes(size: int) -> str:

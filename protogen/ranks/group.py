@@ -210,6 +210,51 @@ class Ranks:
         self._tried(distributed.reduce_scatter, own, list(padded.split(size)), ReduceOp.SUM, self.group)
         return own[: stop - start]
 
+    def deal_rows(self, whole: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """Return this rank's range of rows of a shape, all of which rank 0 has and sends."""
+        start, stop = self.range(shape[0])
+        if self.rank:
+            own = torch.empty((stop - start, *shape[1:]), dtype=dtype, device=self._where)
+            self._trade([(distributed.irecv, own, 0)])
+            return own
+        assert whole is not None, "rank 0 has the rows"
+        for rank in range(1, self.world):
+            part = slice(*cut(len(whole), rank, self.world))
+            self._trade([(distributed.isend, whole[part].to(self._where), rank)])
+        return whole[start:stop].clone()
+
+    def collect_rows(self, own: Tensor, n: int) -> Tensor | None:
+        """Return on rank 0, on the CPU, all n rows (n, ...) of which each rank gives those of its range."""
+        if self.rank:
+            self._trade([(distributed.isend, own.to(self._where), 0)])
+            return None
+        whole = torch.empty((n, *own.shape[1:]), dtype=own.dtype, device="cpu")
+        for rank in range(self.world):
+            start, stop = cut(n, rank, self.world)
+            arriving = own if rank == 0 else torch.empty_like(whole[start:stop], device=self._where)
+            if rank:
+                self._trade([(distributed.irecv, arriving, rank)])
+            whole[start:stop] = arriving
+        return whole
+
+    def pass_on(self, tensor: Tensor, by: int, shape: tuple[int, ...]) -> Tensor:
+        """Send a tensor to the rank `by` places on; return what comes, of a shape, from the rank as many before."""
+        sent = tensor.to(self._where)
+        arriving = sent.new_empty(shape)
+        to, source = ((self.rank + step) % self.world for step in (by, -by))
+        self._trade([(distributed.isend, sent, to), (distributed.irecv, arriving, source)])
+        return arriving.to(tensor.device)
+
+    def _trade(self, messages: list[tuple[Callable[..., Any], Tensor, int]]) -> None:
+        """Send and receive tensors to and from single ranks, all at once; empty ones are not sent."""
+        trades = [
+            distributed.P2POp(way, tensor.contiguous(), distributed.get_global_rank(self.group, rank), self.group)
+            for way, tensor, rank in messages
+            if tensor.numel()
+        ]
+        if trades:
+            self._tried(_done, trades)
+
     def _reduced(self, tensor: Tensor, operation: Any) -> Tensor:
         there = tensor.to(self._where) if tensor.device.type != self._where.type else tensor
         self._tried(distributed.all_reduce, there, operation, self.group)
@@ -229,6 +274,11 @@ class Ranks:
                 "look at what that one said; the same command goes on from the last state",
             )
             raise self._lost from error
+
+
+def _done(trades: list[Any]) -> None:
+    for each in distributed.batch_isend_irecv(trades):
+        each.wait()
 
 
 def cut(n: int, rank: int, world: int) -> tuple[int, int]:
