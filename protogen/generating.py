@@ -70,8 +70,8 @@ def _made(spec: Spec, run: Run) -> Prototypes:
 
     method = method_of(spec)
     device = pick_device(run.device)
-    needed = method.peak_bytes(spec.d, spec.n) + tile_bytes(spec.n, device, run.tile)
-    needed *= ranks_here(run.group)
+    # Ranks share what a descent holds, by a ring where the memory of one is short.
+    needed = method.peak_bytes(spec.d, spec.n) + ranks_here(run.group) * tile_bytes(spec.n, device, run.tile)
     check_memory(f"d={spec.d}, n={spec.n}", needed, device)
     began = run.clock()
     checkpoint = None

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from protogen.errors import RankLost
-from protogen.measuring.memory import free_bytes
+from protogen.measuring.memory import least_free
 from protogen.measuring.tiles import upper_tiles
 from protogen.ranks.group import Ranks
 
@@ -50,19 +50,8 @@ def spread(
 def _fits(ranks: Ranks, rows: Tensor, device: str, make: "partial[LBFGS]") -> bool:
     """Whether each rank has the memory for all rows, their gradient, and its part of the optimiser's."""
     vectors = 3 + (2 * make.args[0] + 6) / ranks.world  # the third is where sums over ranks and rows come together
-    free: int = ranks.together(_free, device)
+    free: int = ranks.together(least_free, device)
     return bool(vectors * rows.nbytes <= free)
-
-
-def _free(ranks: Ranks, device: str) -> int:
-    """Return the memory that the rank has that has the least, its part of what its machine has."""
-    from platform import node
-
-    names = ranks.gathered(node())
-    where = torch.device(device)
-    sharing = names.count(node()) if where.type == "cpu" else 1
-    least: int = min(ranks.gathered(free_bytes(where) // sharing))
-    return least
 
 
 # What every rank does

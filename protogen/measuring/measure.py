@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from protogen.ranks.group import Ranks
-from protogen.rows import FILL, Rows
+from protogen.rows import FILL, InMemory, Rows
 
 from .extremes import Extremes
 from .geometry import angles_deg
+from .memory import least_free
 from .stats import BINS, AngleStats, Extreme
 from .sums import Sums
 from .tiles import blocks, gram_tile, pairless, tile_edge
@@ -80,9 +81,12 @@ def _led(
     within: bool,
     report: Callable[[float], None] | None,
 ) -> "_Gram":
-    """Pass over all pairs with all ranks, or alone where there is little to do."""
+    """Pass over all pairs with all ranks, or alone where there is little to do or rows fit this rank alone."""
     n = math.prod(source.shape[:-1])
-    if n * (n - 1) // 2 <= ALONE:
+    alone = n * (n - 1) // 2 <= ALONE
+    if not alone and isinstance(source, InMemory):
+        alone = source.tensor.nbytes > ranks.together(least_free, device)
+    if alone:
         return _gram(None, source, device, tile, within, report)
     return ranks.together(_gram, source, device, tile, within, report=report)
 

@@ -7,6 +7,8 @@ from protogen.errors import BadRequest
 if TYPE_CHECKING:
     import torch
 
+    from protogen.ranks.group import Ranks
+
 TILE_NUMBER_BYTES = 64  # of each cosine of a tile: itself, copies, bin and float64, and its place where all are close
 
 
@@ -38,6 +40,19 @@ def free_bytes(device: "torch.device") -> int:
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         free = min(free, torch.cuda.mem_get_info(device)[0] + cached)
     return free
+
+
+def least_free(ranks: "Ranks", device: str) -> int:
+    """The memory that is free for the rank that has the least, each with its part of its machine's; all ask."""
+    from platform import node
+
+    import torch
+
+    where = torch.device(device)
+    machines = ranks.gathered(node())
+    sharing = machines.count(node()) if where.type == "cpu" else 1
+    least: int = min(ranks.gathered(free_bytes(where) // sharing))
+    return least
 
 
 def gigabytes(size: int) -> str:

@@ -35,6 +35,10 @@ def shared_however_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sharded, "WORTH_IT", 0)
 
 
+def none_free(ranks: Ranks, device: str) -> int:
+    return 0
+
+
 def made(run: Run) -> Prototypes:
     return generate(SPEC, replace(run, tile=TILE))
 
@@ -194,7 +198,7 @@ def test_rows_that_fit_no_rank_come_as_far_as_those_that_do(
     tmp_path: Path, world: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = made(Run())
-    monkeypatch.setattr(sharded, "free_bytes", lambda device: 0)
+    monkeypatch.setattr(sharded, "least_free", none_free)
     sizes: list[int] = []
 
     def work(rank: int) -> tuple[Prototypes, list[int]]:
@@ -222,7 +226,7 @@ def test_rows_that_fit_no_rank_come_as_far_as_those_that_do(
 def test_a_ring_that_is_interrupted_goes_on_with_other_ranks(
     tmp_path: Path, later: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sharded, "free_bytes", lambda device: 0)
+    monkeypatch.setattr(sharded, "least_free", none_free)
     folder = tmp_path / "state"
     for each in on_ranks(2, tmp_path / "first", lambda rank: made(Run(folder=folder, report=interrupting(7)))):
         assert each.provenance.status == Status.INTERRUPTED
@@ -237,7 +241,7 @@ def test_a_ring_that_is_interrupted_goes_on_with_other_ranks(
 def test_a_ring_that_loses_a_rank_goes_on_from_the_state_that_was_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sharded, "free_bytes", lambda device: 0)
+    monkeypatch.setattr(sharded, "least_free", none_free)
     monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
     monkeypatch.setattr(checkpoint, "SHARE", 1e9)
     folder = tmp_path / "state"
