@@ -47,7 +47,9 @@ def _draw_matrix(part: "SubFigure", title: str, features: "Tensor", labels: "Ten
     columns, colors = features.T.tolist(), labels.tolist()
     d = len(columns)
     pairs = [[(0, 1)]] if d == 2 else [[(x, y) for x in range(d)] for y in range(d)]
-    grid = part.subplots(len(pairs), len(pairs), squeeze=False, gridspec_kw={"wspace": 0.1, "hspace": 0.1})
+    grid = part.subplots(
+        len(pairs), len(pairs), sharex=True, sharey=True, squeeze=False, gridspec_kw={"wspace": 0.1, "hspace": 0.1}
+    )
     for axes, (x, y) in zip(grid.flat, (pair for line in pairs for pair in line), strict=True):
         axes.scatter(columns[x], columns[y], c=colors, cmap="tab10", s=2, linewidths=0)
         axes.set(aspect="equal", xticks=[], yticks=[])
