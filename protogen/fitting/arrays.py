@@ -4,15 +4,21 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from protogen.errors import BadRequest, DiskError, IntegrityError, NotFound
+from protogen.ranks.lead import leading
 
-from .statistics import ClassStatistics
+from .statistics import NAMES, ClassStatistics
+
+if TYPE_CHECKING:
+    from protogen.ranks.group import Ranks
 
 PIECE = 2**24  # numbers that are read at a time
+SECTIONS = 8  # of the samples, that are added up one apart from the other
 LABELS = ("U8", "I8", "I16", "I32", "I64")
 
 
@@ -93,7 +99,10 @@ def statistics_of(
 
     Samples are flattened. Without `classes` they are as many as the largest label says. With `narrow` features are
     projected at random to that width first, always by the same matrix (`narrowing`). `report` is told the share that
-    is done. Memory: the statistics, and a piece of PIECE numbers.
+    is done. Memory: twice the statistics, and a piece of PIECE numbers.
+
+    The samples make up to SECTIONS sections, which are added up one by one and then in their order. Ranks that this
+    process leads take whole sections, so that the sums are the same for any number of ranks.
 
     Raises BadRequest where the files do not fit each other, and what `open_array` and `ClassStatistics.add` raise.
     """
@@ -103,23 +112,80 @@ def statistics_of(
             f"{features}: has shape {x.shape}, {labels} {y.shape}; allowed are features (samples, width) and as many "
             "labels (samples,)"
         )
-    width = math.prod(x.shape[1:])
-    own = y.rows(0, y.shape[0])
     if classes is None:
+        own = y.rows(0, y.shape[0])
         if own.is_floating_point():
             raise BadRequest(f"{labels}: holds {own.dtype}; allowed are integers: convert them first")
         classes = max(1, int(own.max()) + 1)
-    statistics = ClassStatistics(classes, narrow or width, device=device)
-    matrix = None if narrow is None else narrowing(width, narrow).to(device)
-    step = max(1, PIECE // width)
-    for start in range(0, x.shape[0], step):
-        piece = x.rows(start, min(start + step, x.shape[0])).flatten(1)
-        if matrix is not None:
-            piece = piece.to(device, torch.float32) @ matrix
-        statistics.add(piece, own[start : start + step])
-        if report is not None:
-            report(min(1.0, (start + step) / x.shape[0]))
-    return statistics
+    data = _Data(features.absolute(), labels.absolute(), classes, device, narrow)
+    samples, tell, ranks = x.shape[0], report or (lambda share: None), leading()
+    sections = _sections(x.shape)
+    total: ClassStatistics | None = None
+    for first in range(0, len(sections), ranks.world if ranks else 1):
+        if ranks is not None and len(sections) > 1:
+            some = sections[first : first + ranks.world]
+            found = ranks.together(_take_sections, data, some)
+            tell(some[-1][1] / samples)
+        else:
+            found = [data.taken(*sections[first], lambda done: tell(done / samples))]
+        for each in found:
+            total = each if total is None else total.plus(each)
+    assert total is not None, "there is a sample"
+    return total
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Features and labels in files, and what is to be taken of them."""
+
+    features: Path
+    labels: Path
+    classes: int
+    device: str
+    narrow: int | None
+
+    def taken(self, start: int, stop: int, report: Callable[[int], None]) -> ClassStatistics:
+        """Return the statistics of samples start to stop - 1; `report` is told how many samples are done."""
+        x, y = open_array(self.features, "features"), open_array(self.labels, "labels")
+        width = math.prod(x.shape[1:])
+        statistics = ClassStatistics(self.classes, self.narrow or width, device=self.device)
+        matrix = None if self.narrow is None else narrowing(width, self.narrow).to(self.device)
+        step = _step(x.shape)
+        for first in range(start, stop, step):
+            end = min(first + step, stop)
+            piece = x.rows(first, end).flatten(1)
+            if matrix is not None:
+                piece = piece.to(self.device, torch.float32) @ matrix
+            statistics.add(piece, y.rows(first, end))
+            report(end)
+        return statistics
+
+
+def _step(shape: tuple[int, ...]) -> int:
+    """How many samples of features make a piece."""
+    return max(1, PIECE // math.prod(shape[1:]))
+
+
+def _sections(shape: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Cut the samples of features (samples, ...) into sections of whole pieces."""
+    samples, step = shape[0], _step(shape)
+    pieces = math.ceil(samples / step)
+    size = step * math.ceil(pieces / SECTIONS)
+    return [(start, min(start + size, samples)) for start in range(0, samples, size)]
+
+
+def _take_sections(ranks: "Ranks", data: _Data, sections: list[tuple[int, int]]) -> list[ClassStatistics]:
+    """Take one section each; rank 0 returns the statistics of all, in their order, the other ranks none."""
+    with ranks.agreeing():
+        own = data.taken(*sections[ranks.rank], lambda done: None) if ranks.rank < len(sections) else None
+    width = max(ranks.gathered(0 if own is None else own.width))
+    own = own or ClassStatistics(data.classes, width, device=data.device)
+    parts = {name: ranks.collect_rows(getattr(own, name)[None], ranks.world) for name in NAMES}
+    whole = {name: part for name, part in parts.items() if part is not None}  # on rank 0, which has them all
+    return [
+        ClassStatistics.from_tensors({name: part[rank].to(data.device) for name, part in whole.items()})
+        for rank in range(len(sections) if whole else 0)
+    ]
 
 
 def narrowing(width: int, narrow: int) -> Tensor:

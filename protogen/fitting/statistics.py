@@ -134,6 +134,10 @@ class ClassStatistics:
         self.sums.index_add_(0, own, rows)
         self.second.addmm_(rows.T, rows)
 
+    def plus(self, other: "ClassStatistics") -> "ClassStatistics":
+        """Return the statistics of the samples of both."""
+        return self.from_tensors({name: getattr(self, name) + getattr(other, name) for name in NAMES})
+
     def combine(self) -> None:
         """Add up what all processes of `torch.distributed` have seen, so that each has it all.
 

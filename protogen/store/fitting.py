@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from protogen.checks import check_names
 from protogen.errors import BadRequest
 from protogen.methods.fit import Fit
+from protogen.ranks.lead import led
 from protogen.run import Run
 from protogen.spec import Spec
 
@@ -42,6 +43,7 @@ def fit(
     - `n`: the number of classes; left out, as many as the largest label says.
     - `narrow`: of files, the width that features are first projected to at random, where n times their width is
       more than memory holds.
+    - `run`: how to compute. Of its group, all ranks make the call, and share the pass over files, which each reads.
     - `params`: the other options of `protogen fit`, as `power` or `extends`.
 
     A class without a sample gets a free place. The facts `kept_mean` and `kept_least` are the cosines of the rows
@@ -49,8 +51,14 @@ def fit(
     """
     run = Run.given(run)
     check_names("fit", params, [each.name for each in fields(Fit) if each.name not in ("statistics", "alpha")])
-    spec, how = request(taken(features, labels, n, narrow, run.device), d=d, alpha=alpha, seed=seed, run=run, **params)
-    return ensure(spec, how, store=store, force=force)
+    how = run
+
+    def made() -> "Prototypes":
+        statistics = taken(features, labels, n, narrow, how.device)
+        spec, held = request(statistics, d=d, alpha=alpha, seed=seed, run=how, **params)
+        return ensure(spec, held, store=store, force=force)
+
+    return led(run.group, made)
 
 
 def taken(

@@ -1,15 +1,19 @@
 """Class statistics: the same from one batch, many, or two processes, and against a plain computation."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from processes import on_ranks
-from torch import Tensor
+from torch import Tensor, distributed
 
 from protogen.errors import BadRequest
+from protogen.fitting import arrays
 from protogen.fitting.codes import class_codes
 from protogen.fitting.statistics import ClassStatistics
+from protogen.ranks.group import Ranks
 
 
 def drawn(samples: int = 200, width: int = 6, classes: int = 5) -> tuple[Tensor, Tensor]:
@@ -92,6 +96,36 @@ def test_two_processes_give_the_codes_of_one(tmp_path: Path) -> None:
     alone = class_codes(ClassStatistics.of(*drawn(), 5), 3).rows
     assert torch.equal(both[0], both[1])
     torch.testing.assert_close(both[0], alone, rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_files_are_read_by_ranks_and_give_the_digest_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrays, "PIECE", 60)  # numbers, of ten samples
+    files = tmp_path / "features.npy", tmp_path / "labels.npy"
+    for path, tensor in zip(files, drawn(samples=195), strict=True):
+        np.save(path, tensor.numpy())
+    alone = arrays.statistics_of(*files)
+    assert alone.samples == 195
+    torch.testing.assert_close(alone.second, ClassStatistics.of(*drawn(samples=195)).second, rtol=1e-12, atol=0)
+    read: list[tuple[int, int]] = []
+
+    def work(rank: int) -> tuple[str, list[tuple[int, int]]]:
+        taken = arrays._Data.taken
+
+        def noted(self: Any, start: int, stop: int, report: Any) -> Any:
+            read.append((start, stop))
+            return taken(self, start, stop, report)
+
+        arrays._Data.taken = noted
+        ranks = Ranks.of(distributed.group.WORLD)
+        assert ranks is not None
+        return ranks.led(lambda: arrays.statistics_of(*files).digest), read
+
+    found = on_ranks(3, tmp_path / "meeting", work)
+    assert [digest for digest, _ in found] == [alone.digest] * 3
+    shares = [sum(stop - start for start, stop in parts) for _, parts in found]
+    assert sum(shares) == 195
+    assert max(shares) <= 90
 
 
 def test_one_process_alone_has_nothing_to_combine() -> None:
