@@ -26,10 +26,10 @@ The rooms, from the ground up; each imports from those before it alone:
     report/         records for machines, lines and pictures for people, progress
     cli/            commands; all logic lies below
 
-What every command does is one call here. Nothing here prints: `Run.say` and the parameters named `say` and
-`report` are told what there is to tell.
+What every command does is one call here. Nothing here prints but `show_progress`: `Run.say` and the parameters named
+`say` and `report` are told what there is to tell.
 
-    make   resolve, ensure, generate, fit, extend, import_file
+    make   resolve, ensure, generate, fit, extend, import_file, show_progress
                                                 commands ebv, uniform, polytope, subcenters, fit, extend, import
     look   load, best, pinned, measure_file, verify, comparison, write_gallery    show, stats, verify, diff, gallery
     keep   artifacts, verify_store, pin, unpin, pins, cache_key, prune_store           list, lock, cache-key, prune
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from .ranks.plan import plan
     from .report.difference import comparison
     from .report.gallery import write_gallery
+    from .report.progress import show_progress
     from .report.record import listing
     from .run import Run
     from .sharing.project import pull, push, sync
@@ -95,6 +96,7 @@ __all__ = [
     "push",
     "resolve",
     "search_capacity",
+    "show_progress",
     "sync",
     "unpin",
     "verify",
@@ -131,6 +133,7 @@ _HOMES = {
     "push": "sharing.project",
     "resolve": "methods",
     "search_capacity": "capacity.capacity:capacity",
+    "show_progress": "report.progress",
     "sync": "sharing.project",
     "unpin": "store.pinning",
     "verify": "files.verify",
