@@ -2,7 +2,8 @@
 
 from protogen.measuring.geometry import random_signs
 
-from .assignment import AssignmentHead, assign, regression_loss, update_means
+from .assigning import assign
+from .assignment import AssignmentHead, regression_loss, update_means
 from .ddp import ddp_ignore
 from .distances import cosine_loss, spherical_logits, spherical_loss
 from .fingerprint import Fingerprint

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from protogen.errors import BadRequest
 
+from .assigning import assign, matched
 from .checks import (
     IGNORED,
     as_classes,
@@ -22,14 +23,15 @@ from .checks import (
     within,
 )
 from .fixed import FixedPrototypes, check_features
-from .head import Directions, FixedHead, Source, hold
+from .head import Directions, FixedHead, Source, check_whole_head, hold, hold_share
 from .places import Places, grown_places, kept_dtype
+from .sharded import Group, Share
+from .sharded_assignment import means_range, nearest_of_means, seen_of_all, shared_spread
 from .targets import Losses, Wanted, weighted_loss
 
 torch.fx.wrap("directions")
 
 MEANS_PER = ("batch", "sample")
-PART = 1024  # classes whose nearest prototypes are searched together: the search is as fast as the bare product
 
 
 def regression_loss(
@@ -124,44 +126,6 @@ def _later(place: Tensor, counted: Tensor, none: int) -> Tensor:
     return torch.empty_like(after).scatter_(0, order, after)
 
 
-@torch.no_grad()
-def assign(
-    means: Tensor,
-    prototypes: FixedPrototypes,
-    current: Tensor,
-    *,
-    seen: Tensor | None = None,
-    candidates: int | None = None,
-) -> Tensor:
-    """Return for each class its prototype, (c,): no two the same, the sum of the means' cosines the largest.
-
-    `means` are (c, d), `current` (c,) the present prototypes; c is at most n. Classes that are not `seen`
-    keep their prototype. The paper has as many prototypes as classes: the denominator of Eq. 8, a sum over the
-    prototypes of all classes, is then the same for every assignment, and Eq. 9 is what is left. With more prototypes
-    the printed sum runs over those that are assigned and depends on the assignment. Eq. 9 is taken there too, which
-    is our choice: it is Eq. 8 with a sum over all prototypes.
-
-    The Hungarian algorithm runs on one core of the host, with 20 bytes for each of c x n pairs: 0.1 to 0.2 s
-    for 1,000 classes, 3 to 5 s for 5,000 and 16 to 20 s for 10,000. With `candidates` k a class can take one
-    of its k nearest prototypes or keep its present one: the best of these assignments, which is never worse
-    than the present one, with memory for c (k + 1) pairs. With k = 64 it was the best of all pairs, in 2 s for
-    10,000 classes (tests/benchmarks/bench_assignment.py).
-    Source: Dynamic Label-to-Prototype Assignment, Section 3.2.3, Eq. 9.
-    """
-    chosen = current.clone()
-    moving = torch.ones_like(current, dtype=torch.bool) if seen is None else seen > 0
-    taken = torch.zeros(prototypes.n, dtype=torch.bool, device=current.device)
-    taken[current[~moving]] = True
-    if moving.any():
-        with torch.autocast(means.device.type, enabled=False):
-            if candidates is None or candidates >= prototypes.n:
-                places = _hungarian(means[moving].float(), prototypes, taken)
-            else:
-                places = _sparse(means[moving].float(), prototypes, taken, current[moving], candidates)
-        chosen[moving] = places.to(current.device)
-    return chosen
-
-
 class AssignmentHead(FixedHead):
     """Classify by the nearest prototype under an assignment that follows the features; no parameters.
 
@@ -176,6 +140,8 @@ class AssignmentHead(FixedHead):
     - `every`: reassign after so many updates, without a call: the paper's tau. Its tau' (Section 4.4.2) is meant to be
       the updates of an epoch, floor(samples / batch) / tau; printed is the inverse of that. The paper takes one;
     - `candidates`: how many of the nearest prototypes a class chooses from, left out all, as `assign` says;
+    - `group`, `replicated`: all ranks, each of which has its share of the prototypes and of the means, as CosineHead
+      says; `update` and `reassign` are called by all of them too, and `candidates` are then needed;
     - `debug`: read features and targets on every device.
 
     `head(features)` are the cosines to each class's prototype. `head.loss` is the regression loss, Eq. 6, of the
@@ -212,25 +178,36 @@ class AssignmentHead(FixedHead):
         means_per: str = "batch",
         every: int | None = None,
         candidates: int | None = None,
+        group: Group | None = None,
+        replicated: bool = False,
         debug: bool = False,
     ) -> None:
-        super().__init__(hold(source, d, n, "uniform"), debug)
-        classes = _classes(classes, self.prototypes.n)
+        prototypes, self.share = hold_share(source, d, n, "uniform", group, replicated)
+        super().__init__(prototypes, debug)
+        if self.share is not None:
+            _check_share(self.share, candidates)
+        most = self.prototypes.n if self.share is None else self.share.n
+        classes = _classes(classes, most)
         self.momentum = within("momentum", momentum, 0, 1, "; 0.9 is usual", below=True)
         check_one_of("means_per", means_per, MEANS_PER)
         self.means_per = means_per
         self.every = None if every is None else whole("every", every, 1)
         self.candidates = None if candidates is None else whole("candidates", candidates, 1)
         self.updates = 0
-        self.places = Places(torch.arange(classes), self.prototypes.n)
+        self.places = Places(torch.arange(classes), most)
+        start, stop = self._own()
         # In float32, as every loop that averages a model's buffers can average them.
-        self.register_buffer("means", torch.zeros(classes, self.prototypes.d, dtype=torch.float32))
-        self.register_buffer("seen", torch.zeros(classes, dtype=torch.float32))
+        self.register_buffer("means", torch.zeros(stop - start, self.prototypes.d, dtype=torch.float32))
+        self.register_buffer("seen", torch.zeros(stop - start, dtype=torch.float32))
 
     @property
     def n(self) -> int:
         """The number of classes."""
-        return len(self.means)
+        return len(self.places.value)
+
+    def _own(self) -> tuple[int, int]:
+        """The classes whose means are here: all, or those of this rank."""
+        return (0, self.n) if self.share is None else means_range(self.share, self.n)
 
     @property
     def assignment(self) -> Tensor:
@@ -243,22 +220,36 @@ class AssignmentHead(FixedHead):
         """The class of each prototype, (n,); -1 where it has none."""
         assignment = self.assignment
         classes = torch.arange(self.n, device=assignment.device)
-        return classes.new_full((self.prototypes.n,), -1).scatter(0, assignment, classes)
+        return classes.new_full((self.places.prototypes,), -1).scatter(0, assignment, classes)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the cosines (..., c) of features (..., d) to the prototype of each class."""
+        check_whole_head(self.share, "cosines to all classes")
         cosines = self.prototypes.product(directions(features, self.prototypes.d))
         return cosines.index_select(-1, self.assignment)
 
+    def topk(self, features: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Return the k largest cosines of features (..., d), the largest first, and their classes, both (..., k)."""
+        if self.share is None:
+            return super().topk(features, k)
+        class_of = self.class_of
+        values, places = self.share.topk(directions(features, self.d), whole("k", k, 1, self.n), class_of >= 0)
+        return values, class_of[places]
+
     def vectors(self, labels: Tensor) -> Tensor:
         """Return the prototype of each label's class (...), (..., d)."""
-        return self.prototypes.vectors(self.assignment[self._classes(labels)])
+        return self._vectors(self.assignment[self._classes(labels)])
+
+    def _vectors(self, places: Tensor) -> Tensor:
+        """Return prototypes (..., d) by their numbers (...), from the ranks that have them."""
+        return self.prototypes.vectors(places) if self.share is None else self.share.vectors(places)
 
     def as_linear(self) -> nn.Sequential:
         """Return the normalisation, and behind it an nn.Linear without bias: the prototypes as assigned now.
 
         They are copies, and frozen.
         """
+        check_whole_head(self.share, "rows of all classes")
         linear = nn.Linear(self.d, self.n, bias=False, device="meta")
         rows = self.prototypes.vectors(self.assignment)
         linear.weight = nn.Parameter(rows.to(torch.promote_types(rows.dtype, torch.float32)), requires_grad=False)
@@ -267,8 +258,10 @@ class AssignmentHead(FixedHead):
     def _losses(self, features: Tensor, wanted: Wanted) -> Losses:
         own = spread = None
         if wanted.classes is not None:
-            own = _squares(features, self.prototypes.vectors(self.assignment[wanted.classes]))
-        if wanted.shares is not None:
+            own = _squares(features, self._vectors(self.assignment[wanted.classes]))
+        if wanted.shares is not None and self.share is not None:
+            spread = shared_spread(self.share, directions(features, self.d), wanted.shares, self.class_of)
+        elif wanted.shares is not None:
             cosines = self(features)
             spread = (
                 (cosines.to(torch.promote_types(features.dtype, torch.float32)) - 1).square() * wanted.shares
@@ -289,8 +282,15 @@ class AssignmentHead(FixedHead):
             check_finite(features)
         labels = labels.long().reshape(-1)
         labels = labels.where(labels != ignore_index, -1)
-        every_rank = _gather(features.reshape(-1, features.shape[-1]), labels)
-        update_means(self.means, self.seen, *every_rank, self.momentum, per=self.means_per)
+        flat = features.reshape(-1, features.shape[-1])
+        if self.share is None:
+            every_rank = _gather(flat, labels)
+        else:
+            start, stop = self._own()
+            every, classes = self.share.gather(flat), self.share.gather(labels + 1) - 1
+            every_rank = every, (classes - start).where((classes >= start) & (classes < stop), -1)
+        if len(self.means):
+            update_means(self.means, self.seen, *every_rank, self.momentum, per=self.means_per)
         self.updates += 1
         if self.every and self.updates % self.every == 0:
             self.reassign()
@@ -306,9 +306,10 @@ class AssignmentHead(FixedHead):
         ranks = _ranks()
         failed: Exception | None = None
         found = torch.full_like(previous, -1)
+        solve = self._solver(previous)
         if ranks == 1 or distributed.get_rank() == 0:
             try:
-                found = assign(self.means, self.prototypes, previous, seen=self.seen, candidates=self.candidates)
+                found = solve()
             except Exception as error:  # whatever it is: the other ranks wait, and must be told before it is raised
                 if ranks == 1:
                     raise
@@ -322,6 +323,24 @@ class AssignmentHead(FixedHead):
         self.places.move(found)
         return int((found != previous).sum())
 
+    def _solver(self, previous: Tensor) -> Callable[[], Tensor]:
+        """Return what rank 0 does to find the next assignment; every rank makes this call."""
+        if self.share is None:
+            return lambda: assign(self.means, self.prototypes, previous, seen=self.seen, candidates=self.candidates)
+        found = nearest_of_means(self.share, self.means, previous, self.candidates or 1)
+        moving = seen_of_all(self.share, self.seen, self.n)
+
+        def solve() -> Tensor:
+            taken = torch.zeros(self.places.prototypes, dtype=torch.bool, device=previous.device)
+            taken[previous[~moving]] = True
+            chosen = previous.clone()
+            if moving.any():
+                cosines, nearest, own = (part[moving] for part in found)
+                chosen[moving] = matched(cosines, nearest, own, taken, previous[moving]).to(previous)
+            return chosen
+
+        return solve
+
     @torch.no_grad()
     def extend(self, source: Source, classes: int | None = None) -> None:
         """Grow to the prototypes of `source`, whose first are the present ones, as `protogen extend` makes them.
@@ -330,6 +349,7 @@ class AssignmentHead(FixedHead):
         `classes` is their number, left out as many as prototypes. Raises BadRequest where the first prototypes are
         others or `classes` is less than now.
         """
+        check_whole_head(self.share, "more prototypes")
         grown = hold(source, None, None).to(self.means.device)
         held = self.prototypes
         if grown.d != held.d or grown.n < held.n or not torch.equal(grown.rows(0, held.n), held.rows(0, held.n)):
@@ -363,8 +383,10 @@ class AssignmentHead(FixedHead):
             state_dict[f"{prefix}places.value"] = state_dict.pop(f"{prefix}assignment")
         for name in ("means", "seen"):
             held, loaded = getattr(self, name), state_dict.get(f"{prefix}{name}")
-            if loaded is not None and len(loaded) < self.n:
-                more = held.new_zeros(self.n - len(loaded), *held.shape[1:])
+            if loaded is not None and self.share is not None and len(loaded) == self.n:
+                state_dict[f"{prefix}{name}"] = loaded[slice(*self._own())]
+            elif loaded is not None and len(loaded) < len(held):
+                more = held.new_zeros(len(held) - len(loaded), *held.shape[1:])
                 state_dict[f"{prefix}{name}"] = torch.cat([loaded.to(held), more])
         super()._load_from_state_dict(state_dict, prefix, *args)
 
@@ -379,43 +401,22 @@ class AssignmentHead(FixedHead):
         return shown + ("" if self.means_per == "batch" else f", means_per={self.means_per!r}")
 
 
+def _check_share(share: Share, candidates: int | None) -> None:
+    """Raise BadRequest where ranks cannot share a head as they were asked to."""
+    if share.world != _ranks():
+        raise BadRequest(
+            f"group has {share.world} of {_ranks()} ranks; allowed is one of all: the means are of all data"
+        )
+    if candidates is None:
+        raise BadRequest("candidates is None with a group, whose ranks have no pairs of all; give a number, such as 64")
+
+
 def _classes(classes: int | None, prototypes: int, least: int = 1) -> int:
     if classes is None:
         return prototypes
     if not isinstance(classes, Integral) or isinstance(classes, bool) or not least <= classes <= prototypes:
         raise BadRequest(f"classes is {classes!r}; allowed is {least} to {prototypes}, the number of prototypes")
     return int(classes)
-
-
-def _hungarian(means: Tensor, prototypes: FixedPrototypes, taken: Tensor) -> Tensor:
-    """Return the best prototypes for `means` among those not taken, over all pairs."""
-    from scipy.optimize import linear_sum_assignment
-
-    scores = prototypes.product(means).float().cpu()  # numpy has no bfloat16
-    free = (~taken).nonzero().flatten().cpu()
-    if len(free) < prototypes.n:
-        scores = scores[:, free]
-    return free[torch.from_numpy(linear_sum_assignment(scores.numpy(), maximize=True)[1])]
-
-
-def _sparse(means: Tensor, prototypes: FixedPrototypes, taken: Tensor, current: Tensor, candidates: int) -> Tensor:
-    """Return the best prototypes for `means` among the candidates nearest to each and its present one."""
-    from scipy.sparse import csr_array
-    from scipy.sparse.csgraph import min_weight_full_bipartite_matching
-
-    parts = [prototypes.topk(some, candidates) for some in means.split(PART)]
-    cosines, nearest = (torch.cat(part) for part in zip(*parts, strict=True))
-    own = (means * prototypes.vectors(current).float()).sum(-1, keepdim=True)
-    # The present prototype stands once among the pairs: scipy would add the weights of two.
-    allowed = (~taken[nearest]) & (nearest != current[:, None])
-    pairs = torch.cat([allowed, torch.ones_like(own, dtype=torch.bool)], 1).cpu()
-    columns = torch.cat([nearest, current[:, None]], 1).cpu()[pairs]
-    costs = 2 - torch.cat([cosines.float(), own], 1).double().cpu()[pairs]  # a weight of 0 would be no pair
-    starts = F.pad(pairs.sum(1).cumsum(0), (1, 0))
-    shape = (len(means), prototypes.n)
-    graph = csr_array((costs.numpy(), columns.int().numpy(), starts.int().numpy()), shape=shape)
-    rows, places = map(torch.from_numpy, min_weight_full_bipartite_matching(graph))
-    return places.long()[rows.argsort()]
 
 
 def _ranks() -> int:

@@ -255,11 +255,7 @@ class CosineScale(FixedHead):
 
     def _check_whole(self, what: str) -> None:
         """Raise BadRequest where no rank has all classes."""
-        if self.share is not None:
-            raise BadRequest(
-                f"{what} are asked for, and this rank has {self.share.start} to {self.share.stop - 1} of {self.n}; use "
-                "loss, topk and vectors, or make the head without a group"
-            )
+        check_whole_head(self.share, what)
 
     def _scaled(self, values: Tensor) -> Tensor:
         # The (..., d) factor is scaled: the (..., n) product may be the largest tensor of the step.
@@ -297,6 +293,15 @@ def hold_share(
         promised = hold(source, d, n)
     whole_file = isinstance(promised, FrozenPrototypes)
     return shared_out(source if whole_file else hold(source, d, n), group, flag("replicated", replicated))
+
+
+def check_whole_head(share: Share | None, what: str) -> None:
+    """Raise BadRequest where a head asks for what is of all classes, of which this rank has a share."""
+    if share is not None:
+        raise BadRequest(
+            f"{what} are asked for, and this rank has {share.start} to {share.stop - 1} of {share.n}; use loss, topk "
+            "and vectors, or make the head without a group"
+        )
 
 
 def taken(source: Source | None, d: int | None, n: int | None, method: str) -> Source:

@@ -8,7 +8,7 @@ from torch import Tensor
 from protogen.checks import check_whole
 from protogen.errors import BadRequest
 
-from .assignment import assign
+from .assigning import assign
 from .checks import check_prototypes
 from .fingerprint import Fingerprint
 from .fixed import FixedPrototypes, near

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from protogen.errors import BadRequest
 from protogen.ranks.group import cut
 
-from .chunked import gradient_of_others
+from .chunked import CPU_LOGITS, gradient_of_others
 from .fingerprint import Fingerprint
 from .fixed import FixedPrototypes
 from .frozen import FrozenPrototypes
@@ -54,6 +54,11 @@ class Share:
         """The number of ranks."""
         return distributed.get_world_size(self.group)
 
+    @property
+    def rank(self) -> int:
+        """The number of this rank."""
+        return distributed.get_rank(self.group)
+
     def gather(self, own: Tensor) -> Tensor:
         """Return the rows (N, ...) of all ranks; each has as many as the longest, filled up with zeros."""
         if self.replicated:
@@ -69,7 +74,7 @@ class Share:
         """Return this rank's `count` rows of gathered ones."""
         if self.replicated:
             return gathered
-        first = distributed.get_rank(self.group) * (len(gathered) // self.world)
+        first = self.rank * (len(gathered) // self.world)
         return gathered[first : first + count]
 
     def add(self, tensor: Tensor) -> Tensor:
@@ -84,6 +89,25 @@ class Share:
         own = torch.empty_like(gathered[: len(gathered) // self.world])
         distributed.reduce_scatter(own, list(gathered.chunk(self.world)), ReduceOp.SUM, self.group)
         return own[:count]
+
+    def columns(self, whole: Tensor) -> Tensor:
+        """Return the columns of this rank's classes (features of all ranks, own), of matrices (N, n) on each rank.
+
+        Each rank sends to every other that one's columns of its features alone.
+        """
+        if self.replicated:
+            return whole[:, self.start : self.stop]
+        most = whole.new_tensor([len(whole)], dtype=torch.int64)
+        distributed.all_reduce(most, ReduceOp.MAX, self.group)
+        padded = F.pad(whole, (0, 0, 0, int(most) - len(whole)))
+        ours: list[Tensor] = []
+        for rank in range(self.world):
+            start, stop = cut(self.n, rank, self.world)
+            part = padded[:, start:stop].contiguous()
+            parts = [torch.empty_like(part) for _ in range(self.world)] if rank == self.rank else None
+            distributed.gather(part, parts, distributed.get_global_rank(self.group, rank), self.group)
+            ours = parts or ours
+        return torch.cat(ours)
 
     def here(self, classes: Tensor) -> Tensor:
         """Return the number in the share of each class (N,), -1 where it is another rank's."""
@@ -103,19 +127,36 @@ class Share:
         rows = self.rows_of(self.gather(flat + 1) - 1)  # what fills up is no class
         return self.add_rows(rows, len(flat)).view(*classes.shape, rows.shape[1])
 
-    def topk(self, features: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """Return the k largest inner products of features (..., d) with all prototypes, and their classes."""
+    def topk(self, features: Tensor, k: int, allowed: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the k largest inner products of features (..., d) with all prototypes, and their classes.
+
+        With `allowed` (n,) of the prototypes that it is True for.
+        """
         flat = features.reshape(-1, features.shape[-1])
         every = self.gather(flat)
         kept = min(k, self.stop - self.start)
         values = every.new_full((len(every), k), -torch.inf)
         classes = torch.zeros(len(every), k, dtype=torch.int64, device=every.device)
         if kept:
-            found = self.window.topk(every, kept)
+            found = self.window.topk(every, kept) if allowed is None else self._topk_among(every, kept, allowed)
             values[:, :kept], classes[:, :kept] = found[0], found[1] + self.start
         ours = [torch.cat(self._of_all(part, len(flat)), 1) for part in (values, classes)]
         best = ours[0].topk(k)
         return best.values.view(*features.shape[:-1], k), ours[1].gather(1, best.indices).view(*features.shape[:-1], k)
+
+    def _topk_among(self, features: Tensor, k: int, allowed: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the k largest inner products with this rank's prototypes that are allowed, -inf for others."""
+        step = max(k, CPU_LOGITS // max(1, len(features)))
+        values, places = features.new_zeros(len(features), 0), allowed.new_zeros(len(features), 0, dtype=torch.int64)
+        for start in range(0, self.window.n, step):
+            stop = min(start + step, self.window.n)
+            refused = ~allowed[self.start + start : self.start + stop]
+            cosines = self.window.product(features, start, stop).to(values.dtype).masked_fill(refused, -torch.inf)
+            values = torch.cat((values, cosines), 1)
+            places = torch.cat((places, torch.arange(start, stop, device=places.device).expand(len(features), -1)), 1)
+            best = values.topk(min(k, values.shape[1]))
+            values, places = best.values, places.gather(1, best.indices)
+        return values, places
 
     def _of_all(self, part: Tensor, count: int) -> list[Tensor]:
         """Return what each rank has found for this rank's features."""
@@ -243,15 +284,14 @@ class _Logits(torch.autograd.Function):
 
 
 def sharded_entropies(share: Share, features: Tensor, wanted: Wanted, own: Tensor | None = None) -> Losses:
-    """Return what `entropies` does of this rank's features (N, d), by all ranks; each of them makes this call.
-
-    Soft targets of all classes lie on no rank: `shares` is one for all features, (n,), as label smoothing has it.
-    """
-    if wanted.classes is None or (wanted.shares is not None and wanted.shares.dim() > 1):
-        raise BadRequest(
-            f"soft targets are (..., {share.n}) with a group, and no rank has all classes; allowed are labels: give "
-            "some classes and their targets to loss_by_index"
-        )
+    """Return what `entropies` does of this rank's features (N, d), by all ranks; each of them makes this call."""
+    if wanted.classes is None:
+        assert wanted.shares is not None, "there are classes or shares"
+        nowhere = torch.full((len(features),), -1, dtype=torch.int64, device=features.device)
+        whole, _ = _logits(features, nowhere, share)
+        columns = share.columns(wanted.shares)
+        means = share.window.combine(columns).to(features.dtype)
+        return None, whole * wanted.shares.sum(1) - (features * share.add_rows(means, len(features))).sum(1)
     others, plain = _logits(features, wanted.classes, share)
     own = plain if own is None else own
     losses = -F.logsigmoid(own - others)  # log(1 + exp(others - own))

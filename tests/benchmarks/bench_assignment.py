@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from protogen.nn import FrozenPrototypes
-from protogen.nn.assignment import assign
+from protogen.nn.assigning import assign
 
 D, CANDIDATES = 512, (4, 16, 64)
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from protogen.errors import BadRequest
-from protogen.nn import CosineHead, FrozenPrototypes, MarginHead, StructuredPrototypes, ddp_ignore
+from protogen.nn import AssignmentHead, CosineHead, FrozenPrototypes, MarginHead, StructuredPrototypes, ddp_ignore
 
 N, D, BATCH = 13, 4, 6
 ROWS = unit_rows(N, D)
@@ -65,7 +65,7 @@ def answers(head: Any, features: Tensor, labels: Tensor) -> list[Tensor]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", HEADS)
-@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("world", [2, 4])
 def test_losses_and_gradients_are_those_of_one_process(tmp_path: Path, kind: str, world: int) -> None:
     alone = HEADS[kind](ROWS)
 
@@ -108,33 +108,86 @@ def test_megatrons_label_smoothing_over_one_ranks_classes_is_not_ours(tmp_path: 
 
 
 @pytest.mark.slow
-def test_soft_targets_by_index_are_those_of_all_classes(tmp_path: Path) -> None:
-    classes = torch.tensor([[0, 12], [3, 3], [6, 7], [1, 0], [12, 11], [5, 9]])
-    shares = torch.tensor([0.3, 0.5, 0.9, 0.1, 1.0, 0.25], dtype=torch.float64)
-    shares = torch.stack((shares, 1 - shares), 1)
-    dense = torch.zeros(BATCH, N, dtype=torch.float64).scatter_add_(1, classes, shares)
+@pytest.mark.parametrize("world", [2, 4])
+def test_soft_targets_are_those_of_all_classes(tmp_path: Path, world: int) -> None:
+    """By index as by a matrix of all classes, of features that all ranks have and of those of each rank."""
     settings: list[dict[str, Any]] = [{}, {"weight": WEIGHT, "label_smoothing": 0.2}, {"reduction": "none"}]
 
-    def losses(head: CosineHead, by_index: bool) -> list[Tensor]:
+    def targets(rank: int) -> tuple[Tensor, Tensor, Tensor]:
+        classes = (torch.tensor([[0, 12], [3, 3], [6, 7], [1, 0], [12, 11], [5, 9]]) + rank).repeat(2, 1) % N
+        shares = torch.tensor([0.3, 0.5, 0.9, 0.1, 1.0, 0.25], dtype=torch.float64).repeat(2)
+        shares = torch.stack((shares, 1 - shares), 1)[: BATCH + rank]
+        dense = torch.zeros(BATCH + rank, N, dtype=torch.float64).scatter_add_(1, classes[: BATCH + rank], shares)
+        return classes[: BATCH + rank], shares, dense
+
+    def losses(head: CosineHead, by_index: bool, rank: int) -> list[Tensor]:
         found = []
+        classes, shares, dense = targets(rank)
         for each in settings:
-            leaf = draw(BATCH, D).requires_grad_()
+            leaf = features_of(rank, D).requires_grad_()
             loss = head.loss_by_index(leaf, classes, shares, **each) if by_index else head.loss(leaf, dense, **each)
             loss.sum().backward()
             found += [loss.detach(), leaf.grad]
         return found
 
-    def work(rank: int) -> list[Tensor]:
-        head = CosineHead(ROWS, 0.2, group=distributed.group.WORLD, replicated=rank >= 0)
-        with pytest.raises(BadRequest, match="loss_by_index"):
-            head.loss(draw(BATCH, D), dense)
-        return losses(head, True)
+    def work(rank: int) -> list[list[Tensor]]:
+        same = CosineHead(ROWS, 0.2, group=distributed.group.WORLD, replicated=True)
+        apart = CosineHead(ROWS, 0.2, group=distributed.group.WORLD)
+        return [losses(head, by, own) for by in (True, False) for head, own in ((same, 0), (apart, rank))]
 
     alone = CosineHead(ROWS, 0.2)
-    expected = losses(alone, False)
-    for found in (losses(alone, True), *on_ranks(2, tmp_path / "meeting", work)):
-        for ours, theirs in zip(found, expected, strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
+    expected = [losses(alone, False, rank) for rank in range(world)]
+    for rank, found in enumerate([[losses(alone, True, 0)], *on_ranks(world, tmp_path / "meeting", work)], -1):
+        for place, ours in enumerate(found):
+            for mine, theirs in zip(ours, expected[rank if place % 2 else 0], strict=True):
+                torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("world", "classes"), [(2, N), (4, N - 3)])
+def test_an_assignment_over_ranks_is_that_of_one_process(tmp_path: Path, world: int, classes: int) -> None:
+    settings: list[dict[str, Any]] = [{}, {"label_smoothing": 0.2}, {"weight": WEIGHT[:classes], "ignore_index": 3}]
+
+    def labels(rank: int) -> Tensor:
+        return labels_of(rank).clamp(min=0) % classes
+
+    def answers(head: AssignmentHead, rank: int) -> list[Tensor]:
+        found: list[Tensor] = []
+        dense = torch.nn.functional.one_hot(labels(rank), classes).double() * 0.75 + 0.25 / classes
+        for given, options in [(labels(rank), each) for each in settings] + [(dense, {})]:
+            leaf = features_of(rank, D).requires_grad_()
+            loss = head.loss(leaf, given, **options)
+            loss.backward()
+            found += [loss.detach(), leaf.grad]
+        return [*found, *head.topk(features_of(rank, D), 5), head.vectors(labels(rank))]
+
+    def work(rank: int) -> Any:
+        head = AssignmentHead(ROWS, classes, candidates=4, group=distributed.group.WORLD)
+        for step in range(2):
+            head.update(features_of(rank, D) + step, labels(rank))
+        moved = head.reassign()
+        with pytest.raises(BadRequest, match="cosines to all classes are asked for"):
+            head(features_of(rank, D))
+        with pytest.raises(BadRequest, match="candidates is None with a group"):
+            AssignmentHead(ROWS, classes, group=distributed.group.WORLD)
+        again = AssignmentHead(ROWS, classes, candidates=4, group=distributed.group.WORLD)
+        again.load_state_dict(alone.state_dict())
+        assert torch.equal(again.means, head.means)
+        return moved, head.assignment, head.means, answers(head, rank)
+
+    alone = AssignmentHead(ROWS, classes, candidates=4)
+    for step in range(2):
+        every = [features_of(rank, D) + step for rank in range(world)]
+        alone.update(torch.cat(every), torch.cat([labels(rank) for rank in range(world)]))
+    moved = alone.reassign()
+    found = on_ranks(world, tmp_path / "meeting", work)
+    assert moved > 3
+    torch.testing.assert_close(torch.cat([means for _, _, means, _ in found]), alone.means, rtol=1e-6, atol=1e-6)
+    for rank, (theirs, assignment, _, ours) in enumerate(found):
+        assert theirs == moved
+        assert torch.equal(assignment, alone.assignment)
+        for mine, its in zip(ours, answers(alone, rank), strict=True):
+            torch.testing.assert_close(mine, its, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.slow
