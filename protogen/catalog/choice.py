@@ -3,7 +3,7 @@
 from protogen.files.facts import Facts
 from protogen.solution import Solution, Status
 
-from .derived import LINES
+from .derived import DERIVED, LINES
 from .derived.signs import listed_signs
 from .direct.cyclic import search_packing
 from .direct.orthonormal import Orthonormal
@@ -21,9 +21,11 @@ WIDEST_SEARCHED = 2**12  # dimensions that a search of a cyclic packing is made 
 def reaching(families: tuple[type[ClosedForm], ...], d: int, n: int) -> list[ClosedForm]:
     """List the best form of n vectors in R^d of each family of LINES or POINTS that has one, the lowest cosine first.
 
-    A family of EVERYWHERE is asked for d dimensions, any other for at most WIDEST_ASKED of them.
+    A family of EVERYWHERE is asked for d dimensions, any other for at most WIDEST_ASKED of them. Lines made from
+    other lines are asked for where n > d: up to there `orthonormal` has the coherence 0.
     """
-    asked = ((family, d if family in EVERYWHERE else min(d, WIDEST_ASKED)) for family in families)
+    paying = (family for family in families if n > d or family not in DERIVED)
+    asked = ((family, d if family in EVERYWHERE else min(d, WIDEST_ASKED)) for family in paying)
     return sorted((form for family, most in asked if (form := family.reach(most, n))), key=preference)
 
 

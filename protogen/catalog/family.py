@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import torch
 
 Blocks = tuple[tuple[int, ...], ...]
+LESS = (0, 1, 3, 7, 15)  # vectors less than were asked for, of members with room for them
 
 
 class ClosedForm(ABC):
@@ -31,6 +32,15 @@ class ClosedForm(ABC):
         At least n vectors in at most d dimensions: the cosine never rises where n falls or d grows. Of
         members of equal cosine it is the one of least own_d.
         """
+
+    @classmethod
+    def with_room(cls, d: int, n: int) -> Self | None:
+        """Return a member in R^d with n - d more vectors than dimensions, or more, or None.
+
+        It leaves a dimension free for each vector that it has less than n. It is the best of all members where a
+        family can tell, else of those that `reach` has for a few vectors less.
+        """
+        return nearby(cls, d, n)
 
     @property
     @abstractmethod
@@ -84,6 +94,10 @@ class Tight(ClosedForm):
         return best(form for form in cls.sized(1, d) if n <= form.own_n)
 
     @classmethod
+    def with_room(cls, d: int, n: int) -> Self | None:
+        return best(form for form in cls.sized(1, d) if n - d <= form.own_n - form.own_d)
+
+    @classmethod
     @abstractmethod
     def sized(cls, low: int, high: int) -> Iterator[Self]:
         """Yield the members that are tight frames, low <= own_d <= high."""
@@ -117,6 +131,11 @@ Form = TypeVar("Form", bound=ClosedForm)
 def best(forms: Iterable[Form | None]) -> Form | None:
     """Of closed forms, the one of most preference, of equals the one of least own_d."""
     return min((form for form in forms if form), key=lambda form: (*preference(form), form.own_d), default=None)
+
+
+def nearby(family: type[Form], d: int, n: int) -> Form | None:
+    """Return the best of what a family reaches for n vectors in R^d, and for LESS of both."""
+    return best(family.reach(d - less, max(2, n - less)) for less in LESS if less < d)
 
 
 def row_signs(start: int, stop: int) -> "torch.Tensor":

@@ -10,14 +10,15 @@ from protogen.bounds import coherence_bound, max_cos_bound
 from protogen.catalog import LINES, POINTS, ClosedForm, choose, label
 from protogen.catalog.derived.beside import Beside
 from protogen.catalog.derived.blow_up import TIGHT, BlowUp
+from protogen.catalog.derived.copies import Copies
 from protogen.catalog.derived.labels import BASES, Labels
-from protogen.catalog.derived.projection import Projection
+from protogen.catalog.derived.projection import ASKED, Projection
 from protogen.catalog.derived.projections import Projections
-from protogen.catalog.direct import DIRECT
 from protogen.catalog.direct.bent import Bent
 from protogen.catalog.direct.delsarte_goethals import DelsarteGoethals
 from protogen.catalog.direct.kerdock import Kerdock
 from protogen.catalog.direct.mub import ComplexMUB
+from protogen.catalog.direct.nets import Net
 from protogen.catalog.direct.orthonormal import Orthonormal
 from protogen.catalog.direct.paley import Paley
 from protogen.catalog.direct.simplex_lines import SimplexLines
@@ -161,6 +162,40 @@ def test_blow_up_reaches_the_best_frame() -> None:
             assert reached is None or (reached.own_d <= d and reached.own_n >= n)
 
 
+COPIES = [
+    Copies(Paley(5), 6, 12),
+    Copies(Paley(5), 6, 17),
+    Copies(Paley(13), 10, 31),
+    Copies(Kerdock(1), 12, 27),
+    Copies(Unitary(3), 28, 57),
+    Copies(Net(((2, 3, 2),), 4), 16, 33),
+    Copies(ComplexMUB(3), 24, 50),
+]
+
+
+@pytest.mark.parametrize("form", COPIES, ids=label)
+def test_copies(form: Copies) -> None:
+    check(form)
+    assert form.exact
+    assert form.own_n - form.own_d == form.size - form.form.own_d
+    assert 1 / form.cosine == pytest.approx(form.n // form.size * (1 + 1 / form.form.cosine) - 1)
+
+
+def test_copies_are_chosen_where_they_are_better() -> None:
+    form = choose(LINES, 124, 150)
+    assert isinstance(form, Copies)
+    assert (form.own_d, form.own_n, form.form) == (124, 150, Paley(97))
+
+
+def test_rules_that_are_chained_in_another_order_have_one_coherence() -> None:
+    form = Net(((4, 4, 4), (1, 1, 4)), 4)
+    copies, beside, projected = Copies(form, form.own_n, 3 * form.own_n), Beside(form, 5), Projections(form, 2)
+    assert Beside(copies, 15).cosine == pytest.approx(1 / (3 * (1 + 1 / beside.cosine) - 1))
+    assert Projections(copies, 6).cosine == pytest.approx(1 / (3 * (1 + 1 / projected.cosine) - 1))
+    check(Beside(copies, 15))
+    check(Projections(copies, 6), attained=False)
+
+
 def test_a_complement_has_more_lines_than_are_asked_for() -> None:
     # The complement of 28 lines in R^7, which 27 lines in R^21 had not found.
     form = BlowUp.reach(21, 27)
@@ -211,10 +246,9 @@ def test_projection_as_known() -> None:
     form = Projection.reach(50, 101)
     assert form == Projection(Paley(101))
     assert (form.own_d, form.own_n, round(form.cosine, 4)) == (50, 101, 0.1105)
-    others = [family for family in (*DIRECT, BlowUp) if family not in (Orthonormal, SimplexLines)]
     for d in range(3, 40):
         for n in (2, d, *range(d + 1, 3 * d)):
-            reached, base = Projection.reach(d, n), best(family.reach(d + 1, n + 1) for family in others)
+            reached, base = Projection.reach(d, n), best(family.reach(d + 1, n + 1) for family in ASKED)
             assert (reached and reached.form) == (base if base and base.cosine < 1 / 2 else None)
 
 
@@ -307,6 +341,10 @@ WRONG = [
     (BlowUp, (Kerdock(2), 16, 40)),
     (BlowUp, (Kerdock(2), 33, 40)),
     (BlowUp, (Kerdock(2), 160, 400)),
+    (Copies, (Paley(5), 6, 11)),
+    (Copies, (Paley(5), 7, 14)),
+    (Copies, (SimplexLines(2), 3, 9)),
+    (Copies, (Orthonormal(2), 2, 9)),
     (Projection, (Labels(Kerdock(2), 3, 0),)),
     (Projection, (Kerdock(1),)),  # coherence 1/2
     (Antipodes, (Simplices(4, 1),)),

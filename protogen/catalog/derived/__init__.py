@@ -5,13 +5,15 @@ from ..direct.hadamard_rows import HadamardRows
 from ..family import ClosedForm
 from .beside import Beside
 from .blow_up import BlowUp
+from .copies import Copies
 from .labels import Labels
 from .projection import Projection
 from .projections import Projections
 from .punctured import Punctured
 from .signs import Joined, Lengthened
 
-LINES: tuple[type[ClosedForm], ...] = (*DIRECT, Labels, BlowUp, Projection, Punctured, Beside, Projections)
+DERIVED: tuple[type[ClosedForm], ...] = (Labels, BlowUp, Copies, Projection, Punctured, Beside, Projections)
+LINES: tuple[type[ClosedForm], ...] = (*DIRECT, *DERIVED)
 
 # Rows of signs alone, in exactly d coordinates: asked for by `signs_of`, not among all lines.
 SIGNS: tuple[type[ClosedForm], ...] = (HadamardRows, Lengthened, Joined)

@@ -2,37 +2,29 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
-from protogen.bounds import coherence_bound
 from protogen.errors import BadRequest
 
 from ..direct import DIRECT
-from ..direct.bent import Bent
-from ..direct.conference import Conference
-from ..direct.cut import Cut
-from ..direct.cyclic import CyclicPacking
-from ..direct.graphical import Graphical
-from ..direct.nets import Net
-from ..direct.paley import Paley
-from ..family import ClosedForm, OfForm, best
+from ..family import ClosedForm
 from .blow_up import BlowUp
+from .copies import Copies
 from .labels import Labels
 from .projection import Projection
 from .punctured import Punctured
+from .rule import Derived, Need, roomy
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-CUTS = tuple(family for family in DIRECT if issubclass(family, Cut))
-SOURCES: tuple[type[ClosedForm], ...] = (*DIRECT, Labels, BlowUp, Projection, Punctured)
-TRIED: tuple[type[ClosedForm], ...] = (Net, CyclicPacking, Paley, Bent, Conference, Graphical)  # beside the cuts
-EXTRAS = (1, 2, 4, 8, 16)  # that are tried beside these
+SOURCES: tuple[type[ClosedForm], ...] = (*DIRECT, Labels, BlowUp, Copies, Projection, Punctured)
+ASKED = tuple(family for family in SOURCES if family is not Projection)
 MOST_PER_DIMENSION = 2  # lines, up to which the rule pays
 
 
 @dataclass(frozen=True)
-class Beside(OfForm):
+class Beside(Derived):
     """The lines of a form in R^D, and `extra` lines that are orthogonal to them and to each other.
 
     There are as many more dimensions as lines. The coherence is that of the form.
@@ -50,29 +42,10 @@ class Beside(OfForm):
             )
 
     @classmethod
-    def reach(cls, d: int, n: int) -> Self | None:
-        """Return the best of all cuts, and of some numbers of lines beside the best of TRIED; n <= 2 d."""
-        if n > MOST_PER_DIMENSION * d:
-            return None
-        found = best(cls._of_cuts(d, n))
-        for extra in EXTRAS:
-            if d <= extra:
-                break
-            others = max(2, n - extra)
-            least = coherence_bound(d - extra, others).value
-            if found is None or least < found.cosine:
-                forms = (family.reach(d - extra, others) for family in TRIED)
-                found = best((found, *(cls(form, extra) for form in forms if form)))
-        return found
-
-    @classmethod
-    def _of_cuts(cls, d: int, n: int) -> Iterator[Self]:
-        """Yield for each family of cuts the best member that leaves room for the lines that it has not."""
-        if d > 1 and n > 1:
-            for family in CUTS:
-                form = family.with_room(d - 1, n - 1)
-                if form:
-                    yield cls(form, max(1, n - form.own_n))
+    def needs(cls, d: int, n: int) -> Iterator[Need]:
+        """Yield forms in R^(d-1) that leave a dimension free for each line that they have not; n <= 2 d."""
+        if 1 < n <= MOST_PER_DIMENSION * d:
+            yield Need(ASKED, roomy, d - 1, n - 1, lambda form: [cls(form, max(1, n - form.own_n))])
 
     @property
     def own_d(self) -> int:

@@ -1,6 +1,7 @@
 """Lines where n is little above d: the complement of a tight frame, its vectors copied and set apart by simplices."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar, Self
@@ -9,7 +10,9 @@ from protogen.errors import BadRequest
 
 from ..algebra.simplex import vertices
 from ..direct import DIRECT
-from ..family import Bases, ClosedForm, Tight
+from ..family import Bases, Tight
+from .copies import Copied
+from .rule import Need, frames
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,18 +22,16 @@ LARGEST = 2**14  # vectors of a frame whose complement is factorised: 2 GiB
 
 
 @dataclass(frozen=True)
-class BlowUp(ClosedForm):
+class BlowUp(Copied):
     """n vectors in R^(n - k) from N = `size` vectors x that are a tight frame of R^k, of coherence mu_0.
 
     The frame is the first N rows of a form: two or more bases, or all rows if it is not made of bases.
 
-    1. The frame's Naimark complement is N unit vectors z in R^(N - k) with <z_i, z_j> = -<x_i, x_j> k/(N - k).
-       Their coherence is 1/L, where L = (N/k - 1)/mu_0.
-    2. Each z has m = floor(n/N) copies or one more. A copy is sqrt(L mu) z and sqrt(1 - L mu) times a vertex of a
-       regular simplex in m - 1 coordinates of its own, where mu = 1/(m (1 + L) - 1).
-    3. Copies of one z meet in L mu - (1 - L mu)/(m - 1) = -mu. Copies of two meet in L mu / L = mu at most.
+    The frame's Naimark complement is N unit vectors z in R^(N - k) with <z_i, z_j> = -<x_i, x_j> k/(N - k). Their
+    coherence is 1/L, where L = (N/k - 1)/mu_0. Each z has m = floor(n/N) copies or one more, as `Copied` has it.
 
-    The coherence is mu. It is the least there is if the frame is equiangular with k(k+1)/2 lines and N divides n.
+    The coherence is 1/(m (1 + L) - 1). It is the least there is if the frame is equiangular with k(k+1)/2 lines and
+    N divides n.
 
     Source: Bukh and Cox 2020, Nearly orthogonal vectors and small antipodal spherical codes.
     """
@@ -50,35 +51,37 @@ class BlowUp(ClosedForm):
             )
 
     @classmethod
-    def reach(cls, d: int, n: int) -> Self | None:
-        """Return the copies of lowest coherence that fill R^d, of frames of R^k with n - d <= k <= d.
-
-        Of copies that are as good it is those of the fewest vectors.
-        """
-        found, low, key = None, max(2, n - d), (-2 - 1e-9, 0)
-        while low <= d and -_most_merit(low, d) < key[0]:
-            high = min(d, 3 * low // 2 + 32)
-            for form in (form for family in TIGHT for form in family.sized(low, high)):
-                for size in _sizes(form, d + form.own_d):
-                    if _in_bases(form) or size <= LARGEST:
-                        enough = max(n, (d + form.own_d) // size * size)
-                        new = -_merit(form, size, enough), enough - form.own_d
-                        if new < key:
-                            found, key = (form, size, enough), new
+    def needs(cls, d: int, n: int) -> Iterator[Need]:
+        """Yield the frames of R^k, k from n - d on, band by band."""
+        low = max(2, n - d)
+        while low <= d:
+            high, least = min(d, 3 * low // 2 + 32), _cosine(_most_merit(low, d))
+            promised = lambda form: _cosine(_filled(form, d, n)[0])  # noqa: E731
+            yield Need(TIGHT, frames, low, high, lambda form: cls._filling(form, d, n), least, promised)
             low = high + 1
-        return cls(*found) if found else None
+
+    @classmethod
+    def order(cls, member: Self) -> tuple[float, ...]:
+        return member.cosine, member.own_d  # whatever tables a frame has: keys of files rest on it
+
+    @classmethod
+    def _filling(cls, form: Tight, d: int, n: int) -> "Iterator[BlowUp]":
+        """Yield the copies of lowest coherence that fill R^d."""
+        merit, enough, size = _filled(form, d, n)
+        if merit > 2 + 1e-9:
+            yield cls(form, size, enough)
 
     @property
     def own_d(self) -> int:
         return self.n - self.form.own_d
 
     @property
-    def own_n(self) -> int:
-        return self.n
+    def copied(self) -> int:
+        return self.size
 
     @property
-    def cosine(self) -> float:
-        return 1 / (_merit(self.form, self.size, self.n) - 1)
+    def apart(self) -> float:
+        return _ratio(self.form, self.size)
 
     @property
     def exact(self) -> bool:
@@ -88,22 +91,9 @@ class BlowUp(ClosedForm):
     def held_bytes(self) -> int:
         return self.form.held_bytes + (0 if _in_bases(self.form) else 8 * self.size**2)
 
-    def rows(self, start: int, stop: int) -> "Tensor":
-        """Return rows start to stop - 1, (stop - start, n - k) float32, all copies of one vector after another."""
-        import torch
-
-        m, larger = divmod(self.n, self.size)
-        index = torch.arange(start, stop, device="cpu")
-        source = torch.maximum(index // (m + 1), (index - larger) // m)  # the first `larger` have a copy more
-        first, last = (int(source[0]), int(source[-1]) + 1) if start < stop else (0, 0)
+    def originals(self, start: int, stop: int) -> "Tensor":
         part = _complement_of_bases if _in_bases(self.form) else _complement_by_qr
-        complement = part(self.form, self.size, first, last)[source - first]
-        ratio = _ratio(self.form, self.size)
-        share = (ratio / ((m + (source < larger)).float() * (1 + ratio) - 1))[:, None]
-        rows = torch.empty(stop - start, self.own_d, dtype=torch.float32, device="cpu")
-        rows[:, : self.n - self.size] = vertices(self.n, self.size, start, stop) * (1 - share).clamp(min=0).sqrt()
-        rows[:, self.n - self.size :] = complement * share.sqrt()
-        return rows
+        return part(self.form, self.size, start, stop)
 
 
 def _in_bases(form: Tight) -> bool:
@@ -124,6 +114,22 @@ def _ratio(form: Tight, size: int) -> float:
 def _merit(form: Tight, size: int, n: int) -> float:
     """Rate the copies: one more than one over their coherence."""
     return n // size * (1 + _ratio(form, size))
+
+
+def _filled(form: Tight, d: int, n: int) -> tuple[float, int, int]:
+    """Return the merit, the vectors and the size of the copies of most merit that fill R^d, of equals the fewest."""
+    best, room = (0.0, 0, 0), d + form.own_d
+    for size in _sizes(form, room):
+        if _in_bases(form) or size <= LARGEST:
+            enough = max(n, room // size * size)
+            merit = _merit(form, size, enough)
+            if merit > best[0] or (merit == best[0] and enough < best[1]):
+                best = merit, enough, size
+    return best
+
+
+def _cosine(merit: float) -> float:
+    return 1 / (merit - 1) if merit > 2 else 1.0
 
 
 def _most_merit(k: int, d: int) -> float:

@@ -1,14 +1,15 @@
 """Unbiased bases told apart by labels: few bases, in a few dimensions more than they have."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 from protogen.errors import BadRequest
 
 from ..direct import DIRECT
-from ..family import Bases, ClosedForm, best
+from ..family import Bases, ClosedForm
+from .rule import Derived, Need, bases
 
 if TYPE_CHECKING:
     import torch
@@ -16,24 +17,25 @@ if TYPE_CHECKING:
 BASES = tuple(family for family in DIRECT if issubclass(family, Bases))
 
 
-def labelled(room: int, n: int) -> Iterator[tuple[Bases, int]]:
-    """Yield forms and the least count >= 2 of their bases that holds n vectors, where own_d + count <= room.
+def holding(room: int, n: int, made: Callable[[Bases, int], Iterable[ClosedForm]]) -> Iterator[Need]:
+    """Need forms, and what is made of each and the least count >= 2 of its bases, own_d + count <= room.
 
-    A form may be left out where another has a lower cosine and needs no more bases.
+    The bases hold n vectors.
     """
     square = room * room - 4 * n  # own_d (room - own_d) >= n between the roots of a quadratic
     if square >= 0:
         root = math.isqrt(square)
         low, high = max(1, (room - root + 1) // 2), min((room + root) // 2, room - 2)
-        for family in BASES:
-            for form in family.leading(low, high):
-                count = max(2, -(-n // form.own_d))
-                if count <= form.own_n // form.own_d:
-                    yield form, count
+
+        def counted(form: Bases) -> Iterable[ClosedForm]:
+            count = max(2, -(-n // form.own_d))
+            return made(form, count) if count <= form.own_n // form.own_d else ()
+
+        yield Need(BASES, bases, low, high, counted)
 
 
 @dataclass(frozen=True)
-class Labels(ClosedForm):
+class Labels(Derived):
     """The first `count` bases of a form in R^D, each with a label of its own: D count vectors in R^(D + count).
 
     The form has coherence mu_0, the vectors mu_0/(1 + mu_0).
@@ -60,10 +62,10 @@ class Labels(ClosedForm):
             raise BadRequest(f"count is {self.count}; allowed is 2 to {most} bases of this form with cut={self.cut}")
 
     @classmethod
-    def reach(cls, d: int, n: int) -> Self | None:
-        """Return the best bases that leave room for the labels of as many as n needs, two at least."""
-        fitting = ((form, count, cut) for cut in (0, 1) for form, count in labelled(d + cut, n))
-        return best(cls(form, count, cut) for form, count, cut in fitting if count * cut <= form.flat)
+    def needs(cls, d: int, n: int) -> Iterator[Need]:
+        """Yield the bases that leave room for the labels of as many as n needs, two at least."""
+        yield from holding(d, n, lambda form, count: [cls(form, count, 0)])
+        yield from holding(d + 1, n, lambda form, count: [cls(form, count, 1)] if count <= form.flat else [])
 
     @property
     def own_d(self) -> int:
@@ -76,10 +78,6 @@ class Labels(ClosedForm):
     @property
     def cosine(self) -> float:
         return self.form.cosine / (1 + self.form.cosine)
-
-    @property
-    def held_bytes(self) -> int:
-        return self.form.held_bytes
 
     def rows(self, start: int, stop: int) -> "torch.Tensor":
         """Return rows start to stop - 1, (stop - start, own_d) float32: of the form, then of labels."""

@@ -1,24 +1,28 @@
 """Lines in one dimension less: all the vectors of a form but one, projected off that one."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 from protogen.errors import BadRequest
 
 from ..direct import DIRECT
 from ..direct.orthonormal import Orthonormal
 from ..direct.simplex_lines import SimplexLines
-from ..family import ClosedForm, OfForm, best
+from ..family import ClosedForm
 from .blow_up import BlowUp
+from .copies import Copies
+from .rule import Derived, Need, reached
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-PROJECTED: tuple[type[ClosedForm], ...] = (*DIRECT, BlowUp)
+PROJECTED: tuple[type[ClosedForm], ...] = (*DIRECT, BlowUp, Copies)
+ASKED = tuple(family for family in PROJECTED if family not in (Orthonormal, SimplexLines))
 
 
 @dataclass(frozen=True)
-class Projection(OfForm):
+class Projection(Derived):
     """The vectors of a form in R^D but its last, w, projected on the complement of w: lines in R^(D - 1).
 
     The form has coherence mu_0, the lines mu_0/(1 - mu_0).
@@ -34,14 +38,13 @@ class Projection(OfForm):
     def __post_init__(self) -> None:
         if type(self.form) not in PROJECTED or self.form.cosine >= 1 / 2:
             raise BadRequest(
-                f"form is {self.form}; allowed are lines of a direct form or a blow-up, their coherence below 1/2"
+                f"form is {self.form}; allowed are lines of a direct form, copies or a blow-up, of coherence below 1/2"
             )
 
     @classmethod
-    def reach(cls, d: int, n: int) -> Self | None:
-        """Return the projection of the best form of n + 1 vectors in R^(d+1), neither a basis nor a simplex."""
-        form = best(family.reach(d + 1, n + 1) for family in PROJECTED if family not in (Orthonormal, SimplexLines))
-        return cls(form) if form and form.cosine < 1 / 2 else None
+    def needs(cls, d: int, n: int) -> Iterator[Need]:
+        """Yield the best forms of n + 1 vectors in R^(d+1), neither bases nor simplices."""
+        yield Need(ASKED, reached, d + 1, n + 1, lambda form: [cls(form)] if form.cosine < 1 / 2 else [])
 
     @property
     def own_d(self) -> int:

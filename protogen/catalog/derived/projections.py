@@ -1,27 +1,32 @@
 """Lines in several dimensions less: all the vectors of a form but some, projected off those."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 from protogen.bounds import coherence_bound
 from protogen.errors import BadRequest
 
-from ..family import ClosedForm, OfForm, best
-from .beside import CUTS, MOST_PER_DIMENSION, SOURCES
+from ..direct import DIRECT
+from ..direct.cut import Cut
+from ..family import ClosedForm
+from .beside import MOST_PER_DIMENSION, SOURCES
 from .blow_up import BlowUp
+from .copies import Copies
 from .projection import Projection, off_last
+from .rule import Derived, Need, reached
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-TRIED: tuple[type[ClosedForm], ...] = (*CUTS, BlowUp)
+ASKED: tuple[type[ClosedForm], ...] = (*(family for family in DIRECT if issubclass(family, Cut)), BlowUp, Copies)
 STEPS = (2, 3, 4, 6, 8, 12)  # that are tried
 MOST_STEPS = 64
 PROJECTED: tuple[type[ClosedForm], ...] = tuple(family for family in SOURCES if family is not Projection)
 
 
 @dataclass(frozen=True)
-class Projections(OfForm):
+class Projections(Derived):
     """The vectors of a form in R^D but its last `steps`, projected on the complement of these: lines in R^(D - steps).
 
     The form has coherence mu, the lines mu / (1 - steps mu): each step is that of `projection`, which takes
@@ -42,20 +47,22 @@ class Projections(OfForm):
             raise BadRequest(f"steps is {self.steps}; allowed are fewer, while a coherence below 1 is guaranteed")
 
     @classmethod
-    def reach(cls, d: int, n: int) -> Self | None:
-        """Return the best of some numbers of steps from the best cuts and blow-ups; n <= 2 d."""
+    def needs(cls, d: int, n: int) -> Iterator[Need]:
+        """Yield the best forms of some dimensions and vectors more; n <= 2 d."""
         if d < 2 or n > MOST_PER_DIMENSION * d:
-            return None
-        found: Self | None = None
+            return
         for steps in STEPS:
             least = coherence_bound(d + steps, n + steps).value
-            if (steps + 1) * least >= 1:
-                continue
-            if found is None or least / (1 - steps * least) < found.cosine:
-                forms = (family.reach(d + steps, n + steps) for family in TRIED)
-                fitting = (form for form in forms if form and (steps + 1) * form.cosine < 1)
-                found = best((found, *(cls(form, steps) for form in fitting if form.own_d > steps + 1)))
-        return found
+            if (steps + 1) * least < 1:
+                yield cls._need(d, n, steps, least / (1 - steps * least))
+
+    @classmethod
+    def _need(cls, d: int, n: int, steps: int, least: float) -> Need:
+        def made(form: ClosedForm) -> "Iterator[Projections]":
+            if (steps + 1) * form.cosine < 1 and form.own_d > steps + 1:
+                yield cls(form, steps)
+
+        return Need(ASKED, reached, d + steps, n + steps, made, least)
 
     @property
     def own_d(self) -> int:

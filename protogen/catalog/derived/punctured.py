@@ -1,14 +1,15 @@
 """Bases of signs without some coordinates: lines in the dimensions under those of other families."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 from protogen.errors import BadRequest
 
 from ..algebra.quadratic import QuadraticBases
 from ..direct import DIRECT
-from ..family import ClosedForm, best
+from .rule import Derived, Need, frames
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +18,7 @@ FORMS = [family for family in DIRECT if issubclass(family, QuadraticBases)]
 
 
 @dataclass(frozen=True)
-class Punctured(ClosedForm):
+class Punctured(Derived):
     """The flat bases of a form in R^D, of coherence mu, without the last `drop` coordinates.
 
     The coherence is (mu D + drop) / (D - drop) for drop < mu D, and (mu D / 2 + drop) / (D - drop) from there on.
@@ -50,12 +51,16 @@ class Punctured(ClosedForm):
             raise BadRequest(f"drop is {self.drop}; allowed is 1 or more, while a coherence below 1 is guaranteed")
 
     @classmethod
-    def reach(cls, d: int, n: int) -> Self | None:
-        """Return the best that drops as little as can be, or mu D, of at most half of the coordinates."""
-        forms = [form for family in FORMS for form in family.sized(1, 2 * d) if n <= form.flat * form.own_d]
-        least = [(form, max(1, form.own_d - d)) for form in forms]
-        drops = least + [(form, _whole(form)) for form, drop in least if drop < _whole(form)]
-        return best(cls(form, drop) for form, drop in drops if _peak(form, drop) < form.own_d - drop)
+    def needs(cls, d: int, n: int) -> Iterator[Need]:
+        """Yield the forms of at most 2 d dimensions, which drop as little as can be, or mu D."""
+        yield Need(FORMS, frames, 1, 2 * d, lambda form: cls._dropping(form, d, n))
+
+    @classmethod
+    def _dropping(cls, form: QuadraticBases, d: int, n: int) -> "Iterator[Punctured]":
+        if n <= form.flat * form.own_d:
+            least, whole = max(1, form.own_d - d), _whole(form)
+            drops = (least, whole) if least < whole else (least,)
+            yield from (cls(form, drop) for drop in drops if _peak(form, drop) < form.own_d - drop)
 
     @property
     def own_d(self) -> int:

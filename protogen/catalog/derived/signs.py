@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 from protogen.errors import BadRequest
 
@@ -14,13 +14,15 @@ from ..direct import DIRECT
 from ..direct.bent import Bent
 from ..direct.hadamard_rows import HadamardRows
 from ..direct.kerdock_off_flat import FLATS, KerdockOffFlat
-from ..family import ClosedForm, best, preference
+from ..family import ClosedForm, Tight, best, preference
 from .punctured import Punctured
+from .rule import Derived, Need
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 FLAT = tuple(family for family in DIRECT if issubclass(family, QuadraticBases))
+PIECES: tuple[type[ClosedForm], ...] = (*FLAT, Bent, HadamardRows)
 DEEPEST = 5  # sets that are laid side by side
 
 
@@ -37,7 +39,7 @@ def smallest_distance(form: ClosedForm) -> int:
 
 
 @dataclass(frozen=True)
-class Lengthened(ClosedForm):
+class Lengthened(Derived):
     """Rows of signs with as many ones at the end: coherence (mu D + ones) / (D + ones) in R^(D + ones)."""
 
     family: ClassVar[str] = "lengthened"
@@ -51,9 +53,9 @@ class Lengthened(ClosedForm):
             )
 
     @classmethod
-    def reach(cls, d: int, n: int) -> Self | None:
-        """Return n rows in exactly d coordinates, the lowest coherence of one piece with ones, or None."""
-        return best(cls(form, d - form.own_d) for form in _pieces(d, n))
+    def needs(cls, d: int, n: int) -> Iterator[Need]:
+        """Yield the pieces that ones fill up to n rows in exactly d coordinates."""
+        yield Need(PIECES, pieces, d, n, lambda form: [cls(form, d - form.own_d)])
 
     @property
     def own_d(self) -> int:
@@ -67,10 +69,6 @@ class Lengthened(ClosedForm):
     def cosine(self) -> float:
         return (self.form.cosine * self.form.own_d + self.ones) / self.own_d
 
-    @property
-    def exact(self) -> bool:
-        return self.form.exact
-
     def rows(self, start: int, stop: int) -> "Tensor":
         """Return rows start to stop - 1, (stop - start, own_d) float32."""
         import torch
@@ -81,7 +79,7 @@ class Lengthened(ClosedForm):
 
 
 @dataclass(frozen=True)
-class Joined(ClosedForm):
+class Joined(Derived):
     """Rows of signs of two forms side by side: coherence (mu D + mu' D') / (D + D') in R^(D + D')."""
 
     family: ClassVar[str] = "joined"
@@ -93,14 +91,16 @@ class Joined(ClosedForm):
             raise BadRequest(f"form is {self.form} and other is {self.other}; allowed are forms of signs")
 
     @classmethod
-    def reach(cls, d: int, n: int) -> Self | None:
-        """Return n rows in exactly d coordinates, the lowest coherence of two sets or more, or None."""
-        return cls._of_depth(d, n, DEEPEST)
+    def needs(cls, d: int, n: int, depth: int = DEEPEST) -> Iterator[Need]:
+        """Yield the pieces that sets of at most depth - 1 pieces complete to n rows in exactly d coordinates."""
 
-    @classmethod
-    def _of_depth(cls, d: int, n: int, depth: int) -> Self | None:
-        rest = ((form, signs_of(d - form.own_d, n, depth - 1)) for form in _pieces(d, n)) if depth > 1 else ()
-        return best(cls(form, other) for form, other in rest if other)
+        def made(form: ClosedForm) -> "Iterator[Joined]":
+            other = signs_of(d - form.own_d, n, depth - 1)
+            if other:
+                yield cls(form, other)
+
+        if depth > 1:
+            yield Need(PIECES, pieces, d, n, made)
 
     @property
     def own_d(self) -> int:
@@ -132,7 +132,7 @@ def signs_of(d: int, n: int, depth: int = DEEPEST) -> ClosedForm | None:
 
     At most `depth` sets are laid side by side.
     """
-    return best((*_whole(d, n), Lengthened.reach(d, n), Joined._of_depth(d, n, depth)))
+    return best((*_whole(d, n), Lengthened.reach(d, n), Joined.best_of(Joined.needs(d, n, depth))))
 
 
 def listed_signs(d: int, n: int) -> list[ClosedForm]:
@@ -161,16 +161,14 @@ def _punctured(form: QuadraticBases, drop: int) -> Punctured | None:
         return None
 
 
-def _pieces(d: int, n: int) -> Iterator[ClosedForm]:
-    """Yield forms of n rows of signs in fewer than d coordinates, from d/4 on, of each dimension the best."""
-    of_size: dict[int, list[ClosedForm]] = {}
-    for form in _between(max(1, d // 4), d - 1):
-        if n <= sign_rows(form):
-            of_size.setdefault(form.own_d, []).append(form)
-    yield from (min(forms, key=preference) for forms in of_size.values())
-    order = next((m for m in range(d - 1, n - 1, -1) if hadamard.exists(m)), 0)
-    if order > 1:
-        yield HadamardRows(order, 0)
+def pieces(family: type[ClosedForm], d: int, n: int) -> Iterator[ClosedForm]:
+    """Ask a family for its forms of n rows of signs in fewer than d coordinates, from d/4 on."""
+    if issubclass(family, Tight):
+        yield from (form for form in family.sized(max(1, d // 4), d - 1) if n <= sign_rows(form))
+    else:
+        order = next((m for m in range(d - 1, n - 1, -1) if hadamard.exists(m)), 0)
+        if order > 1:
+            yield HadamardRows(order, 0)
 
 
 def _between(low: int, high: int) -> Iterator[ClosedForm]:

@@ -86,8 +86,10 @@ class Cut(ClosedForm):
         lines = max(1, n - d)
         found: Self | None = None
         for kind in cls.kinds(lines, max(n, d + 1) // lines):
-            # v R m (1 - 1/c) is at most d, and 1/cosine at most c R m - 1: no later kind is better, or has a member.
-            if 2 * d * kind.size < (1 / found.cosine + 1 - 1e-9 if found else 2) * kind.points:
+            # v R m (1 - 1/c) is at most d, and 1/cosine + 1 at most R m (c - 1) + 2 m and c R m; R is at least
+            # c lines / v. So no later kind is better, or has a member.
+            most = d * kind.size / kind.points
+            if most + min(most, 2 * d / lines) < (1 / found.cosine + 1 - 1e-9 if found else 2):
                 break
             found = best((found, *cls._of_kind(kind, d, lines, rows, 1 / found.cosine if found else 0)))
         return found

@@ -39,7 +39,8 @@ class CutCyclic(Cut):
 
     @classmethod
     def kinds(cls, lines: int, longest: int) -> Iterator[Kind]:
-        return (kind for kind, _ in _table() if kind.points * kind.most >= lines * kind.size)
+        listed = (kind for kind, _ in _table() if kind.size <= longest)
+        return (kind for kind in listed if kind.points * kind.most >= lines * kind.size)
 
     @classmethod
     def rounded(cls, kind: Kind, degree: int) -> int:

@@ -48,7 +48,7 @@ class CutTriples(Cut):
 
     @classmethod
     def kinds(cls, lines: int, longest: int) -> Iterator[Kind]:
-        for v in counting(least_points(lines, 3)):
+        for v in counting(least_points(lines, 3)) if longest > 2 else ():
             most = (v - 1) // 6
             yield Kind(v, 3, 3 * (most if _fits(v, most) else most - 1))
 

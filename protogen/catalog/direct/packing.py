@@ -3,12 +3,12 @@
 import math
 from abc import abstractmethod
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from protogen.errors import BadRequest
 
 from ..algebra import hadamard
-from ..family import Tight
+from ..family import Tight, nearby
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,6 +47,10 @@ class Packing(Tight):
                 f"order is {self.order}; allowed is a Hadamard order from r - 1 to r + 1, r at most {MOST_LINES}; "
                 f"r is {self.r}"
             )
+
+    @classmethod
+    def with_room(cls, d: int, n: int) -> Self | None:
+        return nearby(cls, d, n)
 
     @property
     @abstractmethod

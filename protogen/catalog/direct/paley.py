@@ -43,6 +43,11 @@ class Paley(Tight):
         return form if form and n <= form.own_n else None
 
     @classmethod
+    def with_room(cls, d: int, n: int) -> Self | None:
+        form = next(cls.sized(1, d), None)
+        return form if form and n - d <= form.own_n - form.own_d else None
+
+    @classmethod
     def sized(cls, low: int, high: int) -> Iterator[Self]:
         """Yield the members with low <= own_d <= high, the largest first."""
         return (cls(q) for q in prime_powers(2 * low - 1, 2 * high - 1) if q % 4 == 1)

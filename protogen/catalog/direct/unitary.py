@@ -44,6 +44,11 @@ class Unitary(Tight):
         return form if form and n <= form.own_n else None
 
     @classmethod
+    def with_room(cls, d: int, n: int) -> Self | None:
+        form = next(cls.sized(1, d), None)
+        return form if form and n - d <= form.own_n - form.own_d else None
+
+    @classmethod
     def sized(cls, low: int, high: int) -> Iterator[Self]:
         """Yield the members with low <= own_d <= high, the largest first."""
         forms = (cls(q) for q in prime_powers(math.isqrt(low), math.isqrt(high) + 1) if q % 2)

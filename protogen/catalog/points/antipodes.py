@@ -1,19 +1,21 @@
 """Points from lines: each vector of a form and its negative."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 from protogen.errors import BadRequest
 
 from ..derived import LINES
-from ..family import ClosedForm, OfForm, best
+from ..derived.rule import Derived, Need, reached
+from ..family import ClosedForm
 
 if TYPE_CHECKING:
     import torch
 
 
 @dataclass(frozen=True)
-class Antipodes(OfForm):
+class Antipodes(Derived):
     """The vectors of a set of lines of coherence mu, and their negatives: twice as many points, largest cosine mu."""
 
     family: ClassVar[str] = "antipodes"
@@ -24,10 +26,9 @@ class Antipodes(OfForm):
             raise BadRequest(f"form is {self.form}; allowed is a form of lines")
 
     @classmethod
-    def reach(cls, d: int, n: int) -> Self | None:
-        """Return the best n/2 lines, rounded up, with their negatives."""
-        form = best(family.reach(d, (n + 1) // 2) for family in LINES)
-        return cls(form) if form else None
+    def needs(cls, d: int, n: int) -> Iterator[Need]:
+        """Yield the best n/2 lines, rounded up."""
+        yield Need(LINES, reached, d, (n + 1) // 2, lambda form: [cls(form)])
 
     @property
     def own_d(self) -> int:

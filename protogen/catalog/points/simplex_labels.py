@@ -1,21 +1,23 @@
 """Points from unbiased bases: each vector, its negative, and the vertex of a simplex that labels its basis."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 from protogen.errors import BadRequest
 
 from ..algebra.simplex import vertices
-from ..derived.labels import BASES, labelled
-from ..family import Bases, ClosedForm, best
+from ..derived.labels import BASES, holding
+from ..derived.rule import Derived, Need
+from ..family import Bases
 
 if TYPE_CHECKING:
     import torch
 
 
 @dataclass(frozen=True)
-class SimplexLabels(ClosedForm):
+class SimplexLabels(Derived):
     """The first B = `count` bases of a form in R^D and their negatives, with a label for each basis.
 
     They are 2 D B points in R^(D + B - 1) of largest cosine s = 1/(1 + B/((B - 1) mu_0)), where mu_0 is the
@@ -39,9 +41,9 @@ class SimplexLabels(ClosedForm):
             raise BadRequest(f"count is {self.count}; allowed is 2 to {most} bases of this form")
 
     @classmethod
-    def reach(cls, d: int, n: int) -> Self | None:
-        """Return the best bases that leave room for the labels of as many as n needs, two at least."""
-        return best(cls(form, count) for form, count in labelled(d + 1, (n + 1) // 2))
+    def needs(cls, d: int, n: int) -> Iterator[Need]:
+        """Yield the bases that leave room for the labels of as many as n needs, two at least."""
+        yield from holding(d + 1, (n + 1) // 2, lambda form, count: [cls(form, count)])
 
     @property
     def own_d(self) -> int:
@@ -54,10 +56,6 @@ class SimplexLabels(ClosedForm):
     @property
     def cosine(self) -> float:
         return 1 / (1 + self.count / ((self.count - 1) * self.form.cosine))
-
-    @property
-    def held_bytes(self) -> int:
-        return self.form.held_bytes
 
     def rows(self, start: int, stop: int) -> "torch.Tensor":
         """Return rows start to stop - 1, (stop - start, own_d) float32: x with its label, then -x, then the next x."""
