@@ -3,9 +3,9 @@
 python tests/benchmarks/bench_heads.py [step [CHECKOUT]|losses|multicenter]
 
 step: 100,000 classes, d = 1000, batch 256: a backbone's last layer and Adam, with `CosineHead.loss`, with frozen
-prototypes under the plain product, with a learned nn.Linear, and with the ChunkedCosineLoss of another checkout of
-protogen where one is named. Each has a process of its own, which tells its peak memory; steps are taken in turns,
-and the best of each counts.
+prototypes under the plain product, with a learned nn.Linear, with `AssignmentHead`, whose loss takes one prototype a
+sample, and with the ChunkedCosineLoss of another checkout of protogen where one is named. Each has a process of its
+own, which tells its peak memory; steps are taken in turns, and the best of each counts.
 losses: forward and backward of the same loss by each way that torch has, in turns in one process.
 multicenter: 1,000 classes, K = 2, d = 2048, batch 1024 and 256, against nn.Linear with 3,000 classes, in turns.
 """
@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear, normalize
 
-from protogen.nn import CosineHead, FrozenPrototypes, MultiCenterClassifier, chunked_cross_entropy
+from protogen.nn import AssignmentHead, CosineHead, FrozenPrototypes, MultiCenterClassifier, chunked_cross_entropy
 
 N, D, BATCH, TURNS = 100_000, 1000, 256, 5
-KINDS = ("learned", "plain", "head")
+KINDS = ("learned", "plain", "head", "assignment")
 
 
 class Linear(nn.Linear):
@@ -64,6 +64,8 @@ def head_of(kind: str) -> nn.Module:
     """Make the classifier of a kind, whose `loss` takes features and labels."""
     if kind == "head":
         return CosineHead(FrozenPrototypes(unit_rows()))
+    if kind == "assignment":
+        return AssignmentHead(FrozenPrototypes(unit_rows()))
     return Linear(D, N, bias=False) if kind == "learned" else Plain() if kind == "plain" else Other()
 
 
@@ -84,8 +86,11 @@ def steps(kind: str) -> None:
     for _ in sys.stdin:
         began = time.perf_counter()
         optimizer.zero_grad()
-        head.loss(backbone(inputs), labels).backward()
+        features = backbone(inputs)
+        head.loss(features, labels).backward()
         optimizer.step()
+        if isinstance(head, AssignmentHead):
+            head.update(features.detach(), labels)
         print(time.perf_counter() - began, flush=True)
     print(resident() - before)
 
@@ -108,7 +113,7 @@ def step(checkout: str | None = None) -> None:
     print(f"a training step, n = {N}, d = {D}, batch {BATCH}:")
     for kind in kinds:
         print(
-            f"  {kind:8} {best[kind]:.3f} s, {best[kind] / best['learned']:.0%}; "
+            f"  {kind:10} {best[kind]:.3f} s, {best[kind] / best['learned']:.0%}; "
             f"{peak[kind] / 1024:.0f} MiB, {peak[kind] / peak['learned']:.0%}"
         )
 
