@@ -33,6 +33,8 @@ class Batch(Changing):
     set: a set whose value falls enough (Armijo) takes the step, another tries half of it the next time. Where a
     set enters a stage, its trial is the place where it stands.
 
+    `gain` ends a set's stage where it gains less, over the sharpness, in WINDOW steps.
+
     `rows` (k, n, d) are the best of each set by its largest cosine, `largest` (k,).
     """
 
@@ -52,8 +54,11 @@ class Batch(Changing):
     )
     changes: ClassVar[tuple[str, ...]] = ("rows", "largest", "_history", *going_on)
 
-    def __init__(self, rows: Tensor, objective: Objective, sharpnesses: Sequence[float], steps: int) -> None:
-        self._sharpnesses, self._objective, self._steps = rows.new_tensor(sharpnesses), objective, steps
+    def __init__(
+        self, rows: Tensor, objective: Objective, sharpnesses: Sequence[float], steps: int, gain: float = GAIN
+    ) -> None:
+        self._sharpnesses, self._objective = rows.new_tensor(sharpnesses), objective
+        self._steps, self._gain = steps, gain
         self.rows, self.largest = rows, rows.new_full((len(rows),), torch.inf)
         # Of each step remembered: the step, the change of the gradient along it, 1 / (their inner product), which is
         # 0 for a set that did not take the step.
@@ -71,6 +76,19 @@ class Batch(Changing):
         """The number of sets that go on."""
         return len(self._index)
 
+    @property
+    def stage(self) -> int:
+        """The earliest stage that a set is in, from 0 on; the number of stages where none goes on."""
+        return int(self._stage.min()) if self.going else len(self._sharpnesses)
+
+    @property
+    def most_left(self) -> int:
+        """How many evaluations are left at the most."""
+        if not self.going:
+            return 0
+        whole = (len(self._sharpnesses) - self._stage) * self._steps
+        return int((whole - self._taken).max())
+
     def advance(self) -> None:
         """Evaluate a trial of each set that goes on, and take what comes of it."""
         trial = normalize(self._base + self._lengths[:, None, None] * self._directions, dim=-1)
@@ -82,8 +100,11 @@ class Batch(Changing):
         self._gradients = torch.where(taken[:, None, None], at.gradients, self._gradients)
         self._values = torch.where(taken, at.values, self._values)
         self._taken = self._taken + 1
-        passing = self._passing(~taken & (self._lengths < SHORTEST))
-        self._set_out(taken)
+        stuck = ~taken & (self._lengths < SHORTEST)
+        again = stuck & (self._scales > 0)  # the curvature leads nowhere: the gradient has its turn
+        self._forget(again)
+        passing = self._passing(stuck & ~again)
+        self._set_out(taken | again)
         self._pass(passing)
 
     def _keep_best(self, trial: Tensor, largest: Tensor) -> None:
@@ -106,7 +127,7 @@ class Batch(Changing):
     def _passing(self, lost: Tensor) -> Tensor:
         """Return which sets have done with their stage: those that are lost, and those that gain too little."""
         due = self._taken % WINDOW == 0
-        idle = due & (self._earlier - self._values < GAIN / self._sharpnesses[self._stage])
+        idle = due & (self._earlier - self._values < self._gain / self._sharpnesses[self._stage])
         self._earlier = torch.where(due, self._values, self._earlier)
         return lost | idle | (self._taken >= self._steps)
 
@@ -141,6 +162,9 @@ class Batch(Changing):
 
     def _forget(self, sets: Tensor) -> None:
         """Drop the curvature of some sets."""
+        if not bool(sets.any()):
+            return
+        self._scales = self._scales.masked_fill(sets, 0.0)
         self._history = [(step, change, inverse.masked_fill(sets, 0.0)) for step, change, inverse in self._history]
 
     def _plain(self) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from .batched import Found, Stages, descend_batch
+from .batch import Batch
 from .groups import LARGEST_ORDER, Group, group, irreducibles, names
 from .orbits import Matrices, OrbitLoss
 
@@ -18,8 +18,10 @@ DRAWS = 20  # of a representation, before a layout is given up
 STARTS, AGAIN = 32, 64  # of a layout when it is tried first, and once it is among the best
 SCREENED, KEPT = 0.6, 8  # the share of the work that goes into first tries, and how many of these are tried again
 OVERHEAD = 10**6  # multiplications that a step of a batch counts for at least: in the same time that many are made
-FIRST = Stages.growing(20, 1e3, 3, steps=60)
-LAST = Stages.growing(20, 1e7, 6)
+# The sharpness of each stage of a first try, and of those that are tried again; the steps of a stage at the most.
+FIRST, FIRST_STEPS = (20.0, 140.0, 1000.0), 60
+LAST, LAST_STEPS = (20.0, 276.0, 3.8e3, 5.2e4, 7.2e5, 1e7), 120
+GAIN = 1e-2  # over the sharpness: a stage whose steps gain less ends
 
 
 @dataclass(frozen=True)
@@ -118,12 +120,12 @@ class _Search:
         layout = self._layout(own)
         parts = [self._parts(own, layout) for _ in range(STARTS)] if layout else []
         if layout is not None and None not in parts:
-            self._try(own, layout, [part for part in parts if part is not None], FIRST)
+            self._try(own, layout, [part for part in parts if part is not None], FIRST, FIRST_STEPS)
 
     def deepen(self, tried: _Tried) -> None:
         """Try the same again from more starts, one from the best rows, half with their representation."""
         fresh = [self._parts(tried.own, tried.layout) or tried.parts for _ in range(AGAIN // 2)]
-        self._try(tried.own, tried.layout, [tried.parts] * (AGAIN // 2) + fresh, LAST, tried.rows)
+        self._try(tried.own, tried.layout, [tried.parts] * (AGAIN // 2) + fresh, LAST, LAST_STEPS, tried.rows)
 
     def best(self) -> list[_Tried]:
         """List the best of what was tried, of each group and layout once."""
@@ -146,7 +148,8 @@ class _Search:
         own: Group,
         layout: tuple[Stabiliser, ...],
         parts: list[tuple[int, ...]],
-        stages: Stages,
+        sharpnesses: tuple[float, ...],
+        steps: int,
         first: Tensor | None = None,
     ) -> None:
         matrices = torch.stack([_representation(own, part) for part in parts])
@@ -161,24 +164,28 @@ class _Search:
         for place, stabiliser in enumerate(layout):
             itself[list(stabiliser.elements), place] = True
         short = any(len(stabiliser.elements) > 1 for stabiliser in layout)
-        loss = OrbitLoss(Matrices.of(matrices), itself, self._lines, spaces if short else None)
+        loss = OrbitLoss(Matrices.of(matrices), itself, self._lines, spaces.transpose(0, 1) if short else None)
         each = own.order * len(layout) * self._d * (2 * len(layout) + self._d)
-        each = max(each, OVERHEAD // len(parts))
-        found = descend_batch(rows, loss, stages, lambda best, sets: self._told(best, each * sets))
-        self._spent += each * found.evaluations
-        self._note(own, layout, parts, found)
-
-    def _told(self, best: float, work: int) -> bool:
-        if self._go_on is not None and not self._go_on(min(best, self._lowest), self._spent + work):
-            self._stopped = True
-        return not self._stopped
-
-    def _note(self, own: Group, layout: tuple[Stabiliser, ...], parts: list[tuple[int, ...]], found: Found) -> None:
-        largest, place = (value.item() for value in found.largest.min(0))
-        self._lowest = min(self._lowest, largest)
-        if found.interrupted:  # it ends the search as well, after what was found is noted
+        batch = Batch(rows, loss, sharpnesses, steps, GAIN)
+        try:
+            while batch.going and not self._stopped:
+                self._spent += max(each * batch.going, OVERHEAD)
+                batch.advance()
+                self._tell(float(batch.largest.min()))
+        except KeyboardInterrupt:  # ends the search as well, after what was found is noted
+            if not batch.largest.isfinite().any():
+                raise
             self.interrupted = self._stopped = True
-        self.tried.append(_Tried(largest, own, layout, parts[int(place)], found.rows[int(place)]))
+        self._note(own, layout, parts, batch)
+
+    def _tell(self, best: float) -> None:
+        if self._go_on is not None and not self._go_on(min(best, self._lowest), self._spent):
+            self._stopped = True
+
+    def _note(self, own: Group, layout: tuple[Stabiliser, ...], parts: list[tuple[int, ...]], batch: Batch) -> None:
+        largest, place = (value.item() for value in batch.largest.min(0))
+        self._lowest = min(self._lowest, largest)
+        self.tried.append(_Tried(largest, own, layout, parts[int(place)], batch.rows[int(place)]))
         self.tried = sorted(self.tried, key=lambda tried: tried.largest)[: 10 * KEPT]
 
     def _layout(self, own: Group) -> tuple[Stabiliser, ...] | None:

@@ -1,33 +1,43 @@
 """Large symmetric sets: orbits of a cyclic group that turns planes, of which one vector each moves."""
 
+import contextlib
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from .batched import Stages, descend_batch
-from .orbits import OrbitLoss, Turns
+from protogen.errors import BadRequest
+from protogen.files.facts import Turns
+from protogen.run import Progress, Run
+from protogen.solution import Status
 
-LARGE_STAGES = Stages.growing(20, 2000, 10, steps=300, gain=0.003)
+from .batch import Batch
+from .checkpoint import Changing, Checkpoint
+from .correlations import TurnLoss
+from .states import State
+from .threads import threads_for
+
+# The sharpness of the first stage and of the last, over sqrt(d): cosines of random rows are as wide as 1/sqrt(d).
+BLUNT, SHARP, STAGES = 3.5, 350.0, 10
+STEPS = 300  # in a stage at the most
+GAIN = 3e-3  # over the sharpness: a stage whose steps gain less ends
+ALL_FREQUENCIES = 8  # below this order the elements that turn every plane alike leave too few frequencies
+DRAWS = 100  # of frequencies, before it is said that there are none
 
 
 @dataclass(frozen=True)
 class Orbits:
     """The first n vectors of orbits, a source of rows: row i is element i % m of the orbit of vector i // m.
 
-    Element g of the cyclic group of order m turns plane p, of coordinates p and p + d // 2, by the angle
-    2 pi g f_p / m. Where d is odd the last coordinate stays.
-
-    - `vectors` (k, d), float32, with k m >= n;
-    - `frequencies` (d // 2,), whole numbers.
+    - `vectors` (k, d), float32, with k m >= n, for the order m of the group;
+    - `turns`: the group, which has a frequency for each of the d // 2 planes.
     """
 
     vectors: Tensor
-    frequencies: Tensor
-    order: int
+    turns: Turns
     n: int
 
     @property
@@ -35,57 +45,174 @@ class Orbits:
         return self.n, self.vectors.shape[1]
 
     def rows(self, start: int, stop: int) -> Tensor:
-        index = torch.arange(start, min(stop, self.n), device="cpu")
-        elements, own = index % self.order, self.vectors[index // self.order].double()
-        planes = len(self.frequencies)
-        angles = (elements[:, None] * self.frequencies % self.order) * (2 * math.pi / self.order)
-        cosines, sines = angles.double().cos(), angles.double().sin()
-        left, right, last = own[:, :planes], own[:, planes : 2 * planes], own[:, 2 * planes :]
-        return torch.cat((cosines * left - sines * right, cosines * right + sines * left, last), 1).float()
+        return self.at(torch.arange(start, min(stop, self.n), device="cpu"))
 
-    @property
-    def text(self) -> str:
-        """The group in words."""
-        return f"cyclic({self.order}); frequencies {'.'.join(map(str, self.frequencies.tolist()))}"
+    def at(self, index: Tensor) -> Tensor:
+        """Return the rows of these numbers (...), (..., d) float32."""
+        order = self.turns.order
+        frequencies = torch.tensor(self.turns.frequencies, dtype=torch.int64, device="cpu")
+        elements, own = index % order, self.vectors[index // order].double()
+        planes = len(frequencies)
+        angles = (elements[..., None] * frequencies % order) * (2 * math.pi / order)
+        cosines, sines = angles.double().cos(), angles.double().sin()
+        left, right, last = own[..., :planes], own[..., planes : 2 * planes], own[..., 2 * planes :]
+        return torch.cat((cosines * left - sines * right, cosines * right + sines * left, last), -1).float()
 
 
 @dataclass(frozen=True)
 class Turned:
-    """A set of orbits, its largest cosine or |cosine| over the whole orbits, float32, and the evaluations made.
-
-    `interrupted`: whether a KeyboardInterrupt ended the descent.
-    """
+    """A set of orbits, its largest cosine or |cosine| over whole orbits, float32, evaluations of a set made, why."""
 
     orbits: Orbits
     largest: float
-    evaluations: int
-    interrupted: bool
+    steps: int
+    status: Status
 
 
-def turned_descent(
-    d: int,
-    n: int,
-    *,
-    order: int,
-    lines: bool,
-    seed: int,
-    stages: Stages = LARGE_STAGES,
-    device: str = "cpu",
-    go_on: Callable[[float, int], bool] | None = None,
-) -> Turned:
-    """Lower the largest |cos| of n lines, or cos of n points, in R^d among orbits of a cyclic group of this order.
+@dataclass(frozen=True)
+class TurnedRequest:
+    """Ask for n lines or points in R^d among the orbits of a cyclic group.
 
-    Frequencies and the first vectors are drawn by the seed; ceil(n / order) vectors move, in float32. A step takes
-    1 / order of the multiplications of a free one. `go_on` is told the lowest largest cosine so far and the
-    evaluations made; where it says False the descent ends with its best.
+    - `order`: of the group; ceil(n / order) vectors move.
+    - `steps`: evaluations of a set at the most.
+    - `restarts`: so many sets, of groups of their own, descend at once.
     """
-    generator = torch.Generator().manual_seed(seed)
-    frequencies = torch.randint(order, (1, d // 2), generator=generator, device="cpu")
-    count = -(-n // order)
-    drawn = torch.randn(1, count, d, generator=generator, dtype=torch.float32, device="cpu")
-    itself = torch.zeros(order, count, dtype=torch.bool, device=device)
-    itself[0] = True
-    loss = OrbitLoss(Turns.of(frequencies.to(device), order, torch.float32), itself, lines)
-    found = descend_batch(normalize(drawn.to(device), dim=2), loss, stages, go_on)
-    orbits = Orbits(found.rows[0].cpu(), frequencies[0], order, n)
-    return Turned(orbits, float(found.largest), found.evaluations, found.interrupted)
+
+    lines: bool
+    d: int
+    n: int
+    seed: int
+    order: int
+    steps: int
+    restarts: int = 1
+
+
+class TurnedSearch(Changing):
+    """Where a descent among orbits stands: k sets with their frequencies (k, d // 2), drawn by the seed, and a batch.
+
+    The batch works in float32. A step takes about log(order) operations for each vector and each row that moves.
+    """
+
+    changes: ClassVar[tuple[str, ...]] = ("step", "seconds")
+
+    def __init__(self, asked: TurnedRequest, device: str) -> None:
+        """Raises BadRequest where the group of this order has no orbits of its size in R^d."""
+        self.asked, self.step, self.seconds = asked, 0, 0.0
+        self.status: Status | None = None
+        generator = torch.Generator().manual_seed(asked.seed)
+        self.frequencies: list[list[int]] = []
+        rows = torch.empty(asked.restarts, -(-asked.n // asked.order), asked.d, dtype=torch.float32, device="cpu")
+        for own in rows:
+            self.frequencies.append(drawn_frequencies(asked, generator))
+            own.normal_(generator=generator)
+        table = torch.tensor(self.frequencies, dtype=torch.int64, device=device)
+        growth = (SHARP / BLUNT) ** (1 / (STAGES - 1))
+        sharpnesses = [BLUNT * math.sqrt(asked.d) * growth**stage for stage in range(STAGES)]
+        loss = TurnLoss(table, asked.order, asked.d, asked.lines)
+        self.batch = Batch(normalize(rows, dim=2).to(device), loss, sharpnesses, STEPS, GAIN)
+
+    @property
+    def best(self) -> float:
+        """The lowest figure so far, of the best set."""
+        return float(self.batch.largest.min())
+
+    def advance(self) -> None:
+        """Evaluate a trial of each set, and see whether there is more to do."""
+        self.batch.advance()
+        self.step += 1
+        if not self.batch.going:
+            self.status = Status.CONVERGED
+        elif self.step >= self.asked.steps:
+            self.status = Status.STEP_LIMIT
+
+    def found(self) -> Orbits:
+        """Return the best set so far."""
+        place = int(self.batch.largest.argmin())
+        turns = Turns(self.asked.order, tuple(self.frequencies[place]))
+        return Orbits(self.batch.rows[place].cpu(), turns, self.asked.n)
+
+    def state(self) -> State:
+        return {**super().state(), "status": self.status, "batch": self.batch.state()}
+
+    def restore(self, state: State) -> None:
+        super().restore({name: state[name] for name in state if name not in ("status", "batch")})
+        self.status = None if state["status"] is None else Status(state["status"])
+        self.batch.restore(state["batch"])
+
+
+def drawn_frequencies(asked: TurnedRequest, generator: torch.Generator) -> list[int]:
+    """Draw a frequency for each plane, each as often as any other but for one.
+
+    Frequencies 0 and half the order, which turn a plane too little, belong to small groups alone. Raises BadRequest
+    where no draw keeps all vectors of an orbit apart.
+    """
+    planes, order = asked.d // 2, asked.order
+    allowed = range(order // 2 + 1) if order < ALL_FREQUENCIES else range(1, (order + 1) // 2)
+    for _ in range(DRAWS):
+        drawn: list[int] = []
+        while len(drawn) < planes:
+            drawn += [allowed[place] for place in torch.randperm(len(allowed), generator=generator, device="cpu")]
+        if _keeps_apart(drawn[:planes], asked):
+            return drawn[:planes]
+    raise BadRequest(f"cyclic({order}) has no orbits of so many vectors in R^{asked.d}; take another order")
+
+
+def _keeps_apart(frequencies: list[int], asked: TurnedRequest) -> bool:
+    """Whether no element but the first maps each vector to itself, or for lines to its negative."""
+    order = asked.order
+    if math.gcd(order, *frequencies) > 1:
+        return False
+    if not asked.lines or asked.d % 2 or order % 2:
+        return True
+    return not any(all(2 * f * g % (2 * order) == order for f in frequencies) for g in range(1, order))
+
+
+def turned_descent(asked: TurnedRequest, run: Run, figure: str, checkpoint: Checkpoint | None = None) -> Turned:
+    """Lower the largest |cos| of lines, or cos of points, among orbits of a cyclic group of the order asked for.
+
+    `figure` is what the progress calls it. A KeyboardInterrupt, memory that runs out, or the run's time limit ends
+    the descent with the best so far. With a checkpoint it goes on from the state there, and whatever ends it early
+    leaves its state there. Raises BadRequest where the group has no orbits of its size in R^d.
+    """
+    search = TurnedSearch(asked, run.device)
+    if checkpoint:
+        checkpoint.begin(search)
+    early: Status | None = None
+    try:
+        with threads_for(asked.n * asked.n // asked.order * asked.restarts):
+            early = _walk(search, run, figure, checkpoint)
+    except KeyboardInterrupt:
+        if search.best == math.inf:
+            raise
+        early = Status.INTERRUPTED
+    except (MemoryError, torch.OutOfMemoryError):
+        if search.best == math.inf:
+            raise
+        early = Status.OUT_OF_MEMORY
+    if checkpoint and early:
+        with contextlib.suppress(KeyboardInterrupt):  # a second interruption loses the state, not the best
+            checkpoint.write()
+    status = early or search.status
+    assert status is not None, "the walk is over"
+    return Turned(search.found(), search.best, search.step, status)
+
+
+def _walk(search: TurnedSearch, run: Run, figure: str, checkpoint: Checkpoint | None) -> Status | None:
+    """Advance until the search has a status or the time is up; return TIME_LIMIT for the latter."""
+    began, before = run.clock(), search.seconds
+    early: Status | None = None
+    while search.status is None and early is None:
+        if checkpoint:
+            checkpoint.note(search.state())
+        search.advance()
+        elapsed = run.clock() - began
+        search.seconds = before + elapsed
+        if run.report:
+            most = min(search.asked.steps, search.step + search.batch.most_left)
+            phase = f"stage {min(search.batch.stage + 1, STAGES)} of {STAGES}"
+            run.report(Progress(search.step, most, figure, search.best, search.best, None, search.seconds, phase))
+        if search.status is None and run.time_limit is not None and elapsed >= run.time_limit:
+            early = Status.TIME_LIMIT
+    if checkpoint:
+        checkpoint.note(search.state())
+    return early

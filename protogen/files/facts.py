@@ -35,6 +35,18 @@ class Jammed:
 
 
 @dataclass(frozen=True)
+class Turns:
+    """A cyclic group that turns planes of R^d, with as many elements as `order` says.
+
+    Element g turns plane p, of coordinates p and p + d // 2, by the angle 2 pi g f / order, f the frequency of the
+    plane. Where d is odd, the last coordinate stays.
+    """
+
+    order: int
+    frequencies: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Facts:
     """What is known of a set of n vectors in R^d; None where a fact does not apply.
 
@@ -48,6 +60,7 @@ class Facts:
     - `center_norms`, `subcenter_norms`: of the vectors as drawn.
     - `within_class`: what was measured over pairs of one class, where each class has several rows.
     - `jammed`: what a polish says of the largest cosine that it came to.
+    - `orbits`: the group of which the rows are orbits: row i is element i % order of the orbit of row i - i % order.
     - `more`: facts by names that this protogen does not know; each is any value of JSON.
     """
 
@@ -65,6 +78,7 @@ class Facts:
     subcenter_norms: Norms | None = None
     within_class: AngleStats | None = None
     jammed: Jammed | None = None
+    orbits: Turns | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -91,13 +105,24 @@ class Facts:
             yield from self.within_class.faults()
         if self.jammed is not None and not 0 < self.jammed.active_pairs <= shape[0] * (shape[0] - 1) // 2:
             yield f"jammed has {self.jammed.active_pairs} active pairs, allowed are 1 to all of {shape[0]} vectors"
+        if self.orbits is not None:
+            yield from _orbit_faults(self.orbits, shape)
         for name, others in BESIDE.items():
             for other in others:
                 if getattr(self, name) is not None and getattr(self, other) is None:
                     yield f"{name} stands without {other}"
 
 
+def _orbit_faults(turns: Turns, shape: Sequence[int]) -> Iterator[str]:
+    if not 2 <= turns.order <= shape[0]:
+        yield f"orbits are of a group of order {turns.order}, allowed is 2 to {shape[0]}"
+    elif len(turns.frequencies) != shape[-1] // 2 or len(shape) != 2:
+        yield f"orbits have {len(turns.frequencies)} frequencies, allowed is one for each plane of R^{shape[-1]}"
+    elif not all(0 <= frequency < turns.order for frequency in turns.frequencies):
+        yield f"orbits have a frequency that is not 0 to {turns.order - 1}"
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, AngleStats):
         return value.to_dict()
-    return asdict(value) if isinstance(value, Norms | Jammed) else value
+    return asdict(value) if isinstance(value, Norms | Jammed | Turns) else value

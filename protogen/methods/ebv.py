@@ -31,7 +31,7 @@ from protogen.solution import ENDED_EARLY, Solution, Status
 from protogen.spec import Spec, Value
 
 from .method import EFFORT, RESTARTS, STEPS, Method, descent_bytes, formula_bytes, history, option
-from .orbits import orbits_solution
+from .orbits import orbits_solution, turned_bytes
 from .search import check_effort, meets, search, searches
 from .start import (
     AUTO,
@@ -44,9 +44,9 @@ from .start import (
     Start,
     best_word,
     check_start,
-    cyclic_order,
     descent_promise,
     orbits_start,
+    parts_of_orbits,
 )
 from .task import Task
 
@@ -80,7 +80,7 @@ class EBV(Method):
     alpha: float | None = option(
         None, "Stop at this coherence, 0 <= alpha < 1, 0 for n <= d alone; left out: as low as it can."
     )
-    start: str = option(AUTO, f"{AUTO} (the lowest), {RANDOM} (the paper), {CLOSED_FORM} or {IMPROVED}.")
+    start: str = option(AUTO, f"{AUTO} (the lowest), {RANDOM} (the paper), {CLOSED_FORM}, {IMPROVED} or {ORBITS}.")
     steps: int | None = option(None, f"The most passes over all pairs of a descent by steps; left out: {STEPS}.")
     update: str = option("lbfgs", "lbfgs (squared threshold) or paper (Algorithm 1: plain sum, plain steps).")
     rate: float | None = option(None, f"Learning rate of --update paper; left out: {PAPER_RATE:g}.")
@@ -91,7 +91,7 @@ class EBV(Method):
     effort: str | None = option(None, EFFORT)
 
     def _resolve(self, d: int, n: int, seed: int) -> Spec:
-        check_word("start", self.start, (AUTO, RANDOM, CLOSED_FORM, IMPROVED))
+        check_word("start", self.start, (AUTO, RANDOM, CLOSED_FORM, IMPROVED, ORBITS))
         self._check(d, n)
         if self.signs:
             return self._formula(self._signs(d, n), d, n)
@@ -100,6 +100,8 @@ class EBV(Method):
         form = catalog.seek(d, n) if self.start != RANDOM else None
         if self._searches(d, n) and not (form is not None and meets(d, n, self.alpha, form.cosine)):
             return self._search(d, n, seed, form)
+        if self.start == ORBITS:
+            return self._orbits(d, n, seed, form)
         if form is None:
             if self.start not in (AUTO, RANDOM):
                 raise BadRequest(f"no closed form reaches d={d}, n={n}; use --start random or auto, or a larger d")
@@ -110,8 +112,7 @@ class EBV(Method):
         if word == RANDOM:
             return self._descent(d, n, seed, Start(RANDOM))
         if word == ORBITS:
-            params: dict[str, Value] = {"start": str(orbits_start(n)), "steps": self.steps or STEPS}
-            return Spec.of(self.name, self.version, d=d, n=n, seed=seed, params=params)
+            return self._orbits(d, n, seed, form)
         if self.update == "paper":
             raise BadRequest(
                 f"update is 'paper' where a formula gives the set, {catalog.label(form)}; add --start random"
@@ -134,6 +135,20 @@ class EBV(Method):
             "effort": self.effort or "default",
         }
         return Spec.of(self.name, PACKED, d=d, n=n, seed=seed, params=params)
+
+    def _orbits(self, d: int, n: int, seed: int, form: catalog.ClosedForm | None) -> Spec:
+        """Make the Spec of a descent among orbits, beside a closed form if there is one."""
+        if self.alpha is not None or self.update == "paper":
+            given = f"alpha {self.alpha}" if self.alpha is not None else "update paper"
+            raise BadRequest(
+                f"start is {ORBITS} with {given}; a descent among orbits goes as low as it can, its own way"
+            )
+        params: dict[str, Value] = {
+            "start": str(orbits_start(n, form)),
+            "steps": self.steps or STEPS,
+            "restarts": self.restarts or 1,
+        }
+        return Spec.of(self.name, SIGNED, d=d, n=n, seed=seed, params=params)
 
     def _signs(self, d: int, n: int) -> catalog.ClosedForm:
         """Choose the closed form of signs. Raises BadRequest where there is none, or another option excludes it."""
@@ -232,7 +247,7 @@ class EBV(Method):
             raise BadRequest(f"signs is {self.signs!r} in a Spec; allowed is a start of {CLOSED_FORM}:<closed form>")
         check_effort(self.effort, None)
         if Start.parse(self.start).word == ORBITS:
-            cyclic_order(Start.parse(self.start), n)
+            parts_of_orbits(Start.parse(self.start), d, n)
             if self.extends is not None:
                 raise BadRequest(f"start is {self.start!r} with extends; allowed is {RANDOM}")
             return
@@ -249,7 +264,8 @@ class EBV(Method):
         if start.word == CLOSED_FORM:
             return catalog.build(start.form or "", task.n, task.d, signed=self.signed)
         if start.word == ORBITS:
-            return orbits_solution(task, cyclic_order(start, task.n), self.steps or STEPS, self.figure)
+            order, form = parts_of_orbits(start, task.d, task.n)
+            return orbits_solution(task, order, form, self.steps or STEPS, self.restarts or 1, self.figure)
         if self.extends is not None:
             return self._extended(task)
         built = None if start.form is None else catalog.build(start.form, task.n, task.d, signed=self.signed)
@@ -337,7 +353,8 @@ class EBV(Method):
     def peak_bytes(self, d: int, n: int) -> int:
         start = Start.parse(self.start)
         if start.word == ORBITS:
-            return 4 * 8 * n * d + 2**28
+            order, _ = parts_of_orbits(start, d, n)
+            return turned_bytes(d, n, order, self.restarts or 1)
         form = start.closed_form
         held = form.held_bytes if form else 0
         return held + (

@@ -4,43 +4,37 @@ from dataclasses import replace
 
 from protogen import catalog
 from protogen.files.facts import Facts
-from protogen.run import Progress
-from protogen.solution import Solution, Status
+from protogen.solution import Solution
 
 from .task import Task
 
+MOVED = 24  # numbers for each that moves: rows, gradients, and what L-BFGS remembers
 
-def orbits_solution(task: Task, order: int, most: int, figure: str) -> Solution:
-    """Descend among the orbits of a cyclic group of this order; a closed form that is as good is the solution.
 
-    - `most`: the steps that the descent may take.
+def orbits_solution(task: Task, order: int, form: str | None, steps: int, restarts: int, figure: str) -> Solution:
+    """Descend among the orbits of cyclic groups of this order; a closed form that is as good is the solution.
+
+    - `form`: the label of the closed form, if there is one.
+    - `steps`: evaluations of a set at the most; `restarts`: so many sets descend at once.
     - `figure`: what the progress calls the largest |cos|.
 
     The time limit and Ctrl-C end the descent with its best.
     """
-    from protogen.descent.threads import threads_for
-    from protogen.descent.turned import turned_descent
+    from protogen.descent.turned import TurnedRequest, turned_descent
 
-    run, steps, began, ended = task.run, 0, task.run.clock(), Status.CONVERGED
+    asked = TurnedRequest(True, task.d, task.n, task.seed, order, steps, restarts)
+    found = turned_descent(asked, task.run, figure, task.checkpoint)
+    facts = Facts(orbits=found.orbits.turns)
+    if form is not None:
+        # The request was resolved to orbits by what they promise; what came of them is compared here.
+        built = catalog.build(form, task.n, task.d, signed=True)
+        lowest = built.facts.guaranteed_coherence
+        if lowest is not None and lowest <= found.largest:
+            return replace(built, status=found.status, reproducible="statistical", steps=found.steps)
+        facts = replace(facts, outdone=built.facts.closed_form, guaranteed_coherence=lowest)
+    return Solution(found.orbits, found.status, "statistical", steps=found.steps, facts=facts)
 
-    def go_on(best: float, done: int) -> bool:
-        nonlocal steps, ended
-        steps, elapsed = done, run.clock() - began
-        if run.report:
-            run.report(Progress(done, most, figure, best, best, None, elapsed))
-        if done >= most:
-            ended = Status.STEP_LIMIT
-        elif run.time_limit is not None and elapsed >= run.time_limit:
-            ended = Status.TIME_LIMIT
-        return ended == Status.CONVERGED
 
-    with threads_for(task.n * task.n // order * task.d):
-        found = turned_descent(task.d, task.n, order=order, lines=True, seed=task.seed, device=run.device, go_on=go_on)
-    status = Status.INTERRUPTED if found.interrupted else ended
-    # The request was resolved to orbits by what they promise; what came of them is compared here.
-    form = catalog.choose(catalog.LINES, task.d, task.n)
-    if form is not None and form.cosine <= found.largest:
-        built = catalog.build(catalog.label(form), task.n, task.d, signed=True)
-        return replace(built, status=status, reproducible="statistical", steps=steps)
-    facts = Facts().with_more({"group": found.orbits.text})
-    return Solution(found.orbits, status, "statistical", steps=steps, facts=facts)
+def turned_bytes(d: int, n: int, order: int, restarts: int) -> int:
+    """The memory of a descent among orbits: what moves and is remembered of it, all rows at last, and a tile."""
+    return 4 * (restarts * MOVED * (n // order + 1) * d + 2 * n * d) + 2**28

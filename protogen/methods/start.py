@@ -15,7 +15,7 @@ RANDOM = "random"
 CLOSED_FORM = "closed-form"
 IMPROVED = "closed-form+descent"
 PACKING = "packing"  # in a Spec only: the best of a closed form and a search for a stated effort
-ORBITS = "orbits"  # with the group: orbits:cyclic(<order>)
+ORBITS = "orbits"  # in a Spec with the group, and a closed form if there is one: orbits:cyclic(<order>)/<closed form>
 CAPACITY = "capacity"  # in a Spec only: the sets that `protogen capacity` finds
 
 NEAR_BOUND = 1.05  # a coherence of at most so many times the lower bound leaves a descent little to gain
@@ -109,17 +109,29 @@ def best_word(d: int, n: int, alpha: float | None, form_cosine: float, combined:
     return CLOSED_FORM if form_cosine <= promise else RANDOM
 
 
-def orbits_start(n: int) -> Start:
-    """Return the start of n vectors among the orbits of a cyclic group, of which about ORBITS_MOVED move."""
-    return Start(ORBITS, f"cyclic({n // ORBITS_MOVED})")
+def orbits_start(n: int, form: ClosedForm | None) -> Start:
+    """Return the start of n vectors among the orbits of a cyclic group, of which about ORBITS_MOVED move.
+
+    The closed form, if there is one, is the solution where no orbits are better.
+    """
+    group = f"cyclic({max(2, n // ORBITS_MOVED)})"
+    return Start(ORBITS, group if form is None else f"{group}/{label(form)}")
 
 
-def cyclic_order(start: Start, n: int) -> int:
-    """Read the order of the group of an ORBITS start of n vectors. Raises BadRequest on another text."""
-    match = re.fullmatch(r"cyclic\(([1-9][0-9]{0,11})\)", start.form or "")
+def parts_of_orbits(start: Start, d: int, n: int) -> tuple[int, str | None]:
+    """Read the order of the group and the label of the closed form, or None, of an ORBITS start of n vectors in R^d.
+
+    Raises BadRequest on another text, and on a closed form that does not fit.
+    """
+    match = re.fullmatch(r"cyclic\(([1-9][0-9]{0,11})\)(?:/(.+))?", start.form or "")
     if match is None or not 2 <= int(match[1]) <= n:
-        raise BadRequest(f"start is {str(start)!r}; allowed is {ORBITS}:cyclic(<order>) of an order from 2 to {n}")
-    return int(match[1])
+        raise BadRequest(
+            f"start is {str(start)!r}; allowed is {ORBITS}:cyclic(<order>), of an order from 2 to {n}, alone or with "
+            "/<closed form>"
+        )
+    if match[2] is not None:
+        Padded(from_label(match[2]), n, d)  # which raises BadRequest where the form does not fit
+    return int(match[1]), match[2]
 
 
 def descent_promise(d: int, n: int) -> float:

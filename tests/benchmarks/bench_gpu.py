@@ -26,9 +26,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, linear, normalize
 
 from protogen import Run, generate, resolve
-from protogen.descent.batched import Stages, descend_batch
-from protogen.descent.orbits import Matrices, OrbitLoss
-from protogen.descent.turned import turned_descent
+from protogen.descent.batch import Batch
+from protogen.descent.smooth import of_lines, of_points
+from protogen.descent.turned import TurnedRequest, turned_descent
 from protogen.measuring.geometry import random_rows
 from protogen.measuring.measure import measure
 from protogen.methods import Task, method_of
@@ -175,15 +175,16 @@ def batches(bench: Bench) -> None:
     for kind, lines, d, n, best in cases:
         rows = random_rows(starts, n, d, 0).double().to(bench.device)
         rows = normalize(rows, dim=-1)
-        alone = torch.eye(d, dtype=torch.float64, device=bench.device).expand(starts, 1, d, d)
-        itself = torch.ones(1, n, dtype=torch.bool, device=bench.device)
         bench.wait()
-        began = time.perf_counter()
-        loss = OrbitLoss(Matrices.of(alone), itself, lines)
-        found = descend_batch(rows, loss, Stages.growing(20, 1e6, 8, steps=20 if bench.small else 120))
+        began, evaluations = time.perf_counter(), 0
+        sharpnesses = [20.0 * 5.0**stage for stage in range(2 if bench.small else 8)]
+        batch = Batch(rows, of_lines if lines else of_points, sharpnesses, 20 if bench.small else 120, gain=1e-2)
+        while batch.going:
+            evaluations += batch.going
+            batch.advance()
         print(
-            f"batches: {starts} starts, {kind} ({d}, {n}): {float(found.largest.min()):.6f}, published {best:.6f}, "
-            f"{found.evaluations // starts} evaluations each, {time.perf_counter() - began:.2f} s"
+            f"batches: {starts} starts, {kind} ({d}, {n}): {float(batch.largest.min()):.6f}, published {best:.6f}, "
+            f"{evaluations // starts} evaluations each, {time.perf_counter() - began:.2f} s"
         )
 
 
@@ -192,20 +193,10 @@ def orbits(bench: Bench) -> None:
     cases = ((8, 200, 20),) if bench.small else ((192, 20_000, 100), (192, 100_000, 100))
     for d, n, order in cases:
         began = time.perf_counter()
-        stages = Stages((40.0,), steps=10) if bench.small else Stages.growing(40, 800, 6, steps=300)
-        ends = time.perf_counter() + min(60.0, bench.left)
-        found = turned_descent(
-            d,
-            n,
-            order=order,
-            lines=True,
-            seed=0,
-            stages=stages,
-            device=bench.device,
-            go_on=lambda best, done, ends=ends: time.perf_counter() < ends,
-        )
+        asked = TurnedRequest(True, d, n, seed=0, order=order, steps=10 if bench.small else 3000)
+        found = turned_descent(asked, Run(device=bench.device, time_limit=max(1.0, min(60.0, bench.left))), "coherence")
         print(
-            f"orbits: ({d}, {n}), m = {order}: {found.largest:.5f}, {found.evaluations} evaluations, "
+            f"orbits: ({d}, {n}), m = {order}: {found.largest:.5f}, {found.steps} evaluations, "
             f"{time.perf_counter() - began:.1f} s"
         )
 

@@ -7,8 +7,9 @@ import torch
 from draws import double_rows
 from torch import Tensor
 
+from protogen.descent.correlations import TurnLoss
 from protogen.descent.groups import group, irreducibles, names
-from protogen.descent.orbits import Action, Matrices, OrbitLoss, Turns
+from protogen.descent.orbits import Matrices, OrbitLoss
 from protogen.descent.symmetric import orbit_descent
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -58,11 +59,6 @@ def test_subgroups_are_closed() -> None:
     assert all(own.table[g, inverse] == 0 for g, inverse in enumerate(own.inverses.tolist()))
 
 
-def all_vectors(action: Action, rows: Tensor) -> Tensor:
-    """All vectors of the orbits of rows (s, k, d), (s, m k, d)."""
-    return action.moved(rows).mT
-
-
 def plain_loss(vectors: Tensor, sharpness: Tensor, lines: bool, order: int) -> tuple[Tensor, Tensor]:
     """The log-sum-exp over the pairs of vectors, less log(m) / sharpness, and the largest cosine."""
     first, second = torch.triu_indices(vectors.shape[1], vectors.shape[1], 1)
@@ -71,40 +67,54 @@ def plain_loss(vectors: Tensor, sharpness: Tensor, lines: bool, order: int) -> t
     return (torch.logsumexp(cosines * sharpness[:, None], 1) - math.log(order)) / sharpness, cosines.amax(1)
 
 
-ACTIONS: dict[str, Action] = {
-    "turns": Turns.of(torch.tensor([[1, 2], [3, 1]]), 7, torch.float64),
-    "matrices": Matrices.of(irreducibles("symmetric(4)")[3].expand(2, 24, 3, 3)),
-}
+def turned(rows: Tensor, frequencies: Tensor, order: int) -> Tensor:
+    """All vectors of the orbits of rows (s, k, d) by turns of planes, (s, m k, d)."""
+    planes = frequencies.shape[1]
+    steps = torch.arange(order, dtype=torch.float64)[:, None, None]
+    angles = steps * frequencies[:, None, None] * (2 * math.pi / order)
+    cosines, sines, own = angles.cos(), angles.sin(), rows[:, None]
+    left, right, last = own[..., :planes], own[..., planes : 2 * planes], own[..., 2 * planes :]
+    last = last.expand(-1, order, -1, -1)
+    return torch.cat((cosines * left - sines * right, cosines * right + sines * left, last), 3).flatten(1, 2)
+
+
+ACTION = Matrices.of(irreducibles("symmetric(4)")[3].expand(2, 24, 3, 3))
+# Orders that are odd and even; planes of one frequency, of its mirror image, of none and of half the order.
+FREQUENCIES = {7: [[1, 3], [6, 1]], 8: [[1, 4], [3, 0]]}
 
 
 @pytest.mark.parametrize("tile", [2**22, 40])
 @pytest.mark.parametrize("lines", [False, True])
-@pytest.mark.parametrize("name", ["turns", "matrices"])
-def test_orbits_sum_to_all_pairs(name: str, lines: bool, tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("order", [24, *FREQUENCIES])
+@pytest.mark.parametrize("d", [4, 5])
+def test_orbits_sum_to_all_pairs(order: int, d: int, lines: bool, tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("protogen.descent.orbits.TILE", tile)
-    action = ACTIONS[name]
-    d = 5 if name == "turns" else 3
-    rows, sharpness = double_rows(2, 4, d), torch.tensor([3.0, 50.0], dtype=torch.float64)
+    monkeypatch.setattr("protogen.descent.correlations.TILE", tile)
+    rows, sharpness = double_rows(2, 4, d if order < 24 else 3), torch.tensor([3.0, 50.0], dtype=torch.float64)
     free = rows.clone().requires_grad_()
-    losses, largest = plain_loss(all_vectors(action, free), sharpness, lines, action.order)
-    (gradient,) = torch.autograd.grad(losses.sum(), free)
-    itself = torch.zeros(action.order, 4, dtype=torch.bool)
-    itself[0] = True
-    at = OrbitLoss(action, itself, lines)(rows, sharpness)
-    assert (at.losses - losses).abs().max() < 1e-12
+    unit = torch.nn.functional.normalize(free, dim=2)
+    objective: OrbitLoss | TurnLoss
+    if order < 24:
+        frequencies = torch.tensor(FREQUENCIES[order])
+        objective, vectors = TurnLoss(frequencies, order, d, lines), turned(unit, frequencies, order)
+    else:
+        itself = torch.zeros(order, 4, dtype=torch.bool)
+        itself[0] = True
+        objective, vectors = OrbitLoss(ACTION, itself, lines), ACTION.moved(unit).mT
+    values, largest = plain_loss(vectors, sharpness, lines, order)
+    (gradient,) = torch.autograd.grad(values.sum(), free)
+    at = objective(rows, sharpness, torch.arange(2))
+    assert (at.values - values).abs().max() < 1e-12
     assert (at.largest - largest).abs().max() < 1e-12
-    assert (at.gradient - gradient).abs().max() < 1e-12
-    one = OrbitLoss(action, itself, lines).take(torch.tensor([1]))(rows[1:], sharpness[1:])
-    assert torch.allclose(one.gradient, at.gradient[1:], rtol=0, atol=1e-12)
+    assert (at.gradients - gradient).abs().max() < 1e-12
+    one = objective(rows[1:], sharpness[1:], torch.tensor([1]))
+    assert torch.allclose(one.gradients, at.gradients[1:], rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["turns", "matrices"])
-def test_what_is_gathered_is_the_transpose_of_what_is_moved(name: str) -> None:
-    action = ACTIONS[name]
-    d = 5 if name == "turns" else 3
-    rows, moved = double_rows(2, 4, d), double_rows(2, d, 4 * action.order)
-    assert float((action.moved(rows) * moved).sum()) == pytest.approx(float((rows * action.gathered(moved)).sum()))
-    assert torch.allclose(action.moved(rows)[:, :, :4], rows.mT)
+def test_what_is_gathered_is_the_transpose_of_what_is_moved() -> None:
+    rows, moved = double_rows(2, 4, 3), double_rows(2, 3, 4 * ACTION.order)
+    assert float((ACTION.moved(rows) * moved).sum()) == pytest.approx(float((rows * ACTION.gathered(moved)).sum()))
+    assert torch.allclose(ACTION.moved(rows)[:, :, :4], rows.mT)
 
 
 @pytest.mark.slow

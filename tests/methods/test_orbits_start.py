@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 
-from protogen import Run, Spec, generate, resolve
+from protogen import Run, Spec, catalog, generate, resolve
 from protogen.errors import BadRequest
 from protogen.methods import method_of
-from protogen.methods.start import ORBITS, Start, best_word, orbits_start
+from protogen.methods.start import ORBITS, Start, best_word, parts_of_orbits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -18,19 +18,21 @@ def checked(asked: Spec) -> None:
 
 
 def spec(start: str = "orbits:cyclic(20)", d: int = 12, n: int = 399, **params: int) -> Spec:
-    return Spec.of("ebv", 1, d=d, n=n, seed=1, params={"start": start, "steps": 60, **params})
+    return Spec.of("ebv", 2, d=d, n=n, seed=1, params={"start": start, "steps": 60, "restarts": 1, **params})
 
 
 @pytest.mark.parametrize(("d", "n"), [(32, 4000), (48, 10_000), (128, 20_000), (192, 20_000), (192, 100_000)])
 def test_large_sizes_where_closed_forms_are_worse_go_by_orbits(d: int, n: int) -> None:
     asked = resolve("ebv", d=d, n=n)
-    assert asked.options == {"start": f"orbits:cyclic({n // 200})", "steps": 5000}
-    assert Start.parse(str(asked.options["start"])) == orbits_start(n)
+    order, form = parts_of_orbits(Start.parse(str(asked.options["start"])), d, n)
+    assert order == n // 200
+    assert form == catalog.label(catalog.seek(d, n))
+    assert asked.options == {"start": f"orbits:cyclic({order})/{form}", "steps": 5000, "restarts": 1}
     checked(asked)
 
 
 def test_a_closed_form_that_is_as_good_is_the_solution() -> None:
-    made = generate(spec("orbits:cyclic(2)", d=16, n=144), Run(time_limit=0))
+    made = generate(spec("orbits:cyclic(2)/kerdock(k=2)", d=16, n=144), Run(time_limit=0))
     assert made.facts.closed_form is not None
     assert made.stats is not None
     assert made.stats.coherence.value == pytest.approx(0.25, abs=1e-6)
@@ -50,7 +52,9 @@ def test_a_set_is_made_measured_and_says_its_group() -> None:
     assert made.stats is not None
     assert made.stats.coherence.value == pytest.approx(seen[-1], abs=1e-5)
     assert made.stats.coherence.value < seen[0] - 0.1
-    assert made.facts.more["group"].startswith("cyclic(20); frequencies ")
+    assert made.facts.orbits is not None
+    assert (made.facts.orbits.order, len(made.facts.orbits.frequencies)) == (20, 6)
+    assert made.facts.outdone is None
     assert (made.provenance.steps, made.provenance.status) == (60, "step limit")
 
 
@@ -60,8 +64,7 @@ def test_the_end_of_the_time_and_an_interruption_keep_the_best() -> None:
     def stop(at: object) -> None:
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        generate(spec(), Run(report=stop))
+    assert generate(spec(), Run(report=stop)).provenance.steps == 1
     seen: list[object] = []
 
     def stop_later(at: object) -> None:
@@ -74,9 +77,15 @@ def test_the_end_of_the_time_and_an_interruption_keep_the_best() -> None:
     assert "ended" in made.spec.options
 
 
+def test_the_outdone_form_is_a_fact() -> None:
+    form = "phases(p=5,degree=3)"
+    made = generate(spec(f"orbits:cyclic(10)/{form}", d=12, n=200), Run())
+    assert made.facts.outdone == form
+
+
 @pytest.mark.parametrize("start", ["orbits", "orbits:cyclic(1)", "orbits:cyclic(400)", "orbits:dihedral(5)"])
 def test_other_groups_are_refused(start: str) -> None:
-    with pytest.raises(BadRequest, match=r"allowed is orbits:cyclic\(<order>\) of an order from 2 to 399"):
+    with pytest.raises(BadRequest, match=r"allowed is orbits:cyclic\(<order>\), of an order from 2 to 399"):
         checked(spec(start))
 
 
