@@ -24,6 +24,7 @@ from .chunked import CPU_LOGITS, gradient_of_others
 from .fingerprint import Fingerprint
 from .fixed import FixedPrototypes
 from .frozen import FrozenPrototypes
+from .structured import StructuredPrototypes
 from .targets import Losses, Wanted
 
 Group = ProcessGroup | DeviceMesh
@@ -231,7 +232,7 @@ def shared_out(source: FixedPrototypes | str | Path, group: Group, replicated: b
     rank, world = distributed.get_rank(group), distributed.get_world_size(group)
     if isinstance(source, FixedPrototypes) and not isinstance(source, FrozenPrototypes):
         n, (start, stop) = source.n, cut(source.n, rank, world)
-        held: FixedPrototypes = source
+        held: FixedPrototypes = source.part(start, stop) if isinstance(source, StructuredPrototypes) else source
         before = start
     else:
         if isinstance(source, FrozenPrototypes):

@@ -1,5 +1,6 @@
 """Prototypes by formula: their products with features by fast transforms, without the matrix."""
 
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -34,6 +35,7 @@ class StructuredPrototypes(FixedPrototypes):
     """
 
     sha256: Tensor
+    first = 0  # the row that the table of signs begins with
 
     def __init__(
         self,
@@ -73,6 +75,15 @@ class StructuredPrototypes(FixedPrototypes):
     def _block(self) -> int:
         return self.transform.size
 
+    def part(self, start: int, stop: int) -> "StructuredPrototypes":
+        """Return the same prototypes with tables for products with rows start to stop - 1 alone."""
+        part = copy.deepcopy(self)
+        part.transform.keep(start, stop)
+        if part.laid.signed:
+            part.hold("signs", part.constant("signs")[start:stop].clone())
+            part.first = start
+        return part
+
     def rows(self, start: int, stop: int) -> Tensor:
         return self.laid.rows(start, stop).to(self.sha256.device)
 
@@ -104,7 +115,9 @@ class StructuredPrototypes(FixedPrototypes):
         """Multiply what belongs to rows start to stop - 1, (..., stop - start), with their signs, if they have some."""
         if not self.laid.signed:
             return products
-        return products * self.constant("signs", products.device)[start:stop].to(products.dtype)
+        return products * self.constant("signs", products.device)[start - self.first : stop - self.first].to(
+            products.dtype
+        )
 
     def firsts(self, n: int) -> list[Fingerprint]:
         return [self._labelled(n), Fingerprint.of_rows(replace(self.laid, n=n))]

@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -36,6 +37,21 @@ class Transform(Constants, ABC):
     own_d: int
     size: int
     last: int
+    first = 0
+    """The first block that the tables have."""
+    by_block: ClassVar[str]
+    """The table that has a row for each block."""
+
+    def keep(self, start: int, stop: int) -> None:
+        """Drop what the tables have for other rows than start to stop - 1."""
+        first, end = start // self.size, -(-stop // self.size)
+        table = self.constant(self.by_block)[first - self.first : end - self.first]
+        self.hold(self.by_block, table.clone())
+        self.first = first
+
+    def _here(self, part: slice) -> slice:
+        """The rows of the table by blocks that belong to a part of the blocks."""
+        return slice(part.start - self.first, part.stop - self.first)
 
     @abstractmethod
     def products(self, features: Tensor, parts: Iterable[slice]) -> Iterator[Tensor]:
@@ -89,6 +105,8 @@ class SignedBases(Transform):
     A form has some of the D coordinates, `kept`. Block `last` is the standard basis.
     """
 
+    by_block: ClassVar[str] = "signs"
+
     def __init__(self, form: catalog.ClosedForm, n: int, order: int, kept: Sequence[int]) -> None:
         super().__init__()
         self.own_d, self.size, self.last = len(kept), order, form.own_n // order
@@ -106,13 +124,13 @@ class SignedBases(Transform):
         z = features.new_zeros(features.shape[0], self.size).index_copy_(1, kept, features)
         signs = self.constant("signs", features.device)
         for part in parts:
-            yield z[:, None] if part.start == self.last else self._transformed(z[:, None] * signs[part])
+            yield z[:, None] if part.start == self.last else self._transformed(z[:, None] * signs[self._here(part)])
 
     def total(self, parts: Iterable[tuple[slice, Tensor]], zeros: Tensor) -> Tensor:
         total, signs = zeros.new_zeros(zeros.shape[0], self.size), self.constant("signs", zeros.device)
         for part, weights in parts:
             standard = part.start == self.last
-            total += weights[:, 0] if standard else (self._transformed(weights) * signs[part]).sum(1)
+            total += weights[:, 0] if standard else (self._transformed(weights) * signs[self._here(part)]).sum(1)
         return total[:, _index(self.constant("kept", zeros.device))]
 
     def _transformed(self, x: Tensor) -> Tensor:
@@ -129,6 +147,8 @@ class PhasedBases(Transform):
     the two parts of a complex one. The characters are those of F_p^h, q = p^h, at dual coordinates: digit i
     of x is Tr(e_i x). Block `last` is the standard basis. Of a ternary form one part is a row.
     """
+
+    by_block: ClassVar[str] = "phases"
 
     def __init__(self, form: ComplexMUB | TernaryMUB | HigherPhases, n: int) -> None:
         super().__init__()
@@ -152,7 +172,9 @@ class PhasedBases(Transform):
             if part.start == self.last:
                 yield torch.view_as_real(x).flatten(1)[:, None] if self.paired else x.imag[:, None]
             else:
-                found = torch.fft.fftn((z[:, None] * phases[part]).unflatten(-1, self.shape), dim=self._axes)
+                found = torch.fft.fftn(
+                    (z[:, None] * phases[self._here(part)]).unflatten(-1, self.shape), dim=self._axes
+                )
                 yield torch.view_as_real(found).flatten(2) if self.paired else found.real.flatten(2)
 
     def total(self, parts: Iterable[tuple[slice, Tensor]], zeros: Tensor) -> Tensor:
@@ -165,7 +187,7 @@ class PhasedBases(Transform):
                 standard += z[:, 0] if self.paired else 1j * z[:, 0]
             else:
                 found = torch.fft.ifftn(z.unflatten(-1, self.shape), dim=self._axes, norm="forward")
-                total += (found.flatten(2) * phases[part].conj()).sum(1)
+                total += (found.flatten(2) * phases[self._here(part)].conj()).sum(1)
         total = total[:, self._dual(total)] + standard
         return torch.cat((total.real, total.imag), 1)
 
@@ -183,6 +205,8 @@ class PhasedBases(Transform):
 class PackedPoints(Transform):
     """Rows of one small matrix on the coordinates of each point, which its lines name."""
 
+    by_block: ClassVar[str] = "lines"
+
     def __init__(self, form: Packing, n: int) -> None:
         super().__init__()
         self.own_d, self.size, self.last = form.own_d, form.order, form.points
@@ -192,12 +216,12 @@ class PackedPoints(Transform):
     def products(self, features: Tensor, parts: Iterable[slice]) -> Iterator[Tensor]:
         columns, lines, matrix = features.T.contiguous(), *self._tables(features)
         for part in parts:
-            yield (columns[lines[part]].transpose(1, 2) @ matrix).transpose(0, 1)
+            yield (columns[lines[self._here(part)]].transpose(1, 2) @ matrix).transpose(0, 1)
 
     def total(self, parts: Iterable[tuple[slice, Tensor]], zeros: Tensor) -> Tensor:
         total, lines, matrix = zeros.T.contiguous(), *self._tables(zeros)
         for part, weights in parts:
-            total.index_add_(0, lines[part].flatten(), (matrix @ weights.permute(1, 2, 0)).flatten(0, 1))
+            total.index_add_(0, lines[self._here(part)].flatten(), (matrix @ weights.permute(1, 2, 0)).flatten(0, 1))
         return total.T
 
     def _tables(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -208,6 +232,8 @@ class PackedPoints(Transform):
 class LabelledBases(Transform):
     """Bases with a label each: what a feature has at the label is added to its products with the basis."""
 
+    by_block: ClassVar[str] = "labels"
+
     def __init__(self, form: Labels, bases: Transform) -> None:
         super().__init__()
         self.bases, self.cut = bases, form.cut
@@ -217,14 +243,18 @@ class LabelledBases(Transform):
         self.share = math.sqrt(1 / (1 + form.form.cosine))
         self._hold(labels=firsts[:, own:])
 
+    def keep(self, start: int, stop: int) -> None:
+        super().keep(start, stop)
+        self.bases.keep(start, stop)
+
     def products(self, features: Tensor, parts: Iterable[slice]) -> Iterator[Tensor]:
         table = self.constant("labels", features.device).to(features.dtype)
-        own, labels = features.split((self.own_d - len(table), len(table)), 1)
+        own, labels = features.split((self.own_d - table.shape[1], table.shape[1]), 1)
         added = labels @ table.T
         parts = list(parts)
         found = self.bases.products(F.pad(own * self.share, (self.cut, 0)), parts)
         for part, products in zip(parts, found, strict=True):
-            yield products + added[:, part, None]
+            yield products + added[:, self._here(part), None]
 
     def total(self, parts: Iterable[tuple[slice, Tensor]], zeros: Tensor) -> Tensor:
         table = self.constant("labels", zeros.device).to(zeros.dtype)
@@ -232,7 +262,7 @@ class LabelledBases(Transform):
 
         def summed() -> Iterator[tuple[slice, Tensor]]:
             for part, weights in parts:
-                sums[:, part] = weights.sum(2)
+                sums[:, self._here(part)] = weights.sum(2)
                 yield part, weights
 
         own = self.bases.total(summed(), zeros.new_zeros(zeros.shape[0], self.bases.own_d))[:, self.cut :]

@@ -41,6 +41,28 @@ FORMS = {
 }
 
 
+def tables(prototypes: StructuredPrototypes) -> int:
+    """The numbers of the tables that have a row for each block, and of the signs."""
+    held = prototypes.transform.get_buffer(prototypes.transform.by_block).numel()
+    return held + (prototypes.get_buffer("signs").numel() if prototypes.laid.signed else 0)
+
+
+@pytest.mark.parametrize("label", FORMS)
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_part_has_the_products_of_its_rows_by_a_part_of_the_tables(label: str, signed: bool) -> None:
+    whole = StructuredPrototypes(label, signed=signed)
+    features, cuts = draw(3, whole.d), [0, whole.n // 3, whole.n - whole.n // 4, whole.n]
+    sizes = []
+    for start, stop in pairwise(cuts):
+        part = whole.part(start, stop)
+        weights = draw(2, stop - start)
+        torch.testing.assert_close(part.product(features, start, stop), whole.product(features, start, stop))
+        torch.testing.assert_close(part.combine(weights, start, stop), whole.combine(weights, start, stop))
+        sizes.append(tables(part))
+    a_block = whole.transform.get_buffer(whole.transform.by_block)[0].numel()
+    assert sum(sizes) <= tables(whole) + 2 * a_block  # a block that is cut is in both parts
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("label", FORMS)
 @pytest.mark.parametrize("chunk", [1, 1 << 18], ids=["block by block", "at once"])
