@@ -2,8 +2,8 @@
 
 Blocks of rows go round the ranks in a ring, and with each the gradient that the ranks on its way have added up for it.
 After half a round each pair of blocks has met once: where the number of ranks is even, the last pairs meet on two ranks
-that take half of the tiles each. Then the gradients go home. A rank sends 4 n d bytes an evaluation, whatever the
-number of ranks, and holds rows, gradient and a guest's of each: 4 blocks, and 2 more while blocks are under way.
+that take half of the tiles each. Then the gradients go home. A rank sends at most 4 n d bytes an evaluation, whatever
+the number of ranks, and holds rows and gradient of its own and of its guest, and one more of these under way.
 
 Rank 0 has all rows in the memory of its host at the start, at the end, and while a state is written, which is without
 the curvature that the ranks know of.
@@ -77,17 +77,18 @@ def _evaluate(ranks: Ranks, objective: Objective, edge: int, number: int, n: int
 def _meet_guests(ranks: Ranks, sums: PairSums, own: Tensor, n: int, edge: int) -> None:
     """Let half of the other ranks' blocks come by, each with its gradient, which then goes home."""
     hops, most = ranks.world // 2, -(-n // ranks.world)
-    guest = torch.stack((own, torch.zeros_like(own)))  # rows and gradient
+    guest, gradient = own, own[:0]  # the gradient sets out with the second hop
     for hop in range(1, hops + 1):
         start, stop = cut(n, (ranks.rank - hop) % ranks.world, ranks.world)
-        guest = ranks.pass_on(guest, 1, (2, stop - start, own.shape[1]))
+        guest = ranks.pass_on(guest, 1, (stop - start, own.shape[1]))
+        gradient = torch.zeros_like(guest) if hop == 1 else ranks.pass_on(gradient, 1, tuple(guest.shape))
         tiles = _across(len(own), stop - start, edge)
         if 2 * hop == ranks.world:  # each of these pairs of blocks meets on both ranks
             even = ranks.rank < hop
             tiles = (tile for tile in tiles if ((tile[0] + tile[2]) // edge % 2 == 0) == even)
-        add = partial(sums.add_across, others=guest[0], gradient=guest[1])
+        add = partial(sums.add_across, others=guest, gradient=gradient)
         _take_in(ranks, add, tiles, len(blocks(most, edge)) ** 2)
-    sums.gradient += ranks.pass_on(guest[1], -hops, tuple(own.shape))
+    sums.gradient += ranks.pass_on(gradient, -hops, tuple(own.shape))
 
 
 def _across(rows: int, others: int, edge: int) -> Iterator[Tile]:

@@ -17,7 +17,7 @@ ADAM = 4  # numbers for each weight: itself, its gradient and two moments
 class Cost:
     """What one rank has to do for a training step of a classifier's last layer, and to hold.
 
-    - `kind`: held, formula, learned, sampled or descent.
+    - `kind`: held, formula, learned, sampled, descent or ring.
     - `multiplications`: of the products with rows, forward and backward.
     - `held_bytes`: rows, and what an optimiser keeps of them; `step_bytes`: what a step has in memory beside.
     - `sent_bytes`: what the rank sends to others in a step, by ring algorithms.
@@ -50,11 +50,13 @@ class Plan:
     batch: int
     costs: tuple[Cost, ...]
     descent: Cost
+    ring: Cost
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as plain JSON values."""
         sizes = {"d": self.d, "n": self.n, "ranks": self.ranks, "batch": self.batch}
-        return {**sizes, "costs": [cost.to_dict() for cost in self.costs], "descent": self.descent.to_dict()}
+        descents = {"descent": self.descent.to_dict(), "ring": self.ring.to_dict()}
+        return {**sizes, "costs": [cost.to_dict() for cost in self.costs], **descents}
 
 
 def plan(d: int, n: int, ranks: int, batch: int = 128, sampled: float = PARTIAL, dtype: str = "float32") -> Plan:
@@ -62,7 +64,7 @@ def plan(d: int, n: int, ranks: int, batch: int = 128, sampled: float = PARTIAL,
 
     - `batch`: the features of each rank in a step; `sampled`: the share of the classes that PartialFC takes in.
     - `dtype`: that of rows, features, logits and of the optimiser's moments, one of BYTES.
-    - `descent` is an evaluation and a step of `protogen ebv`, not of training.
+    - `descent` is an evaluation and a step of `protogen ebv`, not of training, and `ring` one of rows that fit no rank.
 
     Source of PartialFC: An et al. 2022, Killing Two Birds with One Stone, Section 3. Raises BadRequest.
     """
@@ -79,7 +81,7 @@ def plan(d: int, n: int, ranks: int, batch: int = 128, sampled: float = PARTIAL,
         step.learned("learned", "learned layer with Adam", rows),
         step.learned("sampled", f"PartialFC, {sampled:.0%} sampled, with Adam", taken),
     )
-    return Plan(d, n, ranks, batch, costs, _descent(d, n, ranks))
+    return Plan(d, n, ranks, batch, costs, _descent(d, n, ranks), _ring(d, n, ranks))
 
 
 def all_gather_bytes(size: int, ranks: int) -> int:
@@ -106,8 +108,9 @@ class _Step:
         """Two products with the rows: logits, and their weights' sums of rows. A formula takes log d in place of d."""
         width = max(1, (self.d - 1).bit_length()) if fast else self.d
         chunk = min(self.rows, max(self.d, CHUNK_LOGITS // self.gathered))
-        # A chunk of logits, twice where they are masked; features, their gradient by chunks and summed, and own rows.
-        step = self.size * (2 * self.gathered * chunk + 5 * self.gathered * self.d)
+        # A chunk of logits, twice where they are masked, and once more in a transform; features, their gradient by
+        # chunks and summed, and own rows.
+        step = self.size * ((3 if fast else 2) * self.gathered * chunk + 5 * self.gathered * self.d)
         # The gradient of log-sum-exp and own logit comes back for each feature, gathered.
         upstream = all_gather_bytes(2 * FLOAT * self.gathered, self.ranks)
         return Cost(kind, name, 2 * self.gathered * self.rows * width, held, step, self._traffic(3) + upstream)
@@ -135,13 +138,22 @@ def _descent(d: int, n: int, ranks: int, remembered: int = 3) -> Cost:
     Rows and gradient whole on each rank, the optimiser's vectors by rows. The gradient is summed, rows are gathered.
     """
     size = FLOAT * n * d
-    pairs = n * n // (2 * ranks)
     held = 2 * size + (2 * remembered + 6) * size // ranks
-    return Cost(
-        "descent",
-        "descent, a step",
-        3 * pairs * d,
-        held,
-        size,
-        all_reduce_bytes(size, ranks) + all_gather_bytes(size, ranks),
-    )
+    sent = all_reduce_bytes(size, ranks) + all_gather_bytes(size, ranks)
+    return Cost("descent", "descent, a step", 3 * _pairs(n, ranks) * d, held, size, sent)
+
+
+def _ring(d: int, n: int, ranks: int, remembered: int = 3) -> Cost:
+    """The same where rows and gradients lie on the ranks by rows, and go round half of a ring.
+
+    A guest's rows and gradient are there beside, and one of them under way. Each of floor(ranks / 2) hops takes rows
+    on, and a gradient on or home.
+    """
+    size = FLOAT * n * d
+    held, step, sent = (2 + 2 * remembered + 6) * size // ranks, 3 * size // ranks, 2 * (ranks // 2) * size // ranks
+    return Cost("ring", "descent by a ring, a step", 3 * _pairs(n, ranks) * d, held, step, sent)
+
+
+def _pairs(n: int, ranks: int) -> int:
+    """How many pairs of n rows are a rank's."""
+    return n * n // (2 * ranks)

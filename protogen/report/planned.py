@@ -14,7 +14,7 @@ def plan_lines(document: dict[str, Any]) -> list[str]:
         f"  a step      on {ranks} ranks of {batch} features each, of one rank; timed here",
         f"  {'':<38}{'products':>10}{'time':>10}{'held':>11}{'beside':>11}{'sent':>11}",
     ]
-    for cost in (*document["costs"], document["descent"]):
+    for cost in (*document["costs"], document["descent"], document["ring"]):
         held, step, sent = (f"{_short(cost[name])}B" for name in ("held_bytes", "step_bytes", "sent_bytes"))
         products, taken = _short(cost["multiplications"]), _seconds(seconds.get(cost["kind"]))
         lines.append(f"  {cost['name']:<38}{products:>10}{taken:>10}{held:>11}{step:>11}{sent:>11}")

@@ -250,21 +250,38 @@ class _Loss(nn.Module):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # torch's own, of its loss_parallel
-def test_torchs_loss_parallel_takes_the_same_rows(tmp_path: Path) -> None:
-    features, labels = draw(BATCH, D).float(), LABELS.clamp(min=0)
+def test_torchs_loss_parallel_takes_the_same_rows_on_a_mesh(tmp_path: Path) -> None:
+    """Data by model, 2 by 2: the classes lie on the ranks of a row of the mesh, which have the same features."""
 
-    def work(rank: int) -> tuple[float, float]:
+    def work(rank: int) -> list[tuple[Tensor, Tensor]]:
         import warnings
 
         warnings.simplefilter("ignore")
-        mesh = init_device_mesh("cpu", (2,))
-        head = CosineHead(ROWS, 0.2, group=mesh, replicated=True)
+        mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("data", "model"))
+        part = rank // 2
+        head = CosineHead(ROWS, 0.2, group=mesh["model"], replicated=True)
         assert head.share is not None
-        rows = head.share.as_dtensor(mesh)
-        given = DTensor.from_local(F.normalize(features) / 0.2, mesh, [Replicate()])
-        with loss_parallel():
-            theirs = F.cross_entropy(F.linear(given, rows), labels).full_tensor()
-        return head.loss(features, labels).item(), theirs.item()
+        rows = head.share.as_dtensor(mesh["model"])
+        labels, found = labels_of(part).clamp(min=0), []
+        for by_torch in (False, True):
+            leaf = features_of(part, D).float().requires_grad_()
+            if by_torch:
+                given = DTensor.from_local(F.normalize(leaf) / 0.2, mesh["model"], [Replicate()])
+                with loss_parallel():
+                    loss = F.cross_entropy(F.linear(given, rows), labels)
+                    loss.backward()
+                found.append((loss.full_tensor().detach(), leaf.grad))
+            else:
+                loss = head.loss(leaf, labels)
+                loss.backward()
+                found.append((loss.detach(), leaf.grad))
+        return found
 
-    for ours, theirs in on_ranks(2, tmp_path / "meeting", work):
-        assert ours == pytest.approx(theirs, rel=1e-5)
+    alone = CosineHead(ROWS, 0.2)
+    for rank, found in enumerate(on_ranks(4, tmp_path / "meeting", work)):
+        leaf = features_of(rank // 2, D).float().requires_grad_()
+        loss = alone.loss(leaf, labels_of(rank // 2).clamp(min=0))
+        loss.backward()
+        for value, gradient in found:
+            torch.testing.assert_close(value, loss.detach(), rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(gradient, leaf.grad, rtol=1e-5, atol=1e-6)

@@ -1,5 +1,6 @@
 """What ranks cost: formulas in known cases, and what a group of processes really sends."""
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,17 @@ import torch
 from commands import Command, done, one_error
 from processes import on_ranks
 from torch import Tensor, distributed
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from protogen import plan
-from protogen.nn import CosineHead
+from protogen.nn import CosineHead, StructuredPrototypes
 
 
 def test_one_rank_sends_nothing_and_halves_hold_half() -> None:
     one, two = plan(64, 1000, 1), plan(64, 1000, 2)
-    assert {cost.sent_bytes for cost in (*one.costs, one.descent)} == {0}
+    assert {cost.sent_bytes for cost in (*one.costs, one.descent, one.ring)} == {0}
+    assert plan(64, 1000, 8).ring.sent_bytes == two.ring.sent_bytes == 4 * 64 * 1000
     for alone, half in zip(one.costs, two.costs, strict=True):
         assert half.held_bytes == pytest.approx(alone.held_bytes / 2, rel=0.01)
         assert half.multiplications == pytest.approx(alone.multiplications, rel=0.01)  # of twice the batch
@@ -33,8 +37,12 @@ def test_the_command_prints_the_plan(run: Command) -> None:
     assert document["costs"][0]["held_bytes"] == 4 * 512 * 156_250
     lines = done(run(*asked)).splitlines()
     first = next(at for at, line in enumerate(lines) if "products" in line)
-    named = [line.split("  ")[1] for line in lines[first + 1 : first + 6]]
-    assert named == [cost["name"] for cost in document["costs"]] + ["descent, a step"]
+    named = [line.split("  ")[1] for line in lines[first + 1 : first + 7]]
+    assert named == [
+        *(cost["name"] for cost in document["costs"]),
+        "descent, a step",
+        "descent by a ring, a step",
+    ]
     assert f"    {document['advice']['python'][0]}" in lines
     one_error(run("plan", "--d", 512, "--n", 100, "--ranks", 0), 2, "ranks is 0")
 
@@ -68,3 +76,50 @@ def test_a_training_step_sends_what_the_plan_says(tmp_path: Path, world: int) ->
 
     for sent in on_ranks(world, tmp_path / "meeting", work):
         assert sent == pytest.approx(plan(d, n, world, batch).costs[0].sent_bytes, rel=0.02)
+
+
+class Peak(TorchDispatchMode):
+    """Count the bytes of the tensors that are made as long as this lasts, and the most of them at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.most = self.now = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = {each.untyped_storage()._cdata for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)}
+        found = func(*args, **(kwargs or {}))
+        for each in tree_leaves(found):
+            if isinstance(each, Tensor) and each.untyped_storage()._cdata not in self._known | given:
+                self._note(each.untyped_storage())
+        return found
+
+    def _note(self, storage: torch.UntypedStorage) -> None:
+        place, size = storage._cdata, storage.nbytes()
+        self._known.add(place)
+        self.now += size
+        self.most = max(self.most, self.now)
+        weakref.finalize(storage, self._forget, place, size)
+
+    def _forget(self, place: int, size: int) -> None:
+        self._known.discard(place)
+        self.now -= size
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("formula", [False, True])
+def test_a_rank_holds_what_the_plan_says(tmp_path: Path, formula: bool) -> None:
+    d, n, batch, label = 64, 40_000, 64, "delsarte-goethals(m=6,t=2)"
+    source: Any = StructuredPrototypes(label, n) if formula else torch.nn.functional.normalize(torch.ones(n, d))
+
+    def work(rank: int) -> tuple[int, int]:
+        head = CosineHead(source, group=distributed.group.WORLD)
+        features, labels = torch.randn(batch, d, requires_grad=True), torch.randint(n, (batch,))
+        with Peak() as peak:
+            head.loss(features, labels).backward()
+        return sum(buffer.nbytes for buffer in head.buffers()), peak.most
+
+    told = plan(d, n, 2, batch).costs[int(formula)]
+    for held, step in on_ranks(2, tmp_path / "meeting", work):
+        assert held == pytest.approx(told.held_bytes, rel=0.2)
+        assert step == pytest.approx(told.step_bytes, rel=0.2)
