@@ -46,6 +46,11 @@ def line_bounds(d: int, n: int) -> list[Bound]:
 
     Valid for d and n from 1 to 10^12; for n <= d (a single line, which has no pair, among them) the one
     entry is the exact value 0. Raises BadRequest outside. Sources: see each entry.
+
+    >>> import protogen
+    >>> best = protogen.line_bounds(7, 28)[0]
+    >>> best.name, round(best.value, 6)
+    ('Welch', 0.333333)
     """
     _check("dimension d", d, 1, LARGEST)
     _check("number of lines n", n, 1, LARGEST)
@@ -65,6 +70,11 @@ def point_bounds(d: int, n: int) -> list[Bound]:
 
     Valid for d and n from 1 to 10^12; a single point has no pair, and its one entry is -1. Raises
     BadRequest outside. Sources: see each entry.
+
+    >>> import protogen
+    >>> best = protogen.point_bounds(3, 4)[0]
+    >>> best.name, round(best.value, 6)
+    ('Rankin', -0.333333)
     """
     _check("dimension d", d, 1, LARGEST)
     _check("number of points n", n, 1, LARGEST)

@@ -19,6 +19,13 @@ class ProtogenError(Exception):
     `problem` is the first of these, `remedy` what to do; the text of the error joins the two. A remedy that
     depends on where the error is met is given as such, so that who knows better can give another. Most errors
     have all in `problem`, and an empty `remedy`.
+
+    >>> import protogen
+    >>> try:
+    ...     protogen.resolve("ebv", d=16)
+    ... except protogen.ProtogenError as error:
+    ...     print(error, error.exit_code)
+    n is missing with 'ebv'; write resolve('ebv', d=100, n=1000) 2
     """
 
     exit_code = 2

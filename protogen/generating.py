@@ -50,6 +50,10 @@ def generate(
 
     Raises BadRequest as `resolve`, on a Spec that no request gives, and where the device is unknown, the memory too
     small, or an artifact that the Spec names is not among the run's files.
+
+    >>> import protogen
+    >>> protogen.generate("simplex", n=4)
+    Prototypes(simplex, n=4, d=3, coherence=0.333333)
     """
     from torch import distributed
 

@@ -57,6 +57,13 @@ class Run:
     - `clock`: the seconds that have passed since some moment in the past.
 
     Raises BadRequest on a value that none of these can have. Whether the machine has the device is seen later.
+
+    >>> import protogen
+    >>> run = protogen.Run(tile=64, time_limit=60, report=lambda at: print(at.step, at.figure))
+    >>> protogen.generate("ebv", run, d=3, n=5, start="random", steps=2).n
+    1 coherence
+    2 coherence
+    5
     """
 
     device: str = "cpu"

@@ -1,15 +1,20 @@
 """What a user reads runs: the public names in tests/user_api.py, and the examples in docstrings."""
 
+import ast
 import doctest
 from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import user_api
 
 import protogen
+import protogen.nn
 
+USER = ast.parse(Path(user_api.__file__).read_text())
 PACKAGE = Path(protogen.__file__).parent
 EXAMPLES = [
     ".".join(("protogen", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
@@ -47,5 +52,16 @@ def test_examples_in_docstrings(module: str) -> None:
     assert ran.failed == 0
 
 
-def test_some_modules_have_examples() -> None:
-    assert {"protogen.spec", "protogen.bounds"} <= set(EXAMPLES)
+@pytest.mark.parametrize("name", [*protogen.__all__, *(f"nn.{name}" for name in protogen.nn.__all__)])
+def test_every_public_name_has_an_example(name: str) -> None:
+    value = attrgetter(name)(protogen)
+    if name != "nn.HEADS":  # which is a tuple
+        assert ">>> " in value.__doc__
+        assert value.__module__ in EXAMPLES
+
+
+@pytest.mark.parametrize("room", [protogen, protogen.nn])
+def test_a_user_writes_every_public_name(room: Any) -> None:
+    written = {node.attr for node in ast.walk(USER) if isinstance(node, ast.Attribute)}
+    written |= {alias.name for node in ast.walk(USER) if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert set(room.__all__) <= written

@@ -100,6 +100,11 @@ def capacity(
     - `say`: called with a line where a search goes on or starts anew.
 
     Raises BadRequest and DiskError.
+
+    >>> import protogen
+    >>> cell = protogen.search_capacity(7, 1 / 3)
+    >>> cell.n
+    28
     """
     run = how = Run.given(run)
     _check_how(max_n, steps, seed, run)

@@ -35,6 +35,12 @@ def measure_file(
     The file is safetensors, .npy or one of `torch.save`, of which tensors alone are read.
     Raises NotFound, DiskError, IntegrityError, and BadRequest where there is no such matrix, the device is unknown
     or the memory too small.
+
+    >>> import numpy, protogen
+    >>> numpy.save("matrix.npy", numpy.array([[1.0, 0.0], [3.0, 3.0]]))
+    >>> rows, stats = protogen.measure_file("matrix.npy")
+    >>> round(stats.min_angle_lines_deg, 4)
+    45.0
     """
     from protogen.measuring.geometry import pick_device
     from protogen.measuring.measure import measure

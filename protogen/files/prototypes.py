@@ -29,6 +29,13 @@ class Prototypes:
     measured. `path`, `version` and `digest` (sha256 of the content) are None until it lies in a file.
     `part` says which rows of the file these are where they are not all: `n`, `tensor`, `rows` and `tensors`
     are then of the part, and everything else is of the whole.
+
+    >>> import protogen
+    >>> made = protogen.generate("simplex", n=4)
+    >>> made
+    Prototypes(simplex, n=4, d=3, coherence=0.333333)
+    >>> made.tensor.shape, made.spec.method, made.stats.max_cos.j
+    (torch.Size([4, 3]), 'simplex', 1)
     """
 
     spec: Spec

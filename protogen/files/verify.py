@@ -61,6 +61,11 @@ def verify(
     `device`, `tile` and `group` are those of the measurement; `report` is called with the share of it that is done.
     Raises NotFound, DiskError and IntegrityError as `read`, also SchemaError and Damaged, and BadRequest where the
     device is unknown or the memory too small.
+
+    >>> import protogen
+    >>> path = protogen.ensure("simplex", n=4).path
+    >>> protogen.verify(path, full=True).differences
+    ()
     """
     check_path("path", path)
     check_flag("full", full)

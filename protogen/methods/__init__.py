@@ -32,6 +32,11 @@ def resolve(method: str, *, d: int | None = None, n: int | None = None, seed: in
 
     Where d is left out, a method that has a smallest d for n takes it: `resolve("simplex", n=100)`.
     Raises BadRequest on an unknown method or parameter, a size that is missing, or a value that is not allowed.
+
+    >>> import protogen
+    >>> spec = protogen.resolve("ebv", d=13, n=26)
+    >>> spec.key, spec.options["start"]
+    ('11cf6f3aee95', 'closed-form:paley(q=25)')
     """
     return _resolved("resolve", method, d, n, seed, params)
 

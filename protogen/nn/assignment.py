@@ -51,6 +51,11 @@ def regression_loss(
     Raises BadRequest where features or places are not allowed; `debug` reads them on every device, and waits
     for it.
     Source: Dynamic Label-to-Prototype Assignment, Section 3.2.2, Eq. 6.
+
+    >>> import torch
+    >>> from protogen.nn import regression_loss
+    >>> regression_loss(torch.tensor([[2.0, 0.0]]), torch.eye(2), torch.tensor([1]))
+    tensor(0.5000)
     """
     n, d = (prototypes.n, prototypes.d) if isinstance(prototypes, FixedPrototypes) else prototypes.shape
 
@@ -87,6 +92,14 @@ def update_means(
 
     Raises BadRequest where `per` is not allowed.
     Source: Dynamic Label-to-Prototype Assignment, Section 3.2.3, below Eq. 8.
+
+    >>> import torch
+    >>> from protogen.nn import update_means
+    >>> means, seen = torch.zeros(2, 2), torch.zeros(2)
+    >>> update_means(means, seen, torch.eye(2), torch.tensor([1, 1]), momentum=0.0)
+    >>> means, seen
+    (tensor([[0.0000, 0.0000],
+            [0.7071, 0.7071]]), tensor([0., 1.]))
     """
     check_one_of("per", per, MEANS_PER)
     z = directions(features, means.shape[1]).reshape(-1, means.shape[1])

@@ -27,6 +27,12 @@ def ddp_ignore(model: Model, group: "distributed.ProcessGroup | None" = None) ->
 
     Raises BadRequest where the model is wrapped already and, on every rank, where the prototypes of one rank are
     not those of rank 0.
+
+    >>> import torch
+    >>> from protogen.nn import CosineHead, ddp_ignore
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), CosineHead(torch.eye(3)))
+    >>> ddp_ignore(model) is model
+    True
     """
     if isinstance(model, DistributedDataParallel):
         raise BadRequest("the model is wrapped already; allowed is one that is not: call ddp_ignore(model) first")

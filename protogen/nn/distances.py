@@ -24,6 +24,11 @@ def spherical_logits(features: Tensor, prototypes: Tensor | FixedPrototypes, tem
 
     Raises BadRequest where features or temperature are not allowed.
     Source: Equiangular Basis Vectors, Section 3.2, Eq. 2, phi the spherical distance.
+
+    >>> import torch
+    >>> from protogen.nn import spherical_logits
+    >>> spherical_logits(torch.tensor([[1.0, 1.0]]), torch.eye(2))
+    tensor([[-0.7854, -0.7854]])
     """
     temperature = positive("temperature", temperature)
     cosines = cosine_logits(features, prototypes, 1.0)
@@ -46,6 +51,11 @@ def spherical_loss(
 
     Raises BadRequest where features, targets or settings are not allowed.
     Source: Equiangular Basis Vectors, Section 3.2, Eq. 2.
+
+    >>> import torch
+    >>> from protogen.nn import spherical_loss
+    >>> spherical_loss(torch.ones(1, 2), torch.eye(2), torch.tensor([1]))
+    tensor(0.6931)
     """
     n, d = (prototypes.n, prototypes.d) if isinstance(prototypes, FixedPrototypes) else prototypes.shape
 
@@ -63,6 +73,11 @@ def cosine_loss(features: Tensor, prototypes: Tensor | FixedPrototypes, labels: 
 
     Raises BadRequest where features, labels or settings are not allowed.
     Source: Equiangular Basis Vectors, Section 3.4, Implementations.
+
+    >>> import torch
+    >>> from protogen.nn import cosine_loss
+    >>> cosine_loss(torch.tensor([[2.0, 0.0]]), torch.eye(2), torch.tensor([1]))
+    tensor(1.)
     """
     n, d = (prototypes.n, prototypes.d) if isinstance(prototypes, FixedPrototypes) else prototypes.shape
 

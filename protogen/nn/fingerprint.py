@@ -22,6 +22,11 @@ class Fingerprint:
 
     The name and the number are no part of the identity: a tensor has the fingerprint of the file that holds it.
     The digest is that of a file's tensor `prototypes`, which for a file without another tensor is the file's own.
+
+    >>> import torch
+    >>> from protogen.nn import FrozenPrototypes
+    >>> FrozenPrototypes(torch.eye(3)).fingerprint.n
+    3
     """
 
     digest: str

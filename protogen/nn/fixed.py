@@ -39,6 +39,14 @@ class FixedPrototypes(Constants, ABC):
     - nothing of the prototypes, with a warning.
 
     Prototypes without values, of a tensor on "meta", take the checkpoint's fingerprint and rows.
+
+    >>> import torch
+    >>> from protogen.nn import FixedPrototypes, as_prototypes
+    >>> held, formula = as_prototypes(torch.eye(3)), as_prototypes("mub(p=7)", n=100)
+    >>> isinstance(held, FixedPrototypes), isinstance(formula, FixedPrototypes)
+    (True, True)
+    >>> held.product(torch.ones(1, 3)).shape, formula.product(torch.ones(1, 14)).shape
+    (torch.Size([1, 3]), torch.Size([1, 100]))
     """
 
     fingerprint: Fingerprint | None = None

@@ -41,6 +41,12 @@ class FrozenPrototypes(FixedPrototypes):
 
     Raises BadRequest where the tensor is not (n, d), not float32, or has a row that is not of norm 1.
     Source: Equiangular Basis Vectors, Section 3.3: W "will not be changed in the following training stage".
+
+    >>> import torch
+    >>> from protogen.nn import FrozenPrototypes
+    >>> prototypes = FrozenPrototypes(torch.eye(3))
+    >>> prototypes.n, prototypes.d, list(prototypes.parameters())
+    (3, 3, [])
     """
 
     prototypes: Tensor

@@ -38,6 +38,12 @@ class Head(nn.Module, ABC):
     - `n` and `d`, also as `out_features` and `in_features`.
 
     `debug` reads features and targets on every device, and waits for it.
+
+    >>> import torch
+    >>> from protogen.nn import CosineHead, Head
+    >>> head = CosineHead(torch.eye(3))
+    >>> isinstance(head, Head), head(torch.ones(2, 3)).shape, head.topk(torch.eye(3), 1)[1].tolist()
+    (True, torch.Size([2, 3]), [[0], [1], [2]])
     """
 
     debug: bool

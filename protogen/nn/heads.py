@@ -35,6 +35,11 @@ def cosine_logits(features: Tensor, prototypes: Tensor | FixedPrototypes, temper
     Raises BadRequest where `features` has another width than d or is not of a floating type, and where
     `temperature` is not positive and finite.
     Source: Equiangular Basis Vectors, Section 3.4, Eq. 6; temperature: Section 4.1.1.
+
+    >>> import torch
+    >>> from protogen.nn import cosine_logits
+    >>> cosine_logits(torch.tensor([[2.0, 0.0]]), torch.eye(2), temperature=0.5)
+    tensor([[2., 0.]])
     """
     temperature = positive("temperature", temperature, USUAL)
     # The temperature divides the (..., d) factor: the (..., n) product may be the largest tensor of the step.
@@ -61,6 +66,11 @@ def ebv_loss(
     `reduction="sum"`. The loss is computed in float32 (float64 if the features are float64), from logits that
     under autocast have autocast's precision; the gradient reaches `features` alone.
     Source: Equiangular Basis Vectors, Section 3.4, Eq. 5 to 7; smoothing and mixup: Section 4.1.1, Setting A2.
+
+    >>> import torch
+    >>> from protogen.nn import ebv_loss
+    >>> ebv_loss(torch.eye(2), torch.eye(2), torch.tensor([0, 1])) < 1e-5
+    tensor(True)
     """
     d = prototypes.d if isinstance(prototypes, FixedPrototypes) else prototypes.shape[1]
     temperature = positive("temperature", temperature, USUAL)
@@ -89,6 +99,11 @@ def chunked_cross_entropy(
 
     Under autocast the products run in autocast's type, all else in float32. Structured prototypes go by
     their own product and stay in float32.
+
+    >>> import torch
+    >>> from protogen.nn import chunked_cross_entropy
+    >>> chunked_cross_entropy(torch.zeros(2, 3), torch.eye(3), torch.tensor([0, 1]))
+    tensor(1.0986)
     """
     temperature = positive("temperature", temperature)
     return cross_entropy(features, prototypes, labels, temperature, chunk=chunk, **settings)

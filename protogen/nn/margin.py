@@ -61,6 +61,12 @@ def margin_logits(
     Raises BadRequest where features, labels or settings are not allowed; `debug` reads labels and
     features on every device, and waits for it.
     Source: Maximally Compact and Separated Features with Regular Polytope Networks, Section 3, Eq. 8 and 9.
+
+    >>> import torch
+    >>> from protogen.nn import margin_logits
+    >>> margin_logits(torch.eye(2), torch.eye(2), torch.tensor([0, 1]), margin=0.0, kappa=1.0)
+    tensor([[1., 0.],
+            [0., 1.]])
     """
     check_one_of("continuation", continuation, CONTINUATIONS)
     kappa, margin = positive("kappa", kappa), within("margin", margin, 0, math.pi)
@@ -183,6 +189,11 @@ def max_margin(artifact: Prototypes) -> float:
 
     Raises BadRequest where the artifact has neither.
     Source: Maximally Compact and Separated Features with Regular Polytope Networks, Section 3, Eq. 10 to 12.
+
+    >>> import protogen
+    >>> from protogen.nn import max_margin
+    >>> round(max_margin(protogen.generate("simplex", n=4)), 6)
+    1.910633
     """
     spec, facts = artifact.spec, artifact.facts
     if facts.phi is not None and (spec.method != "cube" or spec.n == 1 << (facts.own_d or spec.d)):

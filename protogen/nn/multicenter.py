@@ -29,6 +29,12 @@ def multicenter_centers(weight: Tensor, log_variance: Tensor, noise: Tensor) -> 
 
     `weight` and `log_variance` are (n, d), `noise` is (n, K, d), standard normal.
     Source: Generating Multi-Center Classifier via Conditional Gaussian Distribution, Section 4.1, Eq. 5 to 7.
+
+    >>> import torch
+    >>> from protogen.nn import multicenter_centers
+    >>> means, log_variance, noise = torch.eye(2), torch.zeros(2, 2), torch.zeros(2, 3, 2)
+    >>> multicenter_centers(means, log_variance, noise).shape
+    torch.Size([2, 4, 2])
     """
     noise = noise.to(torch.promote_types(noise.dtype, torch.float32))
     means = weight.to(torch.promote_types(weight.dtype, noise.dtype))[:, None]
@@ -45,6 +51,12 @@ def multicenter_logits(features: Tensor, weight: Tensor, log_variance: Tensor, n
 
     Raises BadRequest where `features` has another width than d or is not of a floating type.
     Source: Generating Multi-Center Classifier via Conditional Gaussian Distribution, Section 4.1, Eq. 5 to 7.
+
+    >>> import torch
+    >>> from protogen.nn import multicenter_logits
+    >>> means, log_variance, noise = torch.eye(2), torch.zeros(2, 2), torch.zeros(2, 3, 2)
+    >>> multicenter_logits(torch.ones(5, 2), means, log_variance, noise).shape
+    torch.Size([5, 8])
     """
     check_features(features, weight.shape[-1])
     centers = multicenter_centers(weight, log_variance, noise).flatten(0, 1)
@@ -69,6 +81,11 @@ def multicenter_cross_entropy(
     Raises BadRequest on targets that are not allowed: labels outside 0 to n - 1 on the CPU, with `debug` on
     every device.
     Source: Generating Multi-Center Classifier, Section 4.2, Eq. 8 and 9; Section 5.3, Tables 4 and 5.
+
+    >>> import torch
+    >>> from protogen.nn import multicenter_cross_entropy
+    >>> multicenter_cross_entropy(torch.zeros(1, 6), torch.tensor([1]), per_class=2)
+    tensor(1.7918)
     """
     width = logits.shape[-1]
     return weighted_loss(
@@ -108,6 +125,11 @@ def variance_loss(log_variance: Tensor, *, weight: float = 1.0, over: str = "mea
     Raises BadRequest where `weight` or `over` is not allowed.
     Source: Generating Multi-Center Classifier, Section 4.2, Eq. 10, after Kingma and Welling 2014; a weight of 0:
     Table 7.
+
+    >>> import torch
+    >>> from protogen.nn import variance_loss
+    >>> variance_loss(torch.zeros(3, 2))
+    tensor(0.)
     """
     weight = positive("weight", weight, "; Eq. 11 has 1", or_zero=True)
     check_one_of("over", over, OVER)

@@ -32,6 +32,11 @@ def place(prototypes: FixedPrototypes, codes: Tensor, *, turns: int = TURNS, can
     LARGE classes, then at NEAREST. Where the codes have fewer coordinates than the prototypes, zeros are added.
 
     Raises BadRequest where there are more codes than prototypes, or more coordinates.
+
+    >>> import torch
+    >>> from protogen.nn import as_prototypes, place
+    >>> place(as_prototypes(torch.eye(3)), torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]))
+    tensor([2, 0])
     """
     check_prototypes("place", prototypes)
     check_whole("turns", turns, 1)
@@ -65,6 +70,12 @@ class PlacedPrototypes(FixedPrototypes):
     that is added. `index` (classes,) is part of `state_dict`, and of the fingerprint.
 
     Raises BadRequest where the index names a prototype twice, or one that there is not.
+
+    >>> import torch
+    >>> from protogen.nn import PlacedPrototypes, as_prototypes
+    >>> placed = PlacedPrototypes(as_prototypes(torch.eye(3)), torch.tensor([2, 0, 1]))
+    >>> placed.rows(0, 1).tolist()
+    [[0.0, 0.0, 1.0]]
     """
 
     index: Tensor

@@ -22,6 +22,11 @@ def polytope_logits(features: Tensor, prototypes: Tensor | FixedPrototypes, kapp
     Raises BadRequest where features or kappa are not allowed.
     Source: Maximally Compact and Separated Features with Regular Polytope Networks, Section 3, Eq. 1 and 6. Eq. 6
     has the feature's length in its numerator and prints a normalised feature below: ours has the length in both.
+
+    >>> import torch
+    >>> from protogen.nn import polytope_logits
+    >>> polytope_logits(torch.tensor([[2.0, 0.0]]), torch.eye(2), kappa=3.0)
+    tensor([[6., 0.]])
     """
     n, d = (prototypes.n, prototypes.d) if isinstance(prototypes, FixedPrototypes) else prototypes.shape
     if isinstance(kappa, Tensor):
@@ -50,6 +55,11 @@ def polytope_loss(
 
     Raises BadRequest where features, targets, kappa or settings are not allowed.
     Source: Maximally Compact and Separated Features with Regular Polytope Networks, Section 3, Eq. 6.
+
+    >>> import torch
+    >>> from protogen.nn import polytope_loss
+    >>> polytope_loss(torch.zeros(1, 2), torch.eye(2), torch.tensor([1]))
+    tensor(0.6931)
     """
     n, d = (prototypes.n, prototypes.d) if isinstance(prototypes, FixedPrototypes) else prototypes.shape
 

@@ -18,6 +18,11 @@ def l_softmax_logits(features: Tensor, centers: Tensor, classes: Tensor, margin:
     are float32 or float64; where one of them is zero it is zero.
     Source: Liu, Wen, Yu and Yang 2017, Large-Margin Softmax Loss, Eq. 4 to 7, as Generating Multi-Center Classifier,
     Table 6, combines it with centres.
+
+    >>> import torch
+    >>> from protogen.nn import l_softmax_logits
+    >>> l_softmax_logits(torch.eye(2), torch.eye(2).unsqueeze(1), torch.tensor([0, 1])).shape
+    torch.Size([2, 2, 1])
     """
     logits = torch.einsum("ad,nkd->ank", features, centers.to(features.dtype)).to(features.dtype)
     lengths, cosines, own = _at_own(features, centers, classes)
@@ -42,6 +47,12 @@ def arcface_logits(
     or float64.
     Source: Deng, Guo, Xue and Zafeiriou 2019, ArcFace, Eq. 3, as Generating Multi-Center Classifier, Table 6,
     combines it with centres.
+
+    >>> import torch
+    >>> from protogen.nn import arcface_logits
+    >>> features, centers = torch.eye(2), torch.eye(2).unsqueeze(1)
+    >>> arcface_logits(features, centers, torch.tensor([0, 1]), margin=0.5, scale=1.0).shape
+    torch.Size([2, 2, 1])
     """
     ahead, places = directions(features, features.shape[-1]), directions(centers, centers.shape[-1])
     cosines = torch.einsum("ad,nkd->ank", ahead, places.to(ahead.dtype)).to(ahead.dtype)

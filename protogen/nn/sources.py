@@ -44,6 +44,12 @@ def as_prototypes(
 
     `persistent` and `dtype` are those of FrozenPrototypes, which holds every dtype but float32. `store` is that of
     `protogen.ensure`. Raises BadRequest where the source is none of these or has another n or d than was asked for.
+
+    >>> from protogen.nn import as_prototypes
+    >>> as_prototypes(n=10, d=16).n
+    10
+    >>> as_prototypes("mub(p=499)", n=99800).d
+    998
     """
     if source is None:
         if n is None or d is None:

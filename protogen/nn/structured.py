@@ -32,6 +32,12 @@ class StructuredPrototypes(FixedPrototypes):
     is in float32, under autocast too, and in float64 for features in float64.
 
     Raises BadRequest where the form is unknown or has no fast product, and where n or d do not fit it.
+
+    >>> import torch
+    >>> from protogen.nn import StructuredPrototypes
+    >>> prototypes = StructuredPrototypes("mub(p=7)", n=100)
+    >>> prototypes.d, prototypes.product(torch.ones(2, 14)).shape
+    (14, torch.Size([2, 100]))
     """
 
     sha256: Tensor

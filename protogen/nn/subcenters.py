@@ -26,6 +26,11 @@ def subcenter_logits(features: Tensor, subcenters: Tensor) -> Tensor:
 
     Raises BadRequest where `features` has another width than d or is not of a floating type.
     Source: The Fixed Sub-Center, Section 3.1, Eq. 2, and Section 3.2, Eq. 6.
+
+    >>> import torch
+    >>> from protogen.nn import subcenter_logits
+    >>> subcenter_logits(torch.ones(2, 3), torch.eye(3).expand(4, 3, 3)).shape
+    torch.Size([2, 4, 3])
     """
     features = at_least_float32(features, subcenters.shape[-1])
     rows = subcenters.detach().flatten(0, 1).to(features.dtype)
@@ -59,6 +64,11 @@ def subcenter_loss(
     Raises BadRequest on features, labels and settings that are not allowed; labels outside 0 to n - 1 are seen
     on the CPU, with `debug` on every device, as are features that are not finite.
     Source: The Fixed Sub-Center, Section 3.1, Eq. 3, and Section 3.3, Eq. 7 and 8; beta: Section 4.2.
+
+    >>> import torch
+    >>> from protogen.nn import subcenter_loss
+    >>> subcenter_loss(torch.eye(2), torch.eye(2).unsqueeze(1), torch.tensor([0, 1]), beta=0.0)
+    tensor(0.3133)
     """
     beta = _check_settings(beta, reduction)
     check_one_of("own", own, OWN)

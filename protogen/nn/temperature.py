@@ -40,6 +40,10 @@ def fitting_temperature(n: int, d: int, coherence: float = 0.0) -> float:
     leaves a loss that no feature can bring down.
 
     Raises BadRequest on sizes or a coherence that no set has.
+
+    >>> from protogen.nn import fitting_temperature
+    >>> round(fitting_temperature(10, 16), 3), round(fitting_temperature(50_000, 512), 3)
+    (0.278, 0.069)
     """
     check_whole("n", n, 2)
     check_whole("d", d, 2)

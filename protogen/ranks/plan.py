@@ -67,6 +67,11 @@ def plan(d: int, n: int, ranks: int, batch: int = 128, sampled: float = PARTIAL,
     - `descent` is an evaluation and a step of `protogen ebv`, not of training, and `ring` one of rows that fit no rank.
 
     Source of PartialFC: An et al. 2022, Killing Two Birds with One Stone, Section 3. Raises BadRequest.
+
+    >>> import protogen
+    >>> found = protogen.plan(512, 50_000, ranks=8)
+    >>> found.ranks, [each.kind for each in found.costs][:2]
+    (8, ['held', 'formula'])
     """
     for name, value, least in (("d", d, 2), ("n", n, 2), ("ranks", ranks, 1), ("batch", batch, 1)):
         check_whole(name, value, least)

@@ -56,7 +56,13 @@ class Difference:
 
 
 def comparison(one: Path, other: Path) -> Difference:
-    """Find in what two artifacts differ; both are checked whole. Raises as `check_file`."""
+    """Find in what two artifacts differ; both are checked whole. Raises as `check_file`.
+
+    >>> import protogen
+    >>> one, other = protogen.ensure("simplex", n=4), protogen.ensure("simplex", n=5)
+    >>> protogen.comparison(one.path, one.path).same, protogen.comparison(one.path, other.path).same
+    (True, False)
+    """
     for path in (one, other):
         check_path("path", path)
     first, second = check_file(one), check_file(other)

@@ -67,6 +67,11 @@ def write_gallery(
     - `lock`: whose names are shown, else PROTOGEN_LOCK, else ./protogen.lock where that is there.
 
     Raises BadRequest on another file, NotFound where there is no store, DiskError, and as `protogen.pins`.
+
+    >>> import protogen
+    >>> made = protogen.ensure("simplex", n=4)
+    >>> protogen.write_gallery("sets.html").sets
+    1
     """
     check_path("out", path)
     target, place = Path(path), Store.of(store)

@@ -33,6 +33,11 @@ def push(file: str | Path, *, remotes: Sequence[str] = ()) -> bool:
     """Upload a file of a store under its own name to the first remote; False where the remote has it already.
 
     The remotes are those given, else those of PROTOGEN_REMOTE. Raises as `protogen.sharing.remotes.push`.
+
+    >>> import protogen
+    >>> path = protogen.ensure("simplex", n=4).path
+    >>> protogen.push(path, remotes=["remote"]), protogen.push(path, remotes=["remote"])
+    (True, False)
     """
     check_path("file", file)
     return reached.push(Path(file), _places(remotes)[0])
@@ -53,6 +58,12 @@ def pull(
 
     A file that is there already with this content is taken. Raises BadRequest, NotFound, DiskError, RemoteError
     and IntegrityError.
+
+    >>> import protogen
+    >>> path = protogen.ensure("simplex", n=5).path
+    >>> pushed = protogen.push(path, remotes=["remote"])
+    >>> protogen.pull("/".join(path.parts[-3:]), remotes=["remote"], store="other").exists()
+    True
     """
     return pull_new(name, remotes, Store.of(store), say)[0]
 
@@ -100,6 +111,11 @@ def sync(
 
     One that fails, whose record has the error, keeps none of the others. Raises as `pins` where the lock cannot be
     read.
+
+    >>> import protogen
+    >>> pin = protogen.pin("backbone", protogen.ensure("simplex", n=6).path)
+    >>> [each.synced.how for each in protogen.sync()]
+    ['present']
     """
     return list(sync_each(lock_path(lock), Store.of(store), remotes, Run.given(run), accept_equivalent))
 

@@ -46,6 +46,13 @@ def ensure(
     As `ensure_path`, also where the damage is in the rows. Beside a Spec stands what `resolve` takes:
     `ensure("ebv", d=100, n=1000, alpha=0.14)`. Raises BadRequest where a Spec comes with d, n, a seed or params, and
     as `resolve`.
+
+    >>> import protogen
+    >>> made = protogen.ensure("ebv", d=16, n=10)
+    >>> made.stats.coherence.value
+    0.0
+    >>> protogen.ensure("ebv", d=16, n=10).path == made.path
+    True
     """
     from protogen.files.reading import read
 

@@ -32,6 +32,12 @@ def extend(
 
     A closed form gives its next rows; else a descent moves the new vectors alone. `params` are alpha, steps and
     restarts of the method `ebv`. Raises BadRequest where the file cannot be extended so, and as `ensure`.
+
+    >>> import protogen
+    >>> first = protogen.ensure("ebv", d=4, n=3)
+    >>> more = protogen.extend(first.path, 4)
+    >>> more.n, bool((more.tensor[:3] == first.tensor).all())
+    (4, True)
     """
     check_path("file", file)
     check_names("extend", params, PARAMETERS)

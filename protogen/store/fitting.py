@@ -48,6 +48,11 @@ def fit(
 
     A class without a sample gets a free place. The facts `kept_mean` and `kept_least` are the cosines of the rows
     to the codes as the data had them. Raises BadRequest where the data or an option is not allowed, and as `ensure`.
+
+    >>> import protogen, torch
+    >>> features, labels = torch.eye(6), torch.tensor([0, 0, 1, 1, 2, 2])
+    >>> protogen.fit(features, labels, d=2).tensor.shape
+    torch.Size([3, 2])
     """
     run = Run.given(run)
     check_names("fit", params, [each.name for each in fields(Fit) if each.name not in ("statistics", "alpha")])

@@ -43,6 +43,12 @@ def import_file(
 
     The Spec has the sha256 of the file's bytes, the fact `imported_from` its name without the folder. Raises
     NotFound, DiskError, IntegrityError and BadRequest.
+
+    >>> import numpy, protogen
+    >>> numpy.save("rows.npy", numpy.eye(3, 4, dtype="float32"))
+    >>> made = protogen.import_file("rows.npy")
+    >>> made.n, made.d, made.stats.coherence.value
+    (3, 4, 0.0)
     """
     from protogen.files.reading import read
 

@@ -39,6 +39,11 @@ def artifacts(store: str | Path | None = None, method: str | None = None, **part
     """List the artifacts of a store by their headers; of one method, and with these d, n, version or key.
 
     Raises BadRequest on a part that no name has, and DiskError where the store cannot be read.
+
+    >>> import protogen
+    >>> made = protogen.ensure("simplex", n=4)
+    >>> [(entry.name.n, entry.name.d) for entry in protogen.artifacts(n=4)]
+    [(4, 3)]
     """
     check_names("a name", parts, ("d", "n", "version", "key"))
     for part, value in parts.items():
@@ -62,6 +67,11 @@ def verify_store(
 
     `device`, `tile`, `report` and `group` are those of `verify`. Raises NotFound where there is no store, DiskError
     where it cannot be listed, and BadRequest where the device is unknown or the memory too small.
+
+    >>> import protogen
+    >>> made = protogen.ensure("simplex", n=4)
+    >>> protogen.verify_store().is_sound
+    True
     """
     check_flag("full", full)
     check_tile(tile)
@@ -104,6 +114,11 @@ def prune_store(
     - `dry_run`: nothing goes, and what would is listed.
 
     Raises BadRequest and DiskError. As `protogen.store.prune.prune`, which yields each when it is gone.
+
+    >>> import protogen
+    >>> made = protogen.ensure("simplex", n=7)
+    >>> [removed.why for removed in protogen.prune_store(max_size=0, dry_run=True)][-1]
+    'artifact'
     """
     if older_than is not None:
         check_between("older_than", older_than, 0, math.inf)

@@ -27,6 +27,11 @@ def load(
     A method's name with `filters` is forwarded to `best`, another word to `pinned`; say these where you mean
     them. `check`, `rows` and `full` are those of `protogen.files.reading.read`. Raises BadRequest, NotFound,
     DiskError and IntegrityError.
+
+    >>> import protogen
+    >>> path = protogen.ensure("simplex", n=6).path
+    >>> protogen.load(path, rows=slice(0, 2)).tensor.shape
+    torch.Size([2, 5])
     """
     from protogen.files.reading import read
 
@@ -70,6 +75,11 @@ def best(
 
     What is best is the method's choice; ties go to the lowest version. Raises BadRequest, NotFound, DiskError
     and IntegrityError.
+
+    >>> import protogen
+    >>> made = protogen.ensure("simplex", n=5)
+    >>> protogen.best("simplex", n=5).d
+    4
     """
     from protogen.files.reading import read
 
@@ -101,6 +111,11 @@ def pinned(
 
     Raises BadRequest where the lock has no such name, NotFound where the store has not what is locked, DiskError
     and IntegrityError.
+
+    >>> import protogen
+    >>> pin = protogen.pin("backbone", protogen.ensure("simplex", n=4).path)
+    >>> protogen.pinned("backbone").n
+    4
     """
     from protogen.files.reading import read
 

@@ -17,6 +17,11 @@ def pins(lock: str | Path | None = None) -> dict[str, Pin]:
     """Read what a project pins, by its names: the lock, else PROTOGEN_LOCK, else ./protogen.lock.
 
     Raises NotFound, DiskError, SchemaError and IntegrityError.
+
+    >>> import protogen
+    >>> pin = protogen.pin("head", protogen.ensure("simplex", n=5).path)
+    >>> protogen.pins()["head"].spec.n
+    5
     """
     return read_lock(lock_path(lock))
 
@@ -33,6 +38,11 @@ def pin(
 
     `file` is a path, or a path in the store; `say` is told who is waited for. Raises BadRequest where the name
     is taken by another artifact or may not be one, and as `check_file` and `pins`.
+
+    >>> import protogen
+    >>> made = protogen.ensure("simplex", n=4)
+    >>> protogen.pin("backbone", made.path).digest == made.digest
+    True
     """
     check_path("file", file)
     path = Path(file)
@@ -51,7 +61,13 @@ def pin(
 
 
 def unpin(name: str, *, lock: str | Path | None = None, say: Say | None = None) -> Pin:
-    """Take a name out of the lock; the store stays as it is. Raises NotFound where the lock has it not."""
+    """Take a name out of the lock; the store stays as it is. Raises NotFound where the lock has it not.
+
+    >>> import protogen
+    >>> pin = protogen.pin("old", protogen.ensure("simplex", n=6).path)
+    >>> protogen.unpin("old") == pin, "old" in protogen.pins()
+    (True, False)
+    """
     place = lock_path(lock)
     with changing(place, say) as there:
         if name not in there:

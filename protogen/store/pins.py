@@ -173,7 +173,12 @@ def write_lock(path: Path, pins: Iterable[Pin]) -> None:
 
 
 def cache_key(pins: Mapping[str, Pin]) -> str:
-    """Name what a lock asks for and the schema of the files that hold it, for a cache."""
+    """Name what a lock asks for and the schema of the files that hold it, for a cache.
+
+    >>> import protogen
+    >>> protogen.cache_key({})
+    'protogen-...'
+    """
     content = canonical_json({name: pin.to_dict() for name, pin in pins.items()})
     return f"protogen-{FILE_SCHEMA}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
 
