@@ -44,6 +44,48 @@ def test_a_user_trains_towards_a_set(tmp_path: Path) -> None:
     assert last[1] < first[1] / 2
 
 
+def test_a_user_looks_at_a_set_and_a_size(tmp_path: Path) -> None:
+    found = user_api.look(tmp_path / "sets")
+    assert found.pop("page") > 5000
+    assert found.pop("coherence") == pytest.approx(1 / 3)
+    assert found.pop("lines") == found.pop("points") * -1 == pytest.approx(1 / 3)
+    assert found.pop("forms") >= 1
+    assert found == {
+        "rows": 4,
+        "differences": 0,
+        "same": True,
+        "sets": 1,
+        "sound": True,
+        "pruned": 0,
+        "capacity": 28,
+        "ranks": 8,
+    }
+
+
+def test_a_user_shares_a_set(tmp_path: Path) -> None:
+    assert user_api.share(tmp_path)[:2] == ["present", "backbone"]
+
+
+def test_a_user_brings_what_there_is(tmp_path: Path) -> None:
+    assert [(made.n, made.d) for made in user_api.bring(tmp_path)] == [(3, 2), (4, 4), (3, 3)]
+
+
+def test_a_user_holds_prototypes() -> None:
+    assert [held.n for held in user_api.hold()] == [3, 100, 3]
+
+
+@pytest.mark.usefixtures("store")
+def test_a_user_classifies(tmp_path: Path) -> None:
+    losses = user_api.classify(tmp_path)
+    assert losses.keys() == {*(head.__name__ for head in protogen.nn.HEADS), "EBVLoss", "ChunkedCosineLoss"}
+    values = user_api.equations()
+    assert values.keys() <= set(protogen.nn.__all__)
+    for value in (*losses.values(), *values.values()):
+        assert bool(value.isfinite().all())
+    assert float(values["recall_at"]) == 1.0
+    assert values["assign"].tolist() == [0, 1, 2]
+
+
 @pytest.mark.parametrize("module", EXAMPLES)
 @pytest.mark.usefixtures("store")
 def test_examples_in_docstrings(module: str) -> None:

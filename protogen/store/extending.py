@@ -35,7 +35,7 @@ def extend(
 
     >>> import protogen
     >>> first = protogen.ensure("ebv", d=4, n=3)
-    >>> more = protogen.extend(first.path, 4)
+    >>> more = protogen.extend(first.path, 4, steps=50)
     >>> more.n, bool((more.tensor[:3] == first.tensor).all())
     (4, True)
     """
