@@ -32,6 +32,12 @@ def assign(
     than the present one, with memory for c (k + 1) pairs. With k = 64 it was the best of all pairs, in 2 s for
     10,000 classes (tests/benchmarks/bench_assignment.py).
     Source: Dynamic Label-to-Prototype Assignment, Section 3.2.3, Eq. 9.
+
+    >>> import torch
+    >>> from protogen.nn import as_prototypes, assign
+    >>> means = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+    >>> assign(means, as_prototypes(torch.eye(2)), torch.tensor([0, 1]))
+    tensor([1, 0])
     """
     chosen = current.clone()
     moving = torch.ones_like(current, dtype=torch.bool) if seen is None else seen > 0
