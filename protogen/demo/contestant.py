@@ -15,7 +15,8 @@ class Contestant:
     - `logits(features)` are (..., n), for a prediction.
     - `vectors(features, labels)` are the vectors (..., d) of the labels' classes, the nearest one where a class has
       several.
-    - `after_epoch()` is called when an epoch has ended.
+    - `after_epoch()` is called when an epoch has ended, and returns how many classes have got another prototype then,
+      None where none can.
     - `features(output)` turns a network's output into the features that all these take.
     - `temperature()` is that of the head now, None where it has none.
     """
@@ -24,6 +25,6 @@ class Contestant:
     loss: Callable[[Tensor, Tensor], Tensor]
     logits: Callable[[Tensor], Tensor]
     vectors: Callable[[Tensor, Tensor], Tensor]
-    after_epoch: Callable[[], object] = lambda: None
+    after_epoch: Callable[[], int | None] = lambda: None
     features: Callable[[Tensor], Tensor] = lambda z: z
     temperature: Callable[[], float | None] = lambda: None

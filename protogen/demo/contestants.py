@@ -144,7 +144,7 @@ def _regression(file: Path, dynamic: bool, **settings: Any) -> Contestant:
             head.update(z.detach(), y)
         return head.loss(z, y)
 
-    after = head.reassign if dynamic else lambda: None
+    after: Callable[[], int | None] = head.reassign if dynamic else lambda: None
     return Contestant(head, loss, head, lambda z, y: head.vectors(y), after)
 
 

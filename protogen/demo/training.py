@@ -65,6 +65,7 @@ class Row:
     - `head_bytes`: what the head holds in training, its parameters with gradients and Adam's two moments, and its
       buffers.
     - `losses`: the mean of each epoch.
+    - `moved`: how many classes got another prototype at the end of each epoch, None where none can.
     - `temperature`: that of the head at the end, None where it has none.
     - `recall`: Recall@k in percent of the features of that part, for each k of RECALLS; None where they are few.
     """
@@ -82,6 +83,7 @@ class Row:
     validation: float | None = None
     temperature: float | None = None
     recall: tuple[float, ...] | None = None
+    moved: tuple[float, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The row as plain JSON values."""
@@ -93,9 +95,9 @@ class Row:
         # A row of before there was a validation set was measured on the test set, and stays one of its own version.
         asked = {"part": TEST, **values["trial"]}
         trial = Trial(**{field.name: asked[field.name] for field in fields(Trial)})
-        recall = values.get("recall")
-        recall = recall if recall is None else tuple(recall)
-        row = cls(**{**values, "trial": trial, "losses": tuple(values["losses"]), "recall": recall})
+        lists = {name: values.get(name) for name in ("losses", "recall", "moved")}
+        lists = {name: each if each is None else tuple(each) for name, each in lists.items()}
+        row = cls(**{**values, "trial": trial, **lists})
         for part in (row.trial, row):
             for name, kind in get_type_hints(type(part)).items():
                 if not _fits(getattr(part, name), kind):
@@ -137,7 +139,7 @@ def train(trial: Trial, task: Task, store: Path | None, report: Callable[[int, i
     `report` is called after every step with the step, the number of steps and the loss. Torch's global
     generator is left as it was. Raises BadRequest where the head does not exist for d and the classes.
     """
-    task, body, head, losses, seconds = _trained(trial, task, store, report)
+    task, body, head, course = _trained(trial, task, store, report)
     trained = [sum(p.numel() for p in module.parameters()) for module in (body, head.module)]
     accuracy, own, means = _measure(task, trial.part, body, head)
     validation = accuracy if trial.part == VALIDATION else _measure(task, VALIDATION, body, head)[0]
@@ -150,12 +152,13 @@ def train(trial: Trial, task: Task, store: Path | None, report: Callable[[int, i
         trained=sum(trained),
         head_trained=trained[1],
         head_bytes=moments + sum(b.nbytes for b in head.module.buffers()),
-        seconds_per_epoch=seconds / trial.epochs,
+        seconds_per_epoch=course.seconds / trial.epochs,
         threads=torch.get_num_threads(),
-        losses=tuple(losses),
+        losses=course.losses,
         validation=validation,
         temperature=head.temperature(),
         recall=_recall(*_features(task, trial.part, body, head)),
+        moved=course.moved,
     )
 
 
@@ -166,32 +169,41 @@ def features_of(
 
     The features are what the head is given. Raises BadRequest as `train` does.
     """
-    task, body, head, _, _ = _trained(trial, task, store, report)
+    task, body, head, _ = _trained(trial, task, store, report)
     return _features(task, trial.part, body, head)
+
+
+@dataclass(frozen=True)
+class _Course:
+    """How a training went: the mean loss of each epoch, the classes that moved at its end, the seconds of all."""
+
+    losses: tuple[float, ...]
+    moved: tuple[int, ...] | None
+    seconds: float
 
 
 def _trained(
     trial: Trial, task: Task, store: Path | None, report: Callable[[int, int, float], None]
-) -> tuple[Task, nn.Module, Contestant, list[float], float]:
-    """Train, and return what was trained on, the network, the head, the loss of each epoch and the seconds."""
+) -> tuple[Task, nn.Module, Contestant, _Course]:
+    """Train, and return what was trained on, the network, the head, and how it went."""
     task = task.long_tailed(trial.imbalance)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(trial.seed)
         body = network(task, trial.hidden, trial.d)
         head = build(trial.head, trial.d, task, store)
-        losses, seconds = _optimise(trial, task, body, head, report)
-    return task, body, head, losses, seconds
+        course = _optimise(trial, task, body, head, report)
+    return task, body, head, course
 
 
 def _optimise(
     trial: Trial, task: Task, body: nn.Module, head: Contestant, report: Callable[[int, int, float], None]
-) -> tuple[list[float], float]:
+) -> _Course:
     parameters = [*body.parameters(), *head.module.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=trial.rate)
     steps = trial.epochs * math.ceil(len(task.labels) / trial.batch)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     generator = torch.Generator().manual_seed(trial.seed)
-    step, losses, began = 0, [], time.perf_counter()
+    step, losses, moved, began = 0, [], [], time.perf_counter()
     for _ in range(trial.epochs):
         total = 0.0
         for index in torch.randperm(len(task.labels), generator=generator).split(trial.batch):
@@ -205,9 +217,10 @@ def _optimise(
             schedule.step()
             step, total = step + 1, total + loss.item() * len(index)
             report(step, steps, loss.item())
-        head.after_epoch()
+        moved.append(head.after_epoch())
         losses.append(total / len(task.labels))
-    return losses, time.perf_counter() - began
+    known = [count for count in moved if count is not None]
+    return _Course(tuple(losses), tuple(known) if known else None, time.perf_counter() - began)
 
 
 def _shaken(images: Tensor, generator: torch.Generator) -> Tensor:

@@ -316,7 +316,8 @@ def test_only_the_dynamic_assignment_moves(tmp_path: Path) -> None:
         one = build(head, 3, Task("vectors", 6, *(z, y) * 3, width=1), tmp_path)
         before = one.vectors(z, y).clone()
         one.loss(z, y)
-        one.after_epoch()
+        moved = one.after_epoch()
+        assert (moved is None) is not moves
         assert torch.equal(one.vectors(z, y), before) is not moves
         if moves:
             assert (one.vectors(z, y) * z).sum() > (before * z).sum()
@@ -360,6 +361,17 @@ def test_a_row_is_the_same_again_and_leaves_torchs_generator_alone(tmp_path: Pat
     assert len(first.losses) == 3
     assert first.losses[-1] < first.losses[0]
     assert train(replace(trial, seed=1), task, tmp_path, quiet).losses != first.losses
+
+
+def test_a_row_says_how_many_classes_moved(tmp_path: Path) -> None:
+    task = small(load_task("digits"))
+    found = train(replace(TRIAL, data=task.digest, head="assignment", epochs=4), task, tmp_path, quiet)
+    assert found.moved is not None
+    assert len(found.moved) == 4
+    assert found.moved[0] > 0
+    assert all(0 <= count <= 10 for count in found.moved)
+    assert Row.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    assert train(replace(TRIAL, epochs=1), task, tmp_path, quiet).moved is None
 
 
 def test_a_row_counts_what_is_trained_and_held(tmp_path: Path) -> None:
@@ -502,7 +514,7 @@ def test_plan_leaves_out_what_does_not_exist_unless_asked_for() -> None:
 
 
 def test_the_command_goes_on_after_the_last_row(run: Command, store: Path) -> None:
-    words = ("demo", "--task", "digits", "--heads", "learned,ebv", "--epochs", 1, "--d", 4, "--store", "sets")
+    words = ("demo", "--task", "digits", "--heads", "learned,uniform", "--epochs", 1, "--d", 4, "--store", "sets")
     first = run(*words, "--seeds", 1, "--json")
     assert first.code == 0
     file = Path("protogen-demo.jsonl")
@@ -514,7 +526,7 @@ def test_the_command_goes_on_after_the_last_row(run: Command, store: Path) -> No
     third = run(*words, "--seeds", 2, "--json")
     assert (third.code, third.err) == (0, "")
     rows = third.document["rows"]
-    assert [one["head"] for one in third.document["comparisons"]] == ["learned", "ebv"]
+    assert [one["head"] for one in third.document["comparisons"]] == ["learned", "uniform"]
     assert rows[:2] == first.document["rows"]
     assert second.out.splitlines() == table_lines(compare([Row.from_dict(one) for one in rows]))
     assert Path("sets").exists()
