@@ -2,9 +2,11 @@
 
 import math
 from collections import Counter
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from protogen.measuring.tiles import upper_tiles
 
@@ -30,24 +32,15 @@ class TurnLoss:
 
     def __init__(self, frequencies: Tensor, order: int, d: int, lines: bool) -> None:
         """Take the frequencies (s, d // 2), whole numbers from 0 to order - 1, of each set."""
-        self._order, self._d, self._lines = order, d, lines
-        if d % 2:
-            frequencies = torch.cat((frequencies, frequencies.new_zeros(len(frequencies), 1)), 1)
-        # A plane turned by the frequency m - f is its mirror image turned by f.
-        turned = 2 * frequencies > order
-        folded = torch.where(turned, order - frequencies, frequencies)
-        self._signs = torch.where(turned, -1.0, 1.0)
-        # Planes of one frequency lie in layers above each other: layer t, frequency f is place t (m // 2 + 1) + f.
-        self._bins = order // 2 + 1
-        places = [_places(numbers, self._bins) for numbers in folded.tolist()]
-        self._places = torch.tensor(places, dtype=torch.int64, device=frequencies.device)
-        self._layers = 1 + int(self._places.max()) // self._bins
+        self._order, self._lines = order, lines
+        self._all = places_of(frequencies, order, d)
 
     def __call__(self, rows: Tensor, sharpness: Tensor, index: Tensor) -> Smooth:
         """Evaluate the sets at these places among all, (s,)."""
-        s, k, _ = rows.shape
-        right = self._spectra(rows, index)
-        left = right.conj() * self._parts(right.real)
+        s, k, d = rows.shape
+        places = self._all.at(index)
+        right = places.spectra(rows)
+        left = right.conj() * places.parts(right.real)
         gradient, sums = torch.zeros_like(right), SmoothSums(sharpness)
         summed = (torch.view_as_real(gradient),)
         for i0, i1, j0, j1 in upper_tiles(k, max(1, math.isqrt(TILE // (s * self._order)))):
@@ -59,53 +52,90 @@ class TurnLoss:
             if self._lines:
                 weights.copysign_(cosines)
             found = torch.fft.rfft(weights)
-            for layer in range(self._layers):
+            for layer in range(places.layers):
                 if i0 != j0:
                     gradient[:, j0:j1, layer] += (found * right[:, i0:i1, None, layer]).sum(1)
                 gradient[:, i0:i1, layer] += (found.conj() * right[:, None, j0:j1, layer]).sum(2)
         values, factors = sums.close()
-        return Smooth(values, tangent(rows, self._rows(gradient, index) * factors[:, None, None]), sums.top)
+        return Smooth(values, tangent(rows, places.rows(gradient, d) * factors[:, None, None]), sums.top)
 
     def _cosines(self, left: Tensor, right: Tensor) -> Tensor:
         """Return the cosines (s, a, b, m) of rows of the left and all elements of rows of the right."""
         products = left[:, :, None, 0] * right[:, None, :, 0]
-        for layer in range(1, self._layers):
+        for layer in range(1, left.shape[2]):
             products.addcmul_(left[:, :, None, layer], right[:, None, :, layer])
         cosines: Tensor = torch.fft.irfft(products, n=self._order, norm="forward")
         return cosines
 
-    def _parts(self, like: Tensor) -> Tensor:
+
+@dataclass(frozen=True)
+class Places:
+    """Where the planes of rows stand in a spectrum of `layers` times `bins` numbers.
+
+    Planes of one frequency lie in layers above each other: layer t, frequency f is place t bins + f. A plane that the
+    frequency m - f turns is taken for its mirror image, which f turns. Where d is odd, the last coordinate is the
+    first of one more plane, of frequency 0.
+
+    - `places` (..., planes), whole numbers; `signs` (..., planes), -1 where it is the mirror image;
+    - `order`: m, and bins = m // 2 + 1.
+    """
+
+    places: Tensor
+    signs: Tensor
+    order: int
+    layers: int
+
+    @property
+    def bins(self) -> int:
+        return self.order // 2 + 1
+
+    def at(self, index: Tensor) -> "Places":
+        """Return those of some sets (s,), to stand beside their rows (s, k, d)."""
+        return Places(self.places[index, None], self.signs[index, None], self.order, self.layers)
+
+    def parts(self, like: Tensor) -> Tensor:
         """Return by how much each frequency counts: half, since it stands for its mirror image as well, or once."""
-        parts = torch.full((self._bins,), 0.5, dtype=like.dtype, device=like.device)
+        parts = torch.full((self.bins,), 0.5, dtype=like.dtype, device=like.device)
         parts[0] = 1.0
-        if self._order % 2 == 0:
+        if self.order % 2 == 0:
             parts[-1] = 1.0
         return parts
 
-    def _spectra(self, rows: Tensor, index: Tensor) -> Tensor:
-        """Return the planes of rows (s, k, d) at their places, (s, k, layers, bins) complex."""
-        planes = self._d // 2
+    def spectra(self, rows: Tensor) -> Tensor:
+        """Return the planes of rows (..., d) at their places, (..., layers, bins) complex."""
+        planes = rows.shape[-1] // 2
         across = rows[..., planes : 2 * planes]
-        if self._d % 2:
-            across = torch.nn.functional.pad(across, (0, 1))
-        signs = self._signs[index, None].to(rows)
-        along = torch.cat((rows[..., :planes], rows[..., 2 * planes :]), 2)
-        values = torch.complex(along, across * signs)
-        spectra = values.new_zeros(*rows.shape[:2], self._layers * self._bins)
-        spectra.scatter_(2, self._places[index, None].expand_as(values), values)
-        whole: Tensor = spectra.unflatten(2, (self._layers, self._bins))
-        return whole
+        if rows.shape[-1] % 2:
+            across = pad(across, (0, 1))
+        along = torch.cat((rows[..., :planes], rows[..., 2 * planes :]), -1)
+        values = torch.complex(along, across * self.signs.to(rows.dtype))
+        spectra = values.new_zeros(*rows.shape[:-1], self.layers * self.bins)
+        whole: Tensor = spectra.scatter(-1, self.places.expand(values.shape), values)
+        return whole.view(*rows.shape[:-1], self.layers, self.bins)
 
-    def _rows(self, spectra: Tensor, index: Tensor) -> Tensor:
-        """Return the transpose of `_spectra`: rows (s, k, d) from what stands at the places of their planes."""
-        places = self._places[index, None].expand(*spectra.shape[:2], -1)
-        values = spectra.flatten(2).gather(2, places)
-        planes = self._d // 2
-        across = values.imag * self._signs[index, None].to(values.imag)
-        return torch.cat((values.real[..., :planes], across[..., :planes], values.real[..., planes:]), 2)
+    def rows(self, spectra: Tensor, d: int) -> Tensor:
+        """Return the transpose of `spectra`: rows (..., d) from what stands at the places of their planes."""
+        values = spectra.flatten(-2)
+        values = values.gather(-1, self.places.expand(*values.shape[:-1], -1))
+        planes = d // 2
+        across = values.imag * self.signs.to(values.real.dtype)
+        return torch.cat((values.real[..., :planes], across[..., :planes], values.real[..., planes:]), -1)
 
 
-def _places(folded: list[int], bins: int) -> list[int]:
+def places_of(frequencies: Tensor, order: int, d: int) -> Places:
+    """Place the planes of R^d that turn by these frequencies (s, d // 2), whole numbers from 0 to order - 1."""
+    if d % 2:
+        frequencies = torch.cat((frequencies, frequencies.new_zeros(len(frequencies), 1)), 1)
+    mirrored = 2 * frequencies > order
+    folded = torch.where(mirrored, order - frequencies, frequencies)
+    bins = order // 2 + 1
+    table = [_stacked(numbers, bins) for numbers in folded.tolist()]
+    places = torch.tensor(table, dtype=torch.int64, device=frequencies.device)
+    signs = torch.where(mirrored, -1.0, 1.0)
+    return Places(places, signs, order, 1 + int(places.max()) // bins)
+
+
+def _stacked(folded: list[int], bins: int) -> list[int]:
     """Return the place of each plane: in the lowest layer in which its frequency is free."""
     seen: Counter[int] = Counter()
     places = []

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,6 +12,7 @@ from torch.nn.functional import normalize
 
 from protogen.errors import BadRequest
 from protogen.files.facts import Turns
+from protogen.rows import FILL
 from protogen.run import Progress, Run
 from protogen.solution import Status
 
@@ -25,6 +27,7 @@ BLUNT, SHARP, STAGES = 3.5, 350.0, 10
 STEPS = 300  # in a stage at the most
 GAIN = 3e-3  # over the sharpness: a stage whose steps gain less ends
 ALL_FREQUENCIES = 8  # below this order the elements that turn every plane alike leave too few frequencies
+SAME = 1e-6  # a coordinate by so little apart is that of one row, rounded by one machine and by another
 DRAWS = 100  # of frequencies, before it is said that there are none
 
 
@@ -57,6 +60,23 @@ class Orbits:
         cosines, sines = angles.double().cos(), angles.double().sin()
         left, right, last = own[..., :planes], own[..., planes : 2 * planes], own[..., 2 * planes :]
         return torch.cat((cosines * left - sines * right, cosines * right + sines * left, last), -1).float()
+
+
+def orbits_in(rows: Callable[[int, int], Tensor], shape: tuple[int, int], turns: Turns) -> Orbits | None:
+    """Take a vector of each orbit from rows (n, d), which are read piece by piece; None where they are no orbits.
+
+    `rows` returns rows start to stop - 1. Not all of them are in memory at once.
+    """
+    vectors: list[Tensor] = []
+    n, d = shape
+    count = max(1, FILL // (turns.order * d))  # orbits at a time
+    for start in range(0, n, count * turns.order):
+        piece = rows(start, min(start + count * turns.order, n))
+        own = piece[:: turns.order].clone()
+        if not torch.allclose(Orbits(own, turns, len(piece)).rows(0, len(piece)), piece, rtol=0, atol=SAME):
+            return None
+        vectors.append(own)
+    return Orbits(torch.cat(vectors), turns, n)
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from protogen import catalog
+from protogen.descent.turned import Orbits, orbits_in
 from protogen.errors import BadRequest
 from protogen.files.header import read_header
 from protogen.files.prototypes import Prototypes
+from protogen.files.reading import read
 from protogen.methods import resolve
 from protogen.methods.ebv import SIGNED
 from protogen.rows import InMemory
@@ -19,6 +21,8 @@ from .fingerprint import Fingerprint
 from .fixed import FixedPrototypes
 from .frozen import FrozenPrototypes
 from .structured import StructuredPrototypes, laid_out
+
+LEAST_ORDER = 16  # of a group; the product with the matrix is as fast as transforms that are shorter
 
 Source = FixedPrototypes | Prototypes | Tensor | str | Path
 
@@ -32,13 +36,14 @@ def as_prototypes(
     dtype: torch.dtype = torch.float32,
     store: str | Path | None = None,
 ) -> FixedPrototypes:
-    """Return StructuredPrototypes where a certificate names a form with a fast product, else FrozenPrototypes.
+    """Return StructuredPrototypes where rows have a fast product by what is known of them, else FrozenPrototypes.
 
     `source` is one of these:
 
     - FixedPrototypes, which are returned as they are;
-    - a tensor (n, d), a record or the path of a file, as FrozenPrototypes takes them. The certificate is the fact
-      `closed_form` of a record or a file; of a file with a form that has a fast product the header alone is read;
+    - a tensor (n, d), a record or the path of a file, as FrozenPrototypes takes them. Known is the fact
+      `closed_form` of a record or a file, the label of a form, of which the header alone is read where the form has a
+      fast product; or the fact `orbits`, with a group of which the rows are read piece by piece, and held to it;
     - the label of a closed form, with n and d as StructuredPrototypes takes them;
     - None, with n and d: the lines of `protogen ebv`, from the store or made and stored there.
 
@@ -73,13 +78,17 @@ def _made(
     laid, fingerprint = (laid_out(catalog.from_label(str(source)), n, d), None) if labelled else _certified(source)
     if laid and dtype == torch.float32:
         with suppress(BadRequest):  # no fast product
+            if isinstance(laid, Orbits):
+                return StructuredPrototypes(laid, fingerprint=fingerprint)
             return StructuredPrototypes(laid.form, laid.n, laid.d, signed=laid.signed, fingerprint=fingerprint)
     rows = InMemory.of(laid).tensor if laid and labelled else source
     return FrozenPrototypes(rows, persistent=persistent, dtype=dtype)
 
 
-def _certified(source: Tensor | Prototypes | str | Path) -> tuple[catalog.Padded | None, Fingerprint | None]:
-    """What the certificate of a record or a file says that its rows are, if it has one that is known."""
+def _certified(
+    source: Tensor | Prototypes | str | Path,
+) -> tuple[catalog.Padded | Orbits | None, Fingerprint | None]:
+    """What the facts of a record or a file say that its rows are, where they say so."""
     if isinstance(source, Prototypes) and source.part is None:
         facts, spec, fingerprint = source.facts, source.spec, Fingerprint.of_record(source)
     elif isinstance(source, (str, Path)):
@@ -88,6 +97,14 @@ def _certified(source: Tensor | Prototypes | str | Path) -> tuple[catalog.Padded
         fingerprint = Fingerprint.of_file(source, header.digest, spec.n)
     else:
         return None, None
+    if facts.orbits is not None and facts.orbits.order >= LEAST_ORDER:
+
+        def rows(start: int, stop: int) -> Tensor:
+            if isinstance(source, Prototypes):
+                return source.rows(start, stop)
+            return read(source, rows=slice(start, stop)).tensor
+
+        return orbits_in(rows, (spec.n, spec.d), facts.orbits), fingerprint
     with suppress(BadRequest):  # of a later version, or of a method's own family
         form = catalog.from_label(str(facts.closed_form))
         return catalog.Padded(form, spec.n, spec.d, spec.method == "ebv" and spec.version >= SIGNED), fingerprint

@@ -1,4 +1,4 @@
-"""Prototypes by formula: their products with features by fast transforms, without the matrix."""
+"""Prototypes by formula or by symmetry: their products with features by fast transforms, without the matrix."""
 
 import copy
 from dataclasses import replace
@@ -9,15 +9,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from protogen import catalog
+from protogen.descent.turned import Orbits
 from protogen.errors import BadRequest
 
 from .fingerprint import Fingerprint
 from .fixed import FixedPrototypes, near
 from .transforms import PhasedBases, Transform, transform_of
+from .turning import TurnedOrbits
 
 
 class StructuredPrototypes(FixedPrototypes):
-    """Hold the first n rows of a closed form in R^d as a formula; `product` is a fast transform.
+    """Hold the first n rows of a closed form in R^d, or of orbits, as a formula; `product` is a fast transform.
 
     `form` is a closed form of the catalogue or its label, such as "kerdock(k=5)"; without n and d it is all
     of its rows in its own dimension. They are the rows of a file with this certificate: `rows` and `vectors`
@@ -26,10 +28,13 @@ class StructuredPrototypes(FixedPrototypes):
     They are computed under `torch.device("meta")` too. The fingerprint is that of the label and n and d, unless
     another is given, as `as_prototypes` gives that of a file.
 
+    `form` may also be `Orbits` of a cyclic group, which have the d of their vectors: a vector of each orbit is held,
+    and the fingerprint is that of the rows.
+
     Bases of signs (Kerdock, Delsarte-Goethals with Gold's, Z4-Kerdock, also punctured or off a flat) take a
     fast Walsh-Hadamard transform, mutually unbiased bases of C^q and higher phases an FFT, packings such as
-    nets a gather and a Hadamard matrix of one point's order; labels are added to those of bases. All of it
-    is in float32, under autocast too, and in float64 for features in float64.
+    nets a gather and a Hadamard matrix of one point's order; labels are added to those of bases. Orbits take an
+    FFT each. All of it is in float32, under autocast too, and in float64 for features in float64.
 
     Raises BadRequest where the form is unknown or has no fast product, and where n or d do not fit it.
 
@@ -45,7 +50,7 @@ class StructuredPrototypes(FixedPrototypes):
 
     def __init__(
         self,
-        form: catalog.ClosedForm | str,
+        form: catalog.ClosedForm | str | Orbits,
         n: int | None = None,
         d: int | None = None,
         *,
@@ -53,17 +58,15 @@ class StructuredPrototypes(FixedPrototypes):
         fingerprint: Fingerprint | None = None,
     ) -> None:
         super().__init__()
-        self.laid = laid_out(catalog.from_label(form) if isinstance(form, str) else form, n, d, signed)
-        self.identify(fingerprint or self._labelled(self.n))
+        self.laid: catalog.Padded | Orbits
+        if isinstance(form, Orbits):
+            self.laid = _first_of(form, n, d, signed)
+        else:
+            self.laid = laid_out(catalog.from_label(form) if isinstance(form, str) else form, n, d, signed)
+        self.identify(fingerprint or self._own_fingerprint(self.n))
         device = torch.get_default_device()
         with torch.device("cpu"):
-            transform = transform_of(self.laid.form, self.laid.n)
-        if transform is None:
-            raise BadRequest(
-                f"form is {catalog.label(self.laid.form)}; allowed is one with a fast product: "
-                "hold the rows of another, with FrozenPrototypes(...)"
-            )
-        self.transform = transform
+            self.transform = _transform(self.laid)
         if signed:
             self.hold("signs", catalog.row_signs(0, self.n))
         if device.type != "meta":
@@ -75,7 +78,7 @@ class StructuredPrototypes(FixedPrototypes):
 
     @property
     def d(self) -> int:
-        return self.laid.d
+        return self.laid.shape[1]
 
     @property
     def _block(self) -> int:
@@ -99,6 +102,8 @@ class StructuredPrototypes(FixedPrototypes):
                 "the rows of a formula are looked up by number, which torch.compile and vmap have not: hold them, with "
                 "FrozenPrototypes(prototypes.rows(0, n))"
             )
+        if isinstance(self.laid, Orbits):
+            return self.laid.at(classes.cpu()).to(classes.device)
         distinct, place = classes.unique(return_inverse=True)
         rows = [self.laid.rows(index, index + 1) for index in distinct.tolist()]
         return torch.cat([torch.empty(0, self.d, dtype=torch.float32, device="cpu"), *rows]).to(classes.device)[place]
@@ -119,16 +124,19 @@ class StructuredPrototypes(FixedPrototypes):
 
     def _turned(self, products: Tensor, start: int, stop: int) -> Tensor:
         """Multiply what belongs to rows start to stop - 1, (..., stop - start), with their signs, if they have some."""
-        if not self.laid.signed:
+        if "signs" not in self._constants:
             return products
         return products * self.constant("signs", products.device)[start - self.first : stop - self.first].to(
             products.dtype
         )
 
     def firsts(self, n: int) -> list[Fingerprint]:
-        return [self._labelled(n), Fingerprint.of_rows(replace(self.laid, n=n))]
+        rows = Fingerprint.of_rows(replace(self.laid, n=n))
+        return [rows] if isinstance(self.laid, Orbits) else [self._own_fingerprint(n), rows]
 
-    def _labelled(self, n: int) -> Fingerprint:
+    def _own_fingerprint(self, n: int) -> Fingerprint:
+        if isinstance(self.laid, Orbits):
+            return Fingerprint.of_rows(replace(self.laid, n=n))
         label = catalog.label(self.laid.form)
         return Fingerprint.of_label(f"{label}, signed," if self.laid.signed else label, n, self.d)
 
@@ -142,11 +150,13 @@ class StructuredPrototypes(FixedPrototypes):
                 "the exporter records no fast transform: put as_linear() in the head's place first, or export with "
                 "torch.onnx.export(..., dynamo=True)"
             )
-        if any(isinstance(module, PhasedBases) for module in self.transform.modules()):
+        if any(isinstance(module, PhasedBases | TurnedOrbits) for module in self.transform.modules()):
             raise BadRequest("ONNX has no Fourier transform of any order: put as_linear() in the head's place first")
 
     def extra_repr(self) -> str:
-        """Show the form, n and d where the module is printed."""
+        """Show the form or the group, n and d where the module is printed."""
+        if isinstance(self.laid, Orbits):
+            return f"orbits of cyclic({self.laid.turns.order}), {super().extra_repr()}"
         return f"{catalog.label(self.laid.form)}, {super().extra_repr()}"
 
 
@@ -159,6 +169,28 @@ def laid_out(form: catalog.ClosedForm, n: int | None, d: int | None, signed: boo
             f"the form is {catalog.label(form)}"
         )
     return catalog.Padded(form, n, d, signed)
+
+
+def _first_of(orbits: Orbits, n: int | None, d: int | None, signed: bool) -> Orbits:
+    """Take the first n of orbits, or all of them. Raises BadRequest on what they have not."""
+    n, own = orbits.n if n is None else n, orbits.shape[1]
+    if not 1 <= n <= orbits.n or d not in (None, own) or signed:
+        got = f"n, d is {n}, {d}" + ", signed" * signed
+        raise BadRequest(f"{got}; allowed is n from 1 to {orbits.n} and d {own}; these are orbits")
+    return replace(orbits, n=n)
+
+
+def _transform(laid: catalog.Padded | Orbits) -> Transform:
+    """Return the fast product with the rows. Raises BadRequest where there is none."""
+    if isinstance(laid, Orbits):
+        return TurnedOrbits(laid)
+    transform = transform_of(laid.form, laid.n)
+    if transform is None:
+        raise BadRequest(
+            f"form is {catalog.label(laid.form)}; allowed is one with a fast product: "
+            "hold the rows of another, with FrozenPrototypes(...)"
+        )
+    return transform
 
 
 def _apply(x: Tensor, transform: Transform, start: int, stop: int, transposed: bool = False) -> Tensor:
