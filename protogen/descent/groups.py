@@ -2,7 +2,6 @@
 
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -10,10 +9,47 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from .permutations import FIELDS, Permutation, generators
+
 LARGEST_ORDER = 400  # of a group whose representations are found from its table
 _FACTOR = re.compile(r"([a-z]+)\(([0-9]+(?:,[0-9]+)*)\)")
 
-Permutation = tuple[int, ...]
+OTHERS = {
+    "cyclic(2)xcyclic(2)xcyclic(2)": 8,
+    "cyclic(2)xcyclic(2)xcyclic(2)xcyclic(2)": 16,
+    "cyclic(3)xcyclic(3)xcyclic(3)": 27,
+    "cyclic(3)xsymmetric(3)": 18,
+    "symmetric(3)xsymmetric(3)": 36,
+    "alternating(4)": 12,
+    "cyclic(2)xalternating(4)": 24,
+    "cyclic(3)xalternating(4)": 36,
+    "alternating(4)xalternating(4)": 144,
+    "symmetric(4)": 24,
+    "cyclic(2)xsymmetric(4)": 48,
+    "cyclic(3)xsymmetric(4)": 72,
+    "special(3)": 24,
+    "cyclic(3)xspecial(3)": 72,
+    "pauli(2)": 32,
+    "pauli(3)": 128,
+    "cyclic(3)xpauli(2)": 96,
+    "heisenberg(3)": 27,
+    "cyclic(2)xheisenberg(3)": 54,
+    "heisenberg(5)": 125,
+    "alternating(5)": 60,
+    "cyclic(2)xalternating(5)": 120,
+    "cyclic(3)xalternating(5)": 180,
+    "symmetric(5)": 120,
+    "special(5)": 120,
+    "cyclic(2)xaffine(5,4)": 40,
+    "cyclic(2)xaffine(7,3)": 42,
+    "cyclic(3)xaffine(7,3)": 63,
+    "cyclic(3)xaffine(5,4)": 60,
+    "symmetric(3)xaffine(5,4)": 120,
+    "projective(7)": 168,
+    "cyclic(2)xprojective(7)": 336,
+    "special(7)": 336,
+    "alternating(6)": 360,
+}
 
 
 @dataclass(frozen=True)
@@ -47,9 +83,11 @@ def group(name: str) -> Group:
     """Make the group of a name: families with their numbers, joined by `x` where it is a direct product.
 
     - `cyclic(m)`, `dihedral(m)` of order 2 m, `symmetric(m)`, `alternating(m)`;
-    - `affine(p,k)`: x -> a x + b over F_p, a in the subgroup of order k;
-    - `special(p)`: the 2 x 2 matrices of determinant 1 over F_p;
-    - `heisenberg(p)`: the upper triangular 3 x 3 matrices with ones on the diagonal over F_p.
+    - `dicyclic(m)` of order 4 m, of which m = 2 is that of the quaternions 1, i, j, k and their negatives;
+    - `affine(q,k)`: x -> a x + b over F_q, a in the subgroup of order k; q a prime, 4, 8, 9, 16, 25 or 27;
+    - `special(p)`: the 2 x 2 matrices of determinant 1 over F_p; `projective(p)`: these up to their sign;
+    - `heisenberg(p)`: the upper triangular 3 x 3 matrices with ones on the diagonal over F_p;
+    - `pauli(k)`: the signed permutations of 2^k axes that k commuting shifts and k changes of signs generate.
 
     >>> group("affine(7,3)").order, group("cyclic(2)xcyclic(3)").order, group("special(3)").order
     (21, 6, 24)
@@ -57,103 +95,39 @@ def group(name: str) -> Group:
     factors = [_FACTOR.fullmatch(text) for text in name.split("x")]
     if not all(factors):
         raise ValueError(f"{name!r} names no group")
-    generators: list[Permutation] = []
+    generating: list[Permutation] = []
     points = 0
     for factor in factors:
         assert factor is not None
-        own = _permutations(factor[1], [int(number) for number in factor[2].split(",")])
+        own = generators(factor[1], [int(number) for number in factor[2].split(",")])
         size = len(own[0])
         # The permutations of a factor leave the points of the others where they are.
         before = tuple(range(points))
-        generators = [(*old, *range(points, points + size)) for old in generators]
-        generators += [(*before, *(points + image for image in new)) for new in own]
+        generating = [(*old, *range(points, points + size)) for old in generating]
+        generating += [(*before, *(points + image for image in new)) for new in own]
         points += size
-    return Group(name, _table(generators))
+    return Group(name, _table(generating))
 
 
-def _table(generators: list[Permutation]) -> Tensor:
-    one = tuple(range(len(generators[0])))
-    place, new = {one: 0}, [one]
+def _table(generating: list[Permutation]) -> Tensor:
+    one = tuple(range(len(generating[0])))
+    known, new = {one: 0}, [one]
     while new:
         grown = []
         for old in new:
-            for generator in generators:
+            for generator in generating:
                 product = tuple(old[image] for image in generator)
-                if product not in place:
-                    place[product] = len(place)
+                if product not in known:
+                    known[product] = len(known)
                     grown.append(product)
         new = grown
-    elements = torch.tensor(list(place), device="cpu")
-    products = elements[:, elements].flatten(0, 1).tolist()
-    return torch.tensor([place[tuple(product)] for product in products], device="cpu").view(len(place), len(place))
-
-
-def _cyclic(m: int) -> list[Permutation]:
-    return [tuple((x + 1) % m for x in range(m))]
-
-
-def _dihedral(m: int) -> list[Permutation]:
-    # Beside the corners of a polygon are two points, so that m = 1 and 2 have reflections of their own.
-    return [
-        (*((x + 1) % m for x in range(m)), m, m + 1),
-        (*(-x % m for x in range(m)), m + 1, m),
-    ]
-
-
-def _symmetric(m: int) -> list[Permutation]:
-    return [(1, 0, *range(2, m)), *_cyclic(m)]
-
-
-def _alternating(m: int) -> list[Permutation]:
-    moved = [(x, (x + 1), (x + 2)) for x in range(m - 2)]
-    return [tuple({a: b, b: c, c: a}.get(x, x) for x in range(m)) for a, b, c in moved]
-
-
-def _affine(p: int, k: int) -> list[Permutation]:
-    factor = next(a for a in range(1, p) if _multiplicative_order(a, p) == k)
-    return [*_cyclic(p), tuple(factor * x % p for x in range(p))]
-
-
-def _multiplicative_order(a: int, p: int) -> int:
-    return next(k for k in range(1, p) if pow(a, k, p) == 1)
-
-
-def _special(p: int) -> list[Permutation]:
-    plane = [(x, y) for x in range(p) for y in range(p)]
-    place = {vector: index for index, vector in enumerate(plane)}
-    return [
-        tuple(place[(x + y) % p, y] for x, y in plane),
-        tuple(place[x, (x + y) % p] for x, y in plane),
-    ]
-
-
-def _heisenberg(p: int) -> list[Permutation]:
-    space = [(x, y, z) for x in range(p) for y in range(p) for z in range(p)]
-    place = {vector: index for index, vector in enumerate(space)}
-    return [
-        tuple(place[(x + 1) % p, y, z] for x, y, z in space),
-        tuple(place[x, (y + 1) % p, (z + x) % p] for x, y, z in space),
-    ]
-
-
-def _permutations(family: str, numbers: list[int]) -> list[Permutation]:
-    """Return permutations that generate a group of a family."""
-    match family, numbers:
-        case "cyclic", [m]:
-            return _cyclic(m)
-        case "dihedral", [m]:
-            return _dihedral(m)
-        case "symmetric", [m]:
-            return _symmetric(m)
-        case "alternating", [m]:
-            return _alternating(m)
-        case "affine", [p, k]:
-            return _affine(p, k)
-        case "special", [p]:
-            return _special(p)
-        case "heisenberg", [p]:
-            return _heisenberg(p)
-    raise ValueError(f"{family} with {len(numbers)} numbers names no group")
+    elements = torch.tensor(list(known), device="cpu")
+    # A number tells which element a product is, as long as those of all elements differ.
+    weights = torch.randint(2**62, (len(one),), generator=torch.Generator().manual_seed(0), device="cpu")
+    numbers, places = (elements * weights).sum(1).sort()
+    assert len(numbers.unique()) == len(elements), "two elements have the same number"
+    rows = [places[torch.searchsorted(numbers, (element[elements] * weights).sum(1))] for element in elements]
+    return torch.stack(rows)
 
 
 @cache
@@ -182,39 +156,19 @@ def irreducibles(name: str) -> tuple[Tensor, ...]:
     return tuple(found[character] for character in ordered)
 
 
-def names(most: int) -> Iterator[str]:
-    """Yield the names of the groups that a search goes through, of order at most `most`."""
-    for m in range(2, most + 1):
-        yield f"cyclic({m})"
-    for m in range(3, most // 2 + 1):
-        yield f"dihedral({m})"
-    for a in range(2, math.isqrt(most) + 1):
-        yield from (f"cyclic({a})xcyclic({b})" for b in range(a, most // a + 1, a))
-    primes = [p for p in range(3, most // 2 + 1) if all(p % q for q in range(2, math.isqrt(p) + 1))]
-    for p in primes:
-        yield from (f"affine({p},{k})" for k in range(3, p) if (p - 1) % k == 0 and p * k <= most)
-    others = {
-        "cyclic(2)xcyclic(2)xcyclic(2)": 8,
-        "cyclic(3)xcyclic(3)xcyclic(3)": 27,
-        "cyclic(2)xcyclic(2)xcyclic(2)xcyclic(2)": 16,
-        "alternating(4)": 12,
-        "symmetric(4)": 24,
-        "cyclic(2)xalternating(4)": 24,
-        "cyclic(3)xalternating(4)": 36,
-        "cyclic(2)xsymmetric(4)": 48,
-        "special(3)": 24,
-        "cyclic(3)xspecial(3)": 72,
-        "heisenberg(2)": 8,
-        "heisenberg(3)": 27,
-        "heisenberg(5)": 125,
-        "alternating(5)": 60,
-        "cyclic(2)xalternating(5)": 120,
-        "symmetric(5)": 120,
-        "special(5)": 120,
-        "cyclic(3)xsymmetric(3)": 18,
-        "symmetric(3)xsymmetric(3)": 36,
-        "cyclic(3)xalternating(5)": 180,
-        "special(7)": 336,
-        "alternating(6)": 360,
+def families(most: int) -> dict[str, list[str]]:
+    """List the names of the groups that a search goes through, of order at most `most`, by their family."""
+    primes = [p for p in range(3, most) if all(p % q for q in range(2, math.isqrt(p) + 1))]
+    fields = sorted({*primes, *FIELDS})
+    affine = {f"affine({q},{k})": q * k for q in fields for k in range(2, q) if (q - 1) % k == 0 and q * k <= most}
+    others = {name: order for name, order in OTHERS.items() if order <= most}
+    products = [f"cyclic({a})xcyclic({b})" for a in range(2, math.isqrt(most) + 1) for b in range(a, most // a + 1, a)]
+    listed = {
+        "cyclic": [f"cyclic({m})" for m in range(2, most + 1)],
+        "dihedral": [f"dihedral({m})" for m in range(3, most // 2 + 1)],
+        "dicyclic": [f"dicyclic({m})" for m in range(2, most // 4 + 1)],
+        "products": products,
+        "affine": list(affine),
+        "others": list(others),
     }
-    yield from (name for name, order in others.items() if order <= most)
+    return {family: names for family, names in listed.items() if names}

@@ -9,6 +9,8 @@ from torch.nn.functional import normalize
 SHARPNESS = 300.0  # of the weights by which a row counts as jammed
 PLACES = 20  # drawn for each coordinate, among which the deepest hole is looked for
 SHARE = 0.15  # of the rows, that hop at most
+HOLES = 4  # the deepest, of which one is filled
+LITTLE = 1e-3  # the length by which a coordinate moves, of a set that may leave its symmetry
 NOISE = 0.1  # the length by which every row is moved, where they are
 
 
@@ -38,6 +40,24 @@ def hopped(rows: Tensor, lines: bool, noise: float, generator: torch.Generator) 
     if noise:
         moved = normalize(moved + noise / math.sqrt(d) * _normal((k, n, d), rows, generator), dim=-1)
     return moved
+
+
+def fitted(rows: Tensor, n: int, lines: bool, generator: torch.Generator) -> Tensor:
+    """Make a set of n vectors of one of more or fewer, (N, d).
+
+    Too many: the most jammed are taken out, one after the other. Too few: holes are filled, each one of the deepest
+    that are found. Then each row moves a little, so that a symmetric set may leave its symmetry.
+    """
+    while len(rows) > n:
+        cosines = _sizes(rows @ rows.T, lines).fill_diagonal_(-1.0)
+        jam = ((cosines - cosines.max()) * SHARPNESS).exp().sum(1)
+        rows = rows[torch.arange(len(rows), device=rows.device) != jam.argmax()]
+    while len(rows) < n:
+        drawn = normalize(_normal((PLACES * rows.shape[1], rows.shape[1]), rows, generator), dim=1)
+        deepest = _sizes(drawn @ rows.T, lines).amax(1).argsort()[:HOLES]
+        place = torch.randint(len(deepest), (), generator=generator, device="cpu")
+        rows = torch.cat((rows, drawn[deepest[place]][None]))
+    return normalize(rows + LITTLE * _normal(tuple(rows.shape), rows, generator), dim=1)
 
 
 def _sizes(cosines: Tensor, lines: bool) -> Tensor:

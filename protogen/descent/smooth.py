@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+AT_ONCE = 2**16  # cosines: what is made of more lies in no cache, and takes more than twice as long
 BOTH_SIGNS = 40.0  # from this product of sharpness and largest |cos| on, the other sign of a pair adds nothing
 
 
@@ -28,6 +29,20 @@ def smooth_maximum(rows: "Tensor", sharpness: "Tensor", lines: bool) -> Smooth:
     c is the cosine of a pair of points; a pair of lines counts twice, with c and with -c. `sharpness` (k,) has a
     number for each set. The value lies above the largest c by at most log(terms) / sharpness.
     """
+    import torch
+
+    sets = max(1, AT_ONCE // rows.shape[1] ** 2)
+    parts = zip(rows.split(sets), sharpness.split(sets), strict=True)
+    found = [_maximum(*part, lines) for part in parts]
+    if len(found) == 1:
+        return found[0]
+    values, gradients, largest = (
+        torch.cat([getattr(part, name) for part in found]) for name in ("values", "gradients", "largest")
+    )
+    return Smooth(values, gradients, largest)
+
+
+def _maximum(rows: "Tensor", sharpness: "Tensor", lines: bool) -> Smooth:
     sharp = sharpness[:, None, None]
     cosines = rows @ rows.mT
     sizes = cosines.abs() if lines else cosines

@@ -1,297 +1,255 @@
-"""Search for small symmetric sets: over groups, their representations and the sizes of orbits, by a seed."""
+"""Search for small symmetric sets: many groups at once, of whose orbits one vector each moves."""
 
-from collections.abc import Callable
+import math
+import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, pad
 
 from .batch import Batch
-from .groups import LARGEST_ORDER, Group, group, irreducibles, names
-from .orbits import Matrices, OrbitLoss
+from .effort import OVERHEAD
+from .layouts import Design, Draws, least_cost
+from .smooth import Smooth, tangent
 
-# The shares, of what is tried, of cyclic groups whose order divides n, and of all cyclic groups.
-DIVIDING, CYCLIC = 0.35, 0.6
-SHORT = 8  # orbits at most that are shorter than most
-DRAWS = 20  # of a representation, before a layout is given up
-STARTS, AGAIN = 32, 64  # of a layout when it is tried first, and once it is among the best
-SCREENED, KEPT = 0.6, 8  # the share of the work that goes into first tries, and how many of these are tried again
-OVERHEAD = 10**6  # multiplications that a step of a batch counts for at least: in the same time that many are made
-# The sharpness of each stage of a first try, and of those that are tried again; the steps of a stage at the most.
-FIRST, FIRST_STEPS = (20.0, 140.0, 1000.0), 60
-LAST, LAST_STEPS = (20.0, 276.0, 3.8e3, 5.2e4, 7.2e5, 1e7), 120
-GAIN = 1e-2  # over the sharpness: a stage whose steps gain less ends
+FIRST, FIRST_STEPS = (20.0, 60.0, 180.0, 540.0), 100  # the sharpness of the stages of a first try, and their steps
+LAST, LAST_STEPS = (540.0, 1620.0, 4860.0, 2e4, 1e5, 1e6), 100
+EVALUATIONS = 250  # that a first try takes, about
+ALIKE = 4  # starts of each layout that is drawn, with a representation each
+MOST_STARTS = 64  # of a batch, whose sets have at most LIKE times as many orbits as that with the fewest
+LIKE = 1.5
+ROUNDS, MOST_DRAWN = 6, 1024  # draws go into batches, so many times, or more often where many would be drawn at once
+MOST_DRAWS = 2000  # of layouts, at once; many do not fit
+DRAW = 2e6  # multiplications that a core does in the time that a layout takes to be drawn
+FRESH = 0.4  # of the work, from which on half of all starts are of layouts that did well
+SCREENED = 0.75  # of the work, for first tries
+KEPT, PARENTS = 32, 24  # sets that descend again, and layouts that are drawn from again
+FEW_OTHERS = 8  # sets of each number other than n
+LAST_EVALUATIONS = 300  # that a set takes which descends again, about
+SAME = 1e-6  # figures by so little apart are those of one set
 
 
 @dataclass(frozen=True)
 class Symmetric:
-    """A symmetric set: its rows (n, d), float64, the largest cosine or |cosine|, its group in words, the work done.
-
-    `interrupted`: whether a KeyboardInterrupt ended the search.
-    """
+    """A symmetric set: rows (N, d), float64, its largest cosine or |cosine|, its group in words."""
 
     rows: Tensor
     largest: float
     group: str
-    multiplications: int
-    interrupted: bool
-
-
-@dataclass(frozen=True)
-class Stabiliser:
-    """What maps the vectors of an orbit to themselves: places of elements, and -1 where to the negative (lines)."""
-
-    elements: tuple[int, ...]
-    signs: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class _Tried:
-    """A group, the stabilisers of its orbits, and representations that did well, each by its irreducible parts."""
-
     largest: float
-    own: Group
-    layout: tuple[Stabiliser, ...]
-    parts: tuple[int, ...]
+    design: Design
     rows: Tensor  # (k, d), one of each orbit
 
 
-def orbit_descent(
-    d: int,
-    n: int,
-    *,
-    lines: bool,
-    seed: int,
-    multiplications: int,
-    go_on: Callable[[float, int], bool] | None = None,
-) -> Symmetric | None:
-    """Search for n lines or points in R^d of small largest |cos| or cos among sets that a finite group maps to itself.
+class OrbitSets:
+    """The sets of several designs, evaluated at once as `Batch` asks for it.
 
-    1. A group, stabilisers whose orbits have n vectors together, and a representation for each of STARTS starts are
-       drawn at random; a short descent tells what they are worth. So goes the share SCREENED of `multiplications`.
-    2. The KEPT best are tried again from more starts, up to the largest sharpness.
-
-    `go_on` is told the lowest largest cosine so far and the multiplications made; where it says False the search
-    ends with what there is, as it does on a KeyboardInterrupt, which is raised where there is nothing. Returns None
-    where no draw has given a set at all.
+    A set has up to k vectors that move, and up to N in all. The sum over all pairs of vectors is the sum over those
+    of a vector that moves and any, as often as its orbit is long.
     """
-    search = _Search(d, n, lines, seed, multiplications, go_on)
-    try:
-        while search.more(SCREENED):
-            search.screen()
-        for tried in search.best():
-            if search.more(1.0):
-                search.deepen(tried)
-    except KeyboardInterrupt:
-        if not search.tried:
-            raise
-        search.interrupted = True
-    return search.result()
+
+    def __init__(self, designs: Sequence[Design], lines: bool) -> None:
+        tables = [design.tables() for design in designs]
+        vectors, orbits = max(len(table[0]) for table in tables), max(len(design.layout) for design in designs)
+        self.lines, self.shape = lines, (len(designs), orbits, tables[0][0].shape[1])
+        self._matrices = torch.stack([pad(table[0], (0, 0, 0, 0, 0, vectors - len(table[0]))) for table in tables])
+        self._orbits = torch.stack([pad(table[1], (0, vectors - len(table[1]))) for table in tables])
+        self.spaces = torch.stack([pad(table[2], (0, 0, 0, 0, 0, orbits - len(table[2]))) for table in tables])
+        sizes = [design.sizes for design in designs]
+        self._sizes = torch.tensor([own + [0] * (orbits - len(own)) for own in sizes], dtype=torch.float64)
+        self._out = torch.zeros(len(designs), orbits, vectors, dtype=torch.bool)
+        for place, own in enumerate(sizes):
+            self._out[place, :, sum(own) :] = True
+            self._out[place, len(own) :] = True
+            firsts = [sum(own[:orbit]) for orbit in range(len(own))]
+            self._out[place, list(range(len(own))), firsts] = True
+        self._whole = self._matrices, self._orbits, self.spaces, self._sizes, self._out
+        self._taken, self._held = len(designs), self._whole
+
+    @property
+    def cost(self) -> float:
+        """The multiplications of one evaluation of one set."""
+        return least_cost(self.shape[2], self._out.shape[2], self.shape[1])
+
+    def vectors(self, rows: Tensor, index: Tensor) -> Tensor:
+        """Return all vectors (s, N, d) of sets of rows (s, k, d); those beyond a set's own are zeros."""
+        matrices, orbits, *_ = self._of(index)
+        sources = rows.gather(1, orbits[..., None].expand(-1, -1, rows.shape[2]))
+        return (matrices @ sources[..., None])[..., 0]
+
+    def brought(self, rows: Tensor, index: Tensor) -> Tensor:
+        """Return the nearest unit rows that their stabilisers leave as they are, or turn round."""
+        return normalize((self._of(index)[2] @ rows[..., None])[..., 0], dim=2)
+
+    def __call__(self, rows: Tensor, sharpness: Tensor, index: Tensor) -> Smooth:
+        """Evaluate sets of rows (s, k, d), each at its own sharpness; `index` (s,) are their designs.
+
+        The rows are brought to what their stabilisers leave as it is: where these leave no freedom, all that a step
+        is made of is rounding.
+        """
+        _, _, spaces, counts, out = self._of(index)
+        rows = self.brought(rows, index)
+        vectors = self.vectors(rows, index)
+        cosines = rows @ vectors.mT
+        sizes = cosines.abs() if self.lines else cosines.clone()
+        sizes.masked_fill_(out, -1.0)
+        largest = sizes.amax((1, 2))
+        weights = sizes.sub_(largest[:, None, None]).mul_(sharpness[:, None, None]).exp_()
+        weights.mul_(counts[..., None]).masked_fill_(out, 0.0)
+        total = weights.sum((1, 2))
+        if self.lines:
+            weights.copysign_(cosines)
+        sums = (spaces @ (weights @ vectors)[..., None])[..., 0]
+        gradients = tangent(rows, sums * (2 / total)[:, None, None])
+        return Smooth(largest + (total / 2).log() / sharpness, gradients, largest)
+
+    def _of(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Return the tables of some designs. Sets go on in one order, so that as many are the same ones."""
+        if len(index) == self.shape[0]:
+            return self._whole
+        if len(index) != self._taken:
+            matrices, orbits, spaces, sizes, out = (table[index] for table in self._whole)
+            self._taken, self._held = len(index), (matrices, orbits, spaces, sizes, out)
+        return self._held
 
 
-class _Search:
-    def __init__(
-        self, d: int, n: int, lines: bool, seed: int, budget: int, go_on: Callable[[float, int], bool] | None
-    ) -> None:
-        self._d, self._n, self._lines, self._budget, self._go_on = d, n, lines, budget, go_on
-        self._generator = torch.Generator().manual_seed(seed)
-        most = min(2 * n, LARGEST_ORDER)
-        every = list(names(most))
-        self._cyclic = [name for name in every if name.startswith("cyclic") and "x" not in name]
-        self._dividing = [f"cyclic({m})" for m in range(2, min(n, most) + 1) if n % m == 0]
-        self._others = [name for name in every if name not in self._cyclic]
-        self.tried: list[_Tried] = []
-        self.interrupted = False
-        self._spent, self._lowest, self._stopped, self._draws = 0, 2.0, False, 0
+class SymmetricSearch:
+    """Search for n lines or points in R^d among sets that a finite group maps to itself, by a seed.
 
-    def more(self, share: float) -> bool:
-        """Whether there is work left, of this share of all."""
-        return not self._stopped and self._spent < share * self._budget and self._draws < 10_000
+    1. Layouts are drawn, each with ALIKE representations, and descend a little from random rows. After the share
+       FRESH of the work half of what is drawn has the layout of one that did well.
+    2. The best descend again, to the largest sharpness.
 
-    def screen(self) -> None:
-        """Draw a group and a layout, and see what a few starts make of them."""
-        self._draws += 1
-        kind = self._uniform()
-        listed = (
-            self._dividing if kind < DIVIDING else self._cyclic if kind < CYCLIC or not self._others else self._others
-        )
-        own = group(listed[self._whole(len(listed))])
-        layout = self._layout(own)
-        parts = [self._parts(own, layout) for _ in range(STARTS)] if layout else []
-        if layout is not None and None not in parts:
-            self._try(own, layout, [part for part in parts if part is not None], FIRST, FIRST_STEPS)
+    One `advance` is an evaluation of a batch. `spent` is what was done in multiplications.
+    """
 
-    def deepen(self, tried: _Tried) -> None:
-        """Try the same again from more starts, one from the best rows, half with their representation."""
-        fresh = [self._parts(tried.own, tried.layout) or tried.parts for _ in range(AGAIN // 2)]
-        self._try(tried.own, tried.layout, [tried.parts] * (AGAIN // 2) + fresh, LAST, LAST_STEPS, tried.rows)
+    def __init__(self, d: int, n: int, *, lines: bool, seed: int, multiplications: float) -> None:
+        self._d, self._n, self._lines, self._budget = d, n, lines, multiplications
+        self._draws, self._random = Draws(d, n, lines, seed), random.Random(seed + 1)
+        self._generator = torch.Generator().manual_seed(seed % 2**63)
+        self._tried: list[_Tried] = []
+        self._designs: list[Design] = []
+        self._sharp, self.spent = False, 0.0
+        self._waiting = self._drawn()
+        self.ended = not self._waiting
+        if self._waiting:
+            self._begin(self._next(), None)
 
-    def best(self) -> list[_Tried]:
-        """List the best of what was tried, of each group and layout once."""
-        listed: dict[object, _Tried] = {}
-        for tried in sorted(self.tried, key=lambda tried: tried.largest):
-            listed.setdefault((tried.own.name, tried.layout), tried)
-        return list(listed.values())[:KEPT]
+    def advance(self) -> float:
+        """Evaluate all sets of the batch once; return the lowest figure of those of n vectors, or infinity."""
+        self.spent += self._batch.going * self._sets.cost + OVERHEAD
+        self._batch.advance()
+        figure = float(self._batch.largest.masked_fill(self._other, math.inf).min())
+        if not self._batch.going:
+            self._proceed()
+        return figure
 
-    def result(self) -> Symmetric | None:
-        if not self.tried:
-            return None
-        tried = min(self.tried, key=lambda tried: tried.largest)
-        matrices = _representation(tried.own, tried.parts)
-        rows = torch.cat([_orbit(tried.own, matrices, *pair) for pair in zip(tried.rows, tried.layout, strict=True)])
-        text = f"{tried.own.name}; irreducible parts {'.'.join(map(str, tried.parts))}; {len(tried.rows)} orbits"
-        return Symmetric(normalize(rows, dim=1), tried.largest, text, self._spent, self.interrupted)
+    def best(self, most: int = 1) -> list[Symmetric]:
+        """List the best sets of n vectors so far, no two of a figure; the best first."""
+        listed = [*self._tried, *self._under_way()]
+        of_n = [tried for tried in listed if sum(tried.design.sizes) == self._n]
+        return [self._whole(tried) for tried in _distinct(of_n)[:most]]
 
-    def _try(
-        self,
-        own: Group,
-        layout: tuple[Stabiliser, ...],
-        parts: list[tuple[int, ...]],
-        sharpnesses: tuple[float, ...],
-        steps: int,
-        first: Tensor | None = None,
-    ) -> None:
-        matrices = torch.stack([_representation(own, part) for part in parts])
-        spaces = torch.stack([_projection(matrices, stabiliser) for stabiliser in layout])
-        drawn = torch.randn(
-            len(parts), len(layout), self._d, generator=self._generator, dtype=torch.float64, device="cpu"
-        )
-        rows = normalize(torch.einsum("ksij,skj->ski", spaces, drawn), dim=2)
-        if first is not None:
-            rows[0] = first
-        itself = torch.zeros(own.order, len(layout), dtype=torch.bool, device="cpu")
-        for place, stabiliser in enumerate(layout):
-            itself[list(stabiliser.elements), place] = True
-        short = any(len(stabiliser.elements) > 1 for stabiliser in layout)
-        loss = OrbitLoss(Matrices.of(matrices), itself, self._lines, spaces.transpose(0, 1) if short else None)
-        each = own.order * len(layout) * self._d * (2 * len(layout) + self._d)
-        batch = Batch(rows, loss, sharpnesses, steps, GAIN)
-        try:
-            while batch.going and not self._stopped:
-                self._spent += max(each * batch.going, OVERHEAD)
-                batch.advance()
-                self._tell(float(batch.largest.min()))
-        except KeyboardInterrupt:  # ends the search as well, after what was found is noted
-            if not batch.largest.isfinite().any():
-                raise
-            self.interrupted = self._stopped = True
-        self._note(own, layout, parts, batch)
+    def others(self, most: int) -> list[Symmetric]:
+        """List sets of n vectors, a few more or a few less, which take turns by their numbers; the best of each first."""
+        listed = sorted(self._tried, key=lambda tried: tried.largest)
+        turns: dict[int, int] = {}
+        ranked = []
+        for place, tried in enumerate(listed):
+            count = sum(tried.design.sizes)
+            turns[count] = turns.get(count, -1) + 1
+            ranked.append((turns[count], place, tried))
+        return [self._whole(tried) for _, _, tried in sorted(ranked, key=lambda one: one[:2])[:most]]
 
-    def _tell(self, best: float) -> None:
-        if self._go_on is not None and not self._go_on(min(best, self._lowest), self._spent):
-            self._stopped = True
+    def _under_way(self) -> list[_Tried]:
+        """List what the sets of the batch came to; none where the batch has not begun."""
+        if not self._designs:
+            return []
+        figures = self._batch.largest.tolist()
+        everyone = torch.arange(len(figures), device="cpu")
+        listed = zip(figures, self._designs, self._sets.brought(self._batch.rows, everyone), strict=True)
+        return [_Tried(figure, own, rows[: len(own.layout)]) for figure, own, rows in listed if figure < math.inf]
 
-    def _note(self, own: Group, layout: tuple[Stabiliser, ...], parts: list[tuple[int, ...]], batch: Batch) -> None:
-        largest, place = (value.item() for value in batch.largest.min(0))
-        self._lowest = min(self._lowest, largest)
-        self.tried.append(_Tried(largest, own, layout, parts[int(place)], batch.rows[int(place)]))
-        self.tried = sorted(self.tried, key=lambda tried: tried.largest)[: 10 * KEPT]
+    def _whole(self, tried: _Tried) -> Symmetric:
+        matrices, orbits, _ = tried.design.tables()
+        rows = (matrices @ tried.rows[orbits][..., None])[..., 0]
+        text = tried.design.text + (f"; {len(rows)} vectors" if len(rows) != self._n else "")
+        return Symmetric(normalize(rows, dim=1), tried.largest, text)
 
-    def _layout(self, own: Group) -> tuple[Stabiliser, ...] | None:
-        """Draw stabilisers of orbits that have n vectors together, most of them alike; None where that fails."""
-        main = self._stabiliser(own, 0 if self._uniform() < 0.7 else 1)
-        count = self._n // (own.order // len(main.elements))
-        if count and self._uniform() < 0.2:
-            count -= 1 + self._whole(min(count, 2))
-        layout = [main] * count
-        left = self._n - count * (own.order // len(main.elements))
-        for _ in range(SHORT):
-            if not left:
+    def _proceed(self) -> None:
+        """Note what the batch came to, and begin the next, if there is work left."""
+        self._tried = self._kept([*self._tried, *self._under_way()])
+        if not self._waiting and self.spent < SCREENED * self._budget:
+            self._waiting = self._drawn()
+        if self._waiting and self.spent < SCREENED * self._budget:
+            self._begin(self._next(), None)
+            return
+        mine = [tried for tried in self._tried if sum(tried.design.sizes) == self._n]
+        self.ended = self._sharp or not mine
+        if not self.ended:
+            each = LAST_EVALUATIONS * least_cost(self._d, self._n, max(len(t.rows) for t in mine[:KEPT]))
+            kept = mine[: max(1, min(KEPT, int((1 - SCREENED) * self._budget / each)))]
+            self._sharp = True
+            self._begin([tried.design for tried in kept], [tried.rows for tried in kept])
+
+    def _kept(self, tried: list[_Tried]) -> list[_Tried]:
+        """Return the best of those of n vectors, and a few of each other number; those first, then these."""
+        kept, counts = list[_Tried](), dict[int, int]()
+        for one in _distinct(tried):
+            count = sum(one.design.sizes)
+            counts[count] = counts.get(count, 0) + 1
+            if counts[count] <= (2 * PARENTS if count == self._n else FEW_OTHERS):
+                kept.append(one)
+        return sorted(kept, key=lambda one: sum(one.design.sizes) != self._n)
+
+    def _next(self) -> list[Design]:
+        """Take from those that wait the next for a batch, with about as many orbits each."""
+        most = LIKE * len(self._waiting[0].layout) + 2
+        count = sum(len(design.layout) <= most for design in self._waiting[:MOST_STARTS])
+        taken, self._waiting = self._waiting[:count], self._waiting[count:]
+        return taken
+
+    def _begin(self, designs: list[Design], rows: list[Tensor] | None) -> None:
+        """Let designs descend, from rows (k, d) of each, or from random ones."""
+        self._designs, self._sets = designs, OrbitSets(designs, self._lines)
+        self._other = torch.tensor([sum(design.sizes) != self._n for design in designs], device="cpu")
+        drawn = torch.randn(self._sets.shape, generator=self._generator, dtype=torch.float64, device="cpu")
+        if rows is not None:
+            orbits = self._sets.shape[1]
+            drawn = torch.stack([pad(own, (0, 0, 0, orbits - len(own))) for own in rows])
+        starts = self._sets.brought(drawn, torch.arange(len(designs), device="cpu"))
+        stages, steps = (LAST, LAST_STEPS) if self._sharp else (FIRST, FIRST_STEPS)
+        self._batch = Batch(starts, self._sets, stages, steps)
+
+    def _drawn(self) -> list[Design]:
+        """Draw designs for some batches; sort them by their orbits."""
+        allowed, designs, cost = (SCREENED * self._budget - self.spent) / ROUNDS, [], 0.0
+        parents = self._tried[:PARENTS] if self.spent > FRESH * self._budget else []
+        for _ in range(MOST_DRAWS):
+            if designs and (cost >= allowed or len(designs) >= MOST_DRAWN):
                 break
-            other = self._stabiliser(own, self._whole(3), whole=self._uniform() < 0.3)
-            if own.order // len(other.elements) <= left:
-                layout.append(other)
-                left -= own.order // len(other.elements)
-        # Vectors of short orbits are repeated: twice the work is enough for that.
-        return tuple(layout) if not left and len(layout) * own.order <= 2 * self._n else None
-
-    def _stabiliser(self, own: Group, elements: int, whole: bool = False) -> Stabiliser:
-        """Draw the subgroup that some random elements generate, and for lines what signs these give."""
-        drawn = [self._whole(own.order) for _ in range(elements)]
-        found = tuple(range(own.order)) if whole else own.generated(drawn)
-        signs = dict.fromkeys(found, 1)
-        if self._lines and len(found) > 1:
-            signs = self._signs(own, found)
-        return Stabiliser(found, tuple(signs[g] for g in found))
-
-    def _signs(self, own: Group, elements: tuple[int, ...]) -> dict[int, int]:
-        """Draw a homomorphism of a subgroup to 1 and -1; the trivial one where the draw is none."""
-        generators, reached = [], {0}
-        for g in elements:
-            if g not in reached:
-                generators.append(g)
-                reached = set(own.generated(generators))
-        chosen = {g: 1 - 2 * self._whole(2) for g in generators}
-        signs, new = {0: 1}, [0]
-        while new:
-            g = new.pop()
-            for h, sign in chosen.items():
-                product = int(own.table[g, h])
-                if product not in signs:
-                    signs[product] = signs[g] * sign
-                    new.append(product)
-        sound = all(signs[int(own.table[g, h])] == signs[g] * chosen[h] for g in elements for h in chosen)
-        return signs if sound else dict.fromkeys(elements, 1)
-
-    def _parts(self, own: Group, layout: tuple[Stabiliser, ...]) -> tuple[int, ...] | None:
-        """Draw a representation in R^d by its irreducible parts, in which each stabiliser leaves room."""
-        sizes = [matrices.shape[1] for matrices in irreducibles(own.name)]
-        for _ in range(DRAWS):
-            left, parts = self._d, []
-            allowed = range(len(sizes)) if self._uniform() < 0.3 else range(min(1, len(sizes) - 1), len(sizes))
-            while left:
-                fitting = [part for part in allowed if sizes[part] <= left] or [0]
-                weights = torch.tensor([float(sizes[part]) ** 2 for part in fitting], dtype=torch.float64, device="cpu")
-                parts.append(fitting[int(torch.multinomial(weights, 1, generator=self._generator))])
-                left -= sizes[parts[-1]]
-            if self._fits(own, layout, tuple(sorted(parts))):
-                return tuple(sorted(parts))
-        return None
-
-    def _fits(self, own: Group, layout: tuple[Stabiliser, ...], parts: tuple[int, ...]) -> bool:
-        """Whether orbits have as many vectors as their stabilisers say, and each stabiliser leaves some direction."""
-        characters = sum(
-            (irreducibles(own.name)[part].diagonal(dim1=1, dim2=2).sum(1) for part in parts),
-            torch.zeros(own.order, dtype=torch.float64, device="cpu"),
-        )
-        same = characters > self._d - 0.5
-        if self._lines:
-            same |= characters < 0.5 - self._d
-        for stabiliser in set(layout):
-            others = same.clone()
-            others[list(stabiliser.elements)] = False
-            signs = characters.new_tensor(stabiliser.signs)
-            room = (characters[list(stabiliser.elements)] * signs).mean()
-            if room < 0.5 or others.any():
-                return False
-        return True
-
-    def _uniform(self) -> float:
-        return float(torch.rand((), generator=self._generator, dtype=torch.float64, device="cpu"))
-
-    def _whole(self, below: int) -> int:
-        return int(torch.randint(below, (), generator=self._generator, device="cpu"))
+            if parents and self._random.random() < 0.5:
+                layout: Design | None = self._random.choice(parents).design
+            else:
+                layout = self._draws.design()
+            cost += DRAW
+            for design in (self._draws.again(layout) for _ in range(ALIKE)) if layout else ():
+                if design is not None:
+                    designs.append(design)
+                    cost += EVALUATIONS * least_cost(self._d, sum(design.sizes), len(design.layout))
+        return sorted(designs, key=lambda design: len(design.layout))
 
 
-def _representation(own: Group, parts: tuple[int, ...]) -> Tensor:
-    """Return the matrices (m, d, d) of a representation by its irreducible parts."""
-    blocks = [irreducibles(own.name)[part] for part in parts]
-    matrices = blocks[0].new_zeros(own.order, sum(b.shape[1] for b in blocks), sum(b.shape[1] for b in blocks))
-    place = 0
-    for block in blocks:
-        matrices[:, place : place + block.shape[1], place : place + block.shape[1]] = block
-        place += block.shape[1]
-    return matrices
-
-
-def _projection(matrices: Tensor, stabiliser: Stabiliser) -> Tensor:
-    """Return the projections (s, d, d) on what a stabiliser leaves as it is, or turns round as its signs say."""
-    signs = matrices.new_tensor(stabiliser.signs)[:, None, None]
-    return (matrices[:, list(stabiliser.elements)] * signs).mean(1)
-
-
-def _orbit(own: Group, matrices: Tensor, row: Tensor, stabiliser: Stabiliser) -> Tensor:
-    """Return the vectors of an orbit, each once."""
-    cosets = own.table[:, list(stabiliser.elements)].amin(1)
-    return matrices[cosets.unique()] @ row
+def _distinct(tried: list[_Tried]) -> list[_Tried]:
+    """Sort by the figures, and keep one of those of the same."""
+    kept: list[_Tried] = []
+    for one in sorted(tried, key=lambda one: one.largest):
+        if not kept or one.largest > kept[-1].largest + SAME:
+            kept.append(one)
+    return kept

@@ -61,6 +61,7 @@ class Facts:
     - `within_class`: what was measured over pairs of one class, where each class has several rows.
     - `jammed`: what a polish says of the largest cosine that it came to.
     - `orbits`: the group of which the rows are orbits: row i is element i % order of the orbit of row i - i % order.
+    - `group`: the finite group that maps the set to itself, or a set that it was made from, and how many orbits it has.
     - `more`: facts by names that this protogen does not know; each is any value of JSON.
     """
 
@@ -79,6 +80,7 @@ class Facts:
     within_class: AngleStats | None = None
     jammed: Jammed | None = None
     orbits: Turns | None = None
+    group: str | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:

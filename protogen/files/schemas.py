@@ -59,6 +59,6 @@ _FIRST = Schema(
     ),
     provenance=_words("protogen torch python device threads steps seconds created status reproducible"),
 )
-_SECOND = Schema(_FIRST.stats, _FIRST.facts | {"jammed", "orbits"}, _FIRST.provenance)
+_SECOND = Schema(_FIRST.stats, _FIRST.facts | {"jammed", "orbits", "group"}, _FIRST.provenance)
 SCHEMAS: Mapping[int, Schema] = {1: _FIRST, 2: _SECOND}
 SCHEMA = max(SCHEMAS)  # of the files that are written

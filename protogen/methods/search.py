@@ -80,12 +80,11 @@ def search(
     rows = torch.zeros(0, task.n, task.d, dtype=torch.float64, device="cpu") if given is None else given[None].double()
     asked = Request(lines, task.d, task.n, task.seed, effort, alpha)
     found = pack(asked, rows, task.run, task.checkpoint)
+    facts = Facts(jammed=found.jammed, group=found.group or None)
     if built is not None and lowest is not None:
         if found.largest >= lowest - TOLERANCE:
             end = found.status if found.status in ENDED_EARLY else built.status
             return replace(built, status=end, reproducible="statistical", steps=found.steps)
-        facts = Facts(outdone=built.facts.closed_form, guaranteed_coherence=lowest if lines else None)
-        facts = replace(facts, jammed=found.jammed) if lines else Facts(jammed=found.jammed)
-    else:
-        facts = Facts(jammed=found.jammed)
+        if lines:
+            facts = replace(facts, outdone=built.facts.closed_form, guaranteed_coherence=lowest)
     return Solution(InMemory(found.rows.float()), found.status, "statistical", steps=found.steps, facts=facts)

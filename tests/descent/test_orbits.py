@@ -8,56 +8,10 @@ from draws import double_rows
 from torch import Tensor
 
 from protogen.descent.correlations import TurnLoss
-from protogen.descent.groups import group, irreducibles, names
+from protogen.descent.groups import irreducibles
 from protogen.descent.orbits import Matrices, OrbitLoss
-from protogen.descent.symmetric import orbit_descent
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-# The sizes of the real irreducible parts follow from the degrees, and from which of them are real.
-GROUPS = {
-    "cyclic(5)": [1, 2, 2],
-    "cyclic(6)": [1, 1, 2, 2],
-    "cyclic(2)xcyclic(4)": [1, 1, 1, 1, 2, 2],
-    "dihedral(5)": [1, 1, 2, 2],
-    "heisenberg(2)": [1, 1, 1, 1, 2],
-    "heisenberg(3)": [1, 2, 2, 2, 2, 6],
-    "affine(7,3)": [1, 2, 6],
-    "symmetric(4)": [1, 1, 2, 3, 3],
-    "alternating(5)": [1, 3, 3, 4, 5],
-    "special(3)": [1, 2, 3, 4, 4],
-}
-
-
-@pytest.mark.parametrize("name", GROUPS)
-def test_irreducible_parts_are_representations_and_all_there_are(name: str) -> None:
-    own, parts = group(name), irreducibles(name)
-    assert [part.shape[1] for part in parts] == GROUPS[name]
-    for part in parts:
-        products = torch.einsum("gij,hjk->ghik", part, part)
-        assert (products - part[own.table]).abs().max() < 1e-9
-        assert (part @ part.mT - torch.eye(part.shape[1])).abs().max() < 1e-9
-    assert (parts[0] - 1).abs().max() < 1e-9
-    characters = [part.diagonal(dim1=1, dim2=2).sum(1) for part in parts]
-    for i, first in enumerate(characters):
-        assert all(abs(float((first * second).mean())) < 1e-9 for second in characters[:i])
-
-
-def test_every_group_of_a_search_is_there_in_the_order_that_was_asked_for() -> None:
-    listed = list(names(30))
-    assert len(listed) == len(set(listed))
-    assert max(group(name).order for name in listed) <= 30
-    with pytest.raises(ValueError, match="names no group"):
-        group("cyclic(3)ycyclic(2)")
-
-
-def test_subgroups_are_closed() -> None:
-    own = group("symmetric(4)")
-    found = own.generated([1])
-    assert {int(own.table[g, h]) for g in found for h in found} == set(found)
-    assert own.generated([]) == (0,)
-    assert all(own.table[g, inverse] == 0 for g, inverse in enumerate(own.inverses.tolist()))
-
 
 def plain_loss(vectors: Tensor, sharpness: Tensor, lines: bool, order: int) -> tuple[Tensor, Tensor]:
     """The log-sum-exp over the pairs of vectors, less log(m) / sharpness, and the largest cosine."""
@@ -115,34 +69,3 @@ def test_what_is_gathered_is_the_transpose_of_what_is_moved() -> None:
     rows, moved = double_rows(2, 4, 3), double_rows(2, 3, 4 * ACTION.order)
     assert float((ACTION.moved(rows) * moved).sum()) == pytest.approx(float((rows * ACTION.gathered(moved)).sum()))
     assert torch.allclose(ACTION.moved(rows)[:, :, :4], rows.mT)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("lines", "d", "n", "best"),
-    [(True, 3, 6, 5**-0.5), (False, 4, 10, None)],
-)
-def test_a_search_finds_symmetric_sets(lines: bool, d: int, n: int, best: float | None) -> None:
-    found = orbit_descent(d, n, lines=lines, seed=2, multiplications=2 * 10**8)
-    assert found is not None
-    assert found.rows.shape == (n, d)
-    cosines = found.rows @ found.rows.T
-    cosines.fill_diagonal_(-1 + lines)
-    assert float((cosines.abs() if lines else cosines).max()) == pytest.approx(found.largest, abs=1e-9)
-    assert best is None or found.largest == pytest.approx(best, abs=1e-6)
-    again = orbit_descent(d, n, lines=lines, seed=2, multiplications=2 * 10**8)
-    assert again is not None
-    assert torch.equal(again.rows, found.rows)
-
-
-def test_a_search_ends_when_told_to() -> None:
-    told: list[int] = []
-
-    def go_on(best: float, work: int) -> bool:
-        told.append(work)
-        return len(told) < 30
-
-    found = orbit_descent(3, 8, lines=False, seed=0, multiplications=10**12, go_on=go_on)
-    assert found is not None
-    assert len(told) == 30
-    assert told == sorted(told)

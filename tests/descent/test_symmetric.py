@@ -1,0 +1,95 @@
+"""Symmetric sets: what is drawn, what is summed over orbits of several groups at once, and what a search finds."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from protogen.descent.groups import group
+from protogen.descent.layouts import Design, Draws, Stabiliser
+from protogen.descent.symmetric import OrbitSets, SymmetricSearch
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def drawn(d: int, n: int, lines: bool, count: int) -> list[Design]:
+    draws = Draws(d, n, lines, seed=3)
+    designs: list[Design] = []
+    while len(designs) < count:
+        design = draws.design()
+        if design is not None:
+            designs += [design, *(again for again in [draws.again(design)] if again is not None)]
+    return designs
+
+
+def starts(sets: OrbitSets) -> Tensor:
+    rows = torch.randn(sets.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return normalize((sets.spaces @ rows[..., None])[..., 0], dim=2)
+
+
+@pytest.mark.parametrize("lines", [False, True])
+def test_what_is_drawn_is_mapped_to_itself_and_has_about_n_vectors(lines: bool) -> None:
+    designs = drawn(5, 14, lines, 40)
+    sets = OrbitSets(designs, lines)
+    index = torch.arange(len(designs))
+    vectors = sets.vectors(starts(sets), index)
+    assert {sum(design.sizes) for design in designs} <= {12, 13, 14, 15}
+    for design, every in zip(designs, vectors, strict=True):
+        own = every[: sum(design.sizes)]
+        matrices = Design(design.group, (Stabiliser((0,), (1,)),), design.parts).tables()[0]
+        assert len(matrices) == group(design.group).order
+        cosines = own @ matrices @ own.T  # (m, N, N)
+        nearest = (cosines.abs() if lines else cosines).amax(2)
+        assert (nearest - 1).abs().max() < 1e-9  # what an element makes of a vector is one of the set again
+
+
+@pytest.mark.parametrize("lines", [False, True])
+def test_sums_over_orbits_are_those_over_all_pairs(lines: bool) -> None:
+    designs = drawn(4, 9, lines, 12)
+    sets = OrbitSets(designs, lines)
+    rows, sharpness = starts(sets), torch.linspace(1, 40, len(designs), dtype=torch.float64)
+    at = sets(rows, sharpness, torch.arange(len(designs)))
+    some = torch.tensor([1, 4])
+    assert torch.equal(sets(rows[some], sharpness[some], some).gradients, at.gradients[some])
+    for place, design in enumerate(designs):
+        alone = OrbitSets([design], lines)
+        free = rows[place : place + 1, : len(design.layout)].clone().requires_grad_()
+        cosines = (alone.vectors(free, torch.zeros(1, dtype=torch.int64))[0]) @ alone.vectors(free, torch.tensor([0]))[0].T
+        first, second = torch.triu_indices(len(cosines), len(cosines), 1)
+        sizes = cosines[first, second].abs() if lines else cosines[first, second]
+        value = torch.logsumexp(sizes * sharpness[place], 0) / sharpness[place]
+        assert float(at.values[place]) == pytest.approx(float(value.detach()), abs=1e-12)
+        assert float(at.largest[place]) == pytest.approx(float(sizes.detach().max()), abs=1e-12)
+        (gradient,) = torch.autograd.grad(value, free)
+        spaces, own = alone.spaces, free.detach()
+        gradient = (spaces @ gradient[..., None])[..., 0]
+        gradient = gradient - (gradient * own).sum(-1, keepdim=True) * own
+        assert (at.gradients[place, : len(design.layout)] - gradient[0]).abs().max() < 1e-9
+
+
+def found(lines: bool, d: int, n: int, seed: int = 2) -> SymmetricSearch:
+    search = SymmetricSearch(d, n, lines=lines, seed=seed, multiplications=8e8)
+    while not search.ended:
+        search.advance()
+    return search
+
+
+@pytest.mark.parametrize(("lines", "d", "n", "best"), [(True, 3, 6, 5**-0.5), (False, 3, 6, 0.0), (True, 4, 8, None)])
+def test_a_search_finds_symmetric_sets(lines: bool, d: int, n: int, best: float | None) -> None:
+    search = found(lines, d, n)
+    (first, *_) = sets = search.best(4)
+    assert first.rows.shape == (n, d)
+    assert [one.largest for one in sets] == sorted(one.largest for one in sets)
+    cosines = (first.rows @ first.rows.T).fill_diagonal_(-1 + lines)
+    assert float((cosines.abs() if lines else cosines).max()) == pytest.approx(first.largest, abs=1e-9)
+    assert best is None or first.largest == pytest.approx(best, abs=1e-6)
+    assert torch.equal(found(lines, d, n).best()[0].rows, first.rows)
+    assert any(len(one.rows) != n for one in search.others(20))
+    assert search.spent > 8e8 * 0.7
+
+
+def test_draws_are_of_all_kinds() -> None:
+    designs = drawn(8, 24, True, 150)
+    assert any(len(set(design.layout)) > 1 for design in designs)
+    assert any(-1 in stabiliser.signs for design in designs for stabiliser in design.layout)
+    assert {"cyclic", "dihedral", "affine"} < {design.group.split("(")[0] for design in designs}
