@@ -21,7 +21,7 @@ def evaluation_cost(d: int, n: int) -> float:
 
 
 def program_cost(d: int, n: int) -> float:
-    """Count the multiplications of one linear program of a polish, as measured: three times the cube of its variables."""
+    """Count the multiplications of one linear program of a polish, as measured: 3 times the cube of its variables."""
     return 3.0 * float(n * (d - 1)) ** 3
 
 

@@ -229,7 +229,7 @@ class Draws:
         return stabiliser if self._room(known, parts, stabiliser) > 0.5 else None
 
     def _signs(self, table: list[list[int]], elements: tuple[int, ...], minus: int) -> dict[int, int]:
-        """Draw a homomorphism of a subgroup to 1 and -1, with -1 for `minus`; the trivial one where the draw is none."""
+        """Draw a homomorphism of a subgroup to 1 and -1, -1 for `minus`; the trivial one where the draw is none."""
         generating, reached = [], {0}
         for element in ((minus,) if minus else ()) + elements:
             if element not in reached:

@@ -81,10 +81,7 @@ def _affine(q: int, k: int) -> list[Permutation]:
         return element
 
     place = {element: index for index, element in enumerate(space)}
-    shifts = [
-        tuple(place[*e[:axis], (e[axis] + 1) % p, *e[axis + 1 :]] for e in space)
-        for axis in range(degree)
-    ]
+    shifts = [tuple(place[*e[:axis], (e[axis] + 1) % p, *e[axis + 1 :]] for e in space) for axis in range(degree)]
     return [*shifts, tuple(place[turned(e)] for e in space)]
 
 

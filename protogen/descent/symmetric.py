@@ -157,7 +157,7 @@ class SymmetricSearch:
         return [self._whole(tried) for tried in _distinct(of_n)[:most]]
 
     def others(self, most: int) -> list[Symmetric]:
-        """List sets of n vectors, a few more or a few less, which take turns by their numbers; the best of each first."""
+        """List sets of about n vectors, which take turns by their numbers; the best of each number first."""
         listed = sorted(self._tried, key=lambda tried: tried.largest)
         turns: dict[int, int] = {}
         ranked = []
@@ -229,7 +229,7 @@ class SymmetricSearch:
 
     def _drawn(self) -> list[Design]:
         """Draw designs for some batches; sort them by their orbits."""
-        allowed, designs, cost = (SCREENED * self._budget - self.spent) / ROUNDS, [], 0.0
+        allowed, designs, cost = (SCREENED * self._budget - self.spent) / ROUNDS, list[Design](), 0.0
         parents = self._tried[:PARENTS] if self.spent > FRESH * self._budget else []
         for _ in range(MOST_DRAWS):
             if designs and (cost >= allowed or len(designs) >= MOST_DRAWN):

@@ -79,7 +79,15 @@ def test_every_phase_is_reported_in_its_turn(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("protogen.descent.packing.SYMMETRIC_SHARE", 0.01)
     seen: list[Progress] = []
     found(False, 3, 9, run=Run(report=seen.append))
-    assert list(dict.fromkeys(at.phase for at in seen)) == ["symmetric", "freed", "blunt", "sharp", "hops", "last", "polish"]
+    assert list(dict.fromkeys(at.phase for at in seen)) == [
+        "symmetric",
+        "freed",
+        "blunt",
+        "sharp",
+        "hops",
+        "last",
+        "polish",
+    ]
     assert [at.step for at in seen] == sorted(at.step for at in seen)
     assert {at.steps for at in seen} == {5000}
     assert [at.best for at in seen] == sorted((at.best for at in seen), reverse=True)

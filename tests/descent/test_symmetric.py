@@ -54,7 +54,9 @@ def test_sums_over_orbits_are_those_over_all_pairs(lines: bool) -> None:
     for place, design in enumerate(designs):
         alone = OrbitSets([design], lines)
         free = rows[place : place + 1, : len(design.layout)].clone().requires_grad_()
-        cosines = (alone.vectors(free, torch.zeros(1, dtype=torch.int64))[0]) @ alone.vectors(free, torch.tensor([0]))[0].T
+        cosines = (
+            (alone.vectors(free, torch.zeros(1, dtype=torch.int64))[0]) @ alone.vectors(free, torch.tensor([0]))[0].T
+        )
         first, second = torch.triu_indices(len(cosines), len(cosines), 1)
         sizes = cosines[first, second].abs() if lines else cosines[first, second]
         value = torch.logsumexp(sizes * sharpness[place], 0) / sharpness[place]
