@@ -156,7 +156,7 @@ class Search(Changing):
                     self.best, self.best_rows, self.group = found.largest, found.rows.to(self._given), found.group
         if self.reached:
             self.status = Status.REACHED
-        elif symmetric.ended:
+        elif symmetric.ended or self._meets_bound():
             self.symmetric = None
             self._free(symmetric)
         return min(figure, self.best) if figure == math.inf else figure

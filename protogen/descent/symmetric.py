@@ -23,9 +23,11 @@ LIKE = 1.5
 ROUNDS, MOST_DRAWN = 6, 1024  # draws go into batches, so many times, or more often where many would be drawn at once
 MOST_DRAWS = 2000  # of layouts, at once; many do not fit
 DRAW = 2e6  # multiplications that a core does in the time that a layout takes to be drawn
-FRESH = 0.4  # of the work, from which on half of all starts are of layouts that did well
+FRESH = 0.3  # of the work, from which on some layouts are drawn from that did well
 SCREENED = 0.75  # of the work, for first tries
-KEPT, PARENTS = 32, 24  # sets that descend again, and layouts that are drawn from again
+ADVANCED, PARENTS, MANY = 0.7, 10, 12  # the share of layouts that are, so many, and with so many starts each time
+FALLING = 0.75  # how often one is drawn from, over how often a better one is
+KEPT, BEST = 32, 48  # sets that descend again, and that are remembered
 FEW_OTHERS = 8  # sets of each number other than n
 LAST_EVALUATIONS = 300  # that a set takes which descends again, about
 SAME = 1e-6  # figures by so little apart are those of one set
@@ -123,7 +125,7 @@ class SymmetricSearch:
     """Search for n lines or points in R^d among sets that a finite group maps to itself, by a seed.
 
     1. Layouts are drawn, each with ALIKE representations, and descend a little from random rows. After the share
-       FRESH of the work half of what is drawn has the layout of one that did well.
+       FRESH of the work most starts are of layouts that did well, the better the more.
     2. The best descend again, to the largest sharpness.
 
     One `advance` is an evaluation of a batch. `spent` is what was done in multiplications.
@@ -198,13 +200,21 @@ class SymmetricSearch:
             self._sharp = True
             self._begin([tried.design for tried in kept], [tried.rows for tried in kept])
 
+    def _parents(self) -> list[_Tried]:
+        """List the best of each group and lengths of orbits, the best first."""
+        listed: dict[object, _Tried] = {}
+        for tried in self._tried:
+            if sum(tried.design.sizes) == self._n:
+                listed.setdefault((tried.design.group, *sorted(tried.design.sizes)), tried)
+        return list(listed.values())[:PARENTS]
+
     def _kept(self, tried: list[_Tried]) -> list[_Tried]:
         """Return the best of those of n vectors, and a few of each other number; those first, then these."""
         kept, counts = list[_Tried](), dict[int, int]()
         for one in _distinct(tried):
             count = sum(one.design.sizes)
             counts[count] = counts.get(count, 0) + 1
-            if counts[count] <= (2 * PARENTS if count == self._n else FEW_OTHERS):
+            if counts[count] <= (BEST if count == self._n else FEW_OTHERS):
                 kept.append(one)
         return sorted(kept, key=lambda one: sum(one.design.sizes) != self._n)
 
@@ -230,19 +240,20 @@ class SymmetricSearch:
     def _drawn(self) -> list[Design]:
         """Draw designs for some batches; sort them by their orbits."""
         allowed, designs, cost = (SCREENED * self._budget - self.spent) / ROUNDS, list[Design](), 0.0
-        parents = self._tried[:PARENTS] if self.spent > FRESH * self._budget else []
+        parents = self._parents() if self.spent > FRESH * self._budget else []
         for _ in range(MOST_DRAWS):
             if designs and (cost >= allowed or len(designs) >= MOST_DRAWN):
                 break
-            if parents and self._random.random() < 0.5:
-                layout: Design | None = self._random.choice(parents).design
+            if parents and self._random.random() < ADVANCED:
+                (first,) = self._random.choices(parents, [FALLING**rank for rank in range(len(parents))])
+                drawn = [first.design] * (MANY // 2) + [self._draws.again(first.design) for _ in range(MANY // 2)]
             else:
-                layout = self._draws.design()
-            cost += DRAW
-            for design in (self._draws.again(layout) for _ in range(ALIKE)) if layout else ():
-                if design is not None:
-                    designs.append(design)
-                    cost += EVALUATIONS * least_cost(self._d, sum(design.sizes), len(design.layout))
+                new = self._draws.design()
+                drawn = [] if new is None else [new, *(self._draws.again(new) for _ in range(ALIKE - 1))]
+            some = [design for design in drawn if design is not None]
+            designs += some
+            each = [least_cost(self._d, sum(design.sizes), len(design.layout)) for design in some]
+            cost += DRAW + EVALUATIONS * sum(each)
         return sorted(designs, key=lambda design: len(design.layout))
 
 
