@@ -1,4 +1,4 @@
-"""Groups, their representations, orbits and what is summed over them, against all pairs of vectors."""
+"""What is summed over the orbits of turns of planes, against all pairs of vectors."""
 
 import math
 
@@ -8,10 +8,9 @@ from draws import double_rows
 from torch import Tensor
 
 from protogen.descent.correlations import TurnLoss
-from protogen.descent.groups import irreducibles
-from protogen.descent.orbits import Matrices, OrbitLoss
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def plain_loss(vectors: Tensor, sharpness: Tensor, lines: bool, order: int) -> tuple[Tensor, Tensor]:
     """The log-sum-exp over the pairs of vectors, less log(m) / sharpness, and the largest cosine."""
@@ -32,29 +31,21 @@ def turned(rows: Tensor, frequencies: Tensor, order: int) -> Tensor:
     return torch.cat((cosines * left - sines * right, cosines * right + sines * left, last), 3).flatten(1, 2)
 
 
-ACTION = Matrices.of(irreducibles("symmetric(4)")[3].expand(2, 24, 3, 3))
 # Orders that are odd and even; planes of one frequency, of its mirror image, of none and of half the order.
 FREQUENCIES = {7: [[1, 3], [6, 1]], 8: [[1, 4], [3, 0]]}
 
 
 @pytest.mark.parametrize("tile", [2**22, 40])
 @pytest.mark.parametrize("lines", [False, True])
-@pytest.mark.parametrize("order", [24, *FREQUENCIES])
+@pytest.mark.parametrize("order", FREQUENCIES)
 @pytest.mark.parametrize("d", [4, 5])
 def test_orbits_sum_to_all_pairs(order: int, d: int, lines: bool, tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("protogen.descent.orbits.TILE", tile)
     monkeypatch.setattr("protogen.descent.correlations.TILE", tile)
-    rows, sharpness = double_rows(2, 4, d if order < 24 else 3), torch.tensor([3.0, 50.0], dtype=torch.float64)
+    rows, sharpness = double_rows(2, 4, d), torch.tensor([3.0, 50.0], dtype=torch.float64)
     free = rows.clone().requires_grad_()
     unit = torch.nn.functional.normalize(free, dim=2)
-    objective: OrbitLoss | TurnLoss
-    if order < 24:
-        frequencies = torch.tensor(FREQUENCIES[order])
-        objective, vectors = TurnLoss(frequencies, order, d, lines), turned(unit, frequencies, order)
-    else:
-        itself = torch.zeros(order, 4, dtype=torch.bool)
-        itself[0] = True
-        objective, vectors = OrbitLoss(ACTION, itself, lines), ACTION.moved(unit).mT
+    frequencies = torch.tensor(FREQUENCIES[order])
+    objective, vectors = TurnLoss(frequencies, order, d, lines), turned(unit, frequencies, order)
     values, largest = plain_loss(vectors, sharpness, lines, order)
     (gradient,) = torch.autograd.grad(values.sum(), free)
     at = objective(rows, sharpness, torch.arange(2))
@@ -63,9 +54,3 @@ def test_orbits_sum_to_all_pairs(order: int, d: int, lines: bool, tile: int, mon
     assert (at.gradients - gradient).abs().max() < 1e-12
     one = objective(rows[1:], sharpness[1:], torch.tensor([1]))
     assert torch.allclose(one.gradients, at.gradients[1:], rtol=0, atol=1e-12)
-
-
-def test_what_is_gathered_is_the_transpose_of_what_is_moved() -> None:
-    rows, moved = double_rows(2, 4, 3), double_rows(2, 3, 4 * ACTION.order)
-    assert float((ACTION.moved(rows) * moved).sum()) == pytest.approx(float((rows * ACTION.gathered(moved)).sum()))
-    assert torch.allclose(ACTION.moved(rows)[:, :, :4], rows.mT)
