@@ -1,4 +1,4 @@
-"""The commands that keep a store, and the guide's CI job, as their users meet them."""
+"""The commands that keep a store as their users meet them."""
 
 import json
 import os
@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from protogen.files.reading import read
 from protogen.files.schemas import SCHEMA
 from protogen.files.writing import write
 from protogen.sharing import sync
-from protogen.topics.reading import text_of
 
 pytestmark = pytest.mark.slow
 
@@ -335,59 +333,3 @@ class TestDiff:
         flip(other)
         one_error(run("diff", one, other), 5, other)
         one_error(run("diff", one, "none"), 3, "none: no such file")
-
-
-class TestCI:
-    """The job for GitHub of `protogen help ci`, its steps done in order by what they say."""
-
-    def job(self, folder: Path, caches: Path) -> list[str]:
-        """Do the job in a clean folder; `caches` has a folder for each key. Give what the steps print."""
-        (block,) = (b for b in re.findall(r"```yaml\n(.*?)```", text_of("ci"), re.DOTALL) if "actions/" in b)
-        steps = [
-            dict(re.findall(r"([\w-]+): *(?:\|\n)?((?: {10}.+\n?)+|.+)", step))
-            for step in re.split(r"\n      - ", block)[1:]
-        ]
-        outputs, printed = folder.parent / f"{folder.name}.outputs", []
-        outputs.touch()
-        bin_ = Path(sys.executable).parent
-        env = {
-            **os.environ,
-            "PATH": f"{bin_}:{os.environ['PATH']}",
-            "GITHUB_OUTPUT": str(outputs),
-            "OMP_NUM_THREADS": "1",
-        }
-        env = {name: value for name, value in env.items() if not name.startswith("PROTOGEN_")}
-        hit = False
-        for step in steps:
-            key = dict(line.split("=", 1) for line in outputs.read_text().splitlines()).get("key")
-            if step.get("uses", "").startswith("actions/cache/"):
-                assert step["key"] == "${{ steps.key.outputs.key }}"
-                assert key
-                saved, here = caches / key / step["path"], folder / step["path"]
-                if "restore" in step["uses"]:
-                    hit = saved.exists()
-                    if hit:
-                        shutil.copytree(saved, here)
-                else:
-                    assert step["if"] == "steps.cache.outputs.cache-hit != 'true'"
-                    if not hit:
-                        shutil.copytree(here, saved)
-            elif "protogen" in step.get("run", ""):
-                script = textwrap.dedent(step["run"])
-                ran = subprocess.run(["bash", "-ec", script], cwd=folder, env=env, capture_output=True, text=True)
-                assert (ran.returncode, ran.stderr) == (0, "")
-                printed.append(ran.stdout)
-        return printed
-
-    def test_the_second_run_generates_nothing(self, run: Command, tmp_path: Path) -> None:
-        run("lock", "add", "it", make(run, *FORMULA))
-        outputs = []
-        for name in ("first", "second"):
-            (tmp_path / name).mkdir()
-            shutil.copy("protogen.lock", tmp_path / name)
-            outputs.append(self.job(tmp_path / name, tmp_path / "caches"))
-        path = f"prototypes/{Path(make(run, *FORMULA)).relative_to('store')}"
-        assert outputs[0] == ["", f"it: generated, {path}\n", "0 removed, 0.00 MB\n"]
-        assert outputs[1] == ["", f"it: present, {path}\n", "0 removed, 0.00 MB\n"]
-        assert (tmp_path / "first" / path).read_bytes() == (tmp_path / "second" / path).read_bytes()
-        assert len(list((tmp_path / "caches").iterdir())) == 1
