@@ -123,7 +123,7 @@ def gallery_page(root: Path, entries: Sequence[Entry], pins: Mapping[str, Pin], 
             cards.append(_card(entry, own, usual))
         links.append(element("a", text(f"{method} {len(sets):,}"), href=f"#{method}"))
         head, what, _ = HEADS.get(method, COSINE)
-        title = element("h2", text(method) + element("span", text(f" trains {head}: {what}")))
+        title = element("h2", text(method) + element("span", text(f" for {head}: {what}")))
         sections.append(element("section", title + element("div", "".join(cards), cls="sets"), id=method))
     size = sum(entry.size or 0 for entry in entries)
     said = f"{len(entries):,} sets, {megabytes(size)}, in {root}"

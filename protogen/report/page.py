@@ -29,6 +29,7 @@ nav { display: flex; flex-wrap: wrap; gap: .5rem; margin-top: 1rem; }
 nav a { color: inherit; text-decoration: none; border: 1px solid var(--line); border-radius: 1rem;
   padding: .2rem .8rem; background: var(--card); }
 nav a:hover, nav a:focus-visible { border-color: var(--fill); }
+.top .beside { margin-top: .4rem; max-width: 50rem; }
 .note { margin-top: 1rem; color: var(--bound); overflow-wrap: anywhere; }
 .sets { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); gap: 1rem;
   align-items: start; }
