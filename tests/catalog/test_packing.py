@@ -11,7 +11,7 @@ from forms import check
 
 from protogen.catalog import ClosedForm, label
 from protogen.catalog.algebra.fields import prime_power
-from protogen.catalog.direct.designs import Design
+from protogen.catalog.direct.designs import Design, exists
 from protogen.catalog.direct.nets import Net
 from protogen.catalog.direct.packing import Packing, orders
 from protogen.catalog.direct.spaces import Space
@@ -106,6 +106,8 @@ def test_lines_of_projective_space_span_planes(k: int, q: int) -> None:
         *((v, 3) for v in (7, 9, 13, 15, 25, 27, 33)),
         *((13, 4), (73, 4), (41, 5), (141, 5), (181, 6), (91, 7), (73, 9)),  # shifts of base blocks
         *((28, 4), (65, 5), (126, 6)),  # unitals
+        *((25, 4), (121, 6), (175, 7), (289, 9)),  # shifts in groups that are not cyclic
+        *((52, 4), (120, 8), (100, 4), (232, 8)),  # maximal arcs
     ],
 )
 def test_designs(v: int, k: int) -> None:
@@ -153,7 +155,8 @@ def fewest(points: int, r: int, d: int) -> int:
             for s in range(1, min(r, d // q) + 1):
                 if g == 1 or (s <= q and g <= columns + (s == q)) or (g == 2 and s == r < 2 * q):
                     found = min(found, s * q + g * fewest(q, r - s, d))
-    return found
+    turned = (q for q in range(r + 1, d + 1) if r > 1 and exists(q, r) and q * (q - 1) >= points * r * (r - 1))
+    return min([found, *turned])
 
 
 @pytest.mark.slow
@@ -165,6 +168,19 @@ def test_nets_reach_by_the_best_levels(d: int) -> None:
         form = Net.reach(d, n)
         assert (form and (form.r, -form.own_d)) == expected, n
         assert form is None or form.own_n >= n
+
+
+@pytest.mark.parametrize(
+    "levels", [((5, 2, 0),), ((7, 3, 0),), ((5, 3, 2), (5, 2, 0)), ((7, 6, 7), (7, 3, 0)), ((25, 25, 4), (25, 4, 0))]
+)
+def test_a_design_turned_round_is_a_level(levels: Blocks) -> None:
+    order = next(iter(orders(sum(s for _, s, _ in levels))))
+    form = Net(levels, order)
+    on = incidence(form)
+    assert (on.sum(1) == form.r).all()
+    assert ((on @ on.T).fill_diagonal_(0) <= 1).all()
+    if form.own_n < 1500:
+        check(form)
 
 
 def test_nets_reach() -> None:
@@ -233,6 +249,11 @@ def test_nets_with_all_slopes_are_sized() -> None:
         (((7, 7, 3), (3, 3, 2)), 12),  # 7 points in 6
         (((4, 7, 2), (1, 1, 4)), 8),  # rounds that are no last level
         (((4, 8, 2),), 8),
+        (((5, 2, 0), (1, 1, 5)), 4),  # a design turned round that is not the last level
+        (((8, 3, 0),), 4),  # no design
+        (((3, 3, 0),), 4),
+        (((2000, 2, 0),), 2),  # too many points
+        (((7, 3, -1),), 4),
         (((7, 7, 3),), 4),  # the order
         (((7, 7, 3),), 7),
         (((1, 1, 7),), 1),

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 MOST_POINTS = 2**20
 SIZES = range(2, 11)  # of blocks, in known designs
 # By v and k difference families, as Abel and Buratti 2007, Difference families, list many. The last block of 91 has
-# 13 shifts.
+# 13 shifts, that of 175 has 25.
 DIFFERENCES: dict[tuple[int, int], Blocks] = {
     (45, 5): ((5, 6, 10, 27, 42), (6, 20, 22, 32, 40), (0, 3, 6, 9, 12)),
+    (25, 4): ((0, 1, 5, 12), (0, 2, 10, 24)),
     (91, 7): ((0, 8, 29, 51, 54, 61, 63), (0, 11, 16, 17, 31, 35, 58), (0, 13, 26, 39, 52, 65, 78)),
     (141, 5): (
         (0, 33, 60, 92, 97),
@@ -32,9 +33,28 @@ DIFFERENCES: dict[tuple[int, int], Blocks] = {
         (0, 7, 11, 24, 30),
         (0, 36, 90, 116, 125),
     ),
+    (121, 6): (
+        (0, 1, 67, 95, 108, 117),
+        (0, 4, 33, 51, 89, 97),
+        (0, 59, 61, 69, 80, 103),
+        (37, 43, 49, 63, 94, 110),
+    ),
+    (175, 7): (
+        (0, 18, 32, 72, 99, 106, 128),
+        (0, 57, 93, 95, 107, 130, 148),
+        (0, 51, 60, 71, 134, 149, 165),
+        (0, 4, 11, 43, 44, 156, 162),
+        (0, 5, 10, 15, 20, 25, 30),
+    ),
+    (289, 9): (
+        (0, 1, 57, 157, 176, 186, 208, 212, 254),
+        (0, 15, 32, 69, 74, 77, 87, 179, 273),
+        (0, 20, 83, 132, 136, 180, 218, 259, 281),
+        (19, 102, 125, 136, 162, 186, 209, 273, 284),
+    ),
 }
 # Of a group that is not cyclic but Z_f x Z_(v/f) the factor f; (a, b) is written a v/f + b.
-FACTORS = {45: 3}
+FACTORS = {25: 5, 45: 3, 121: 11, 175: 5, 289: 17}
 
 
 @dataclass(frozen=True)
@@ -50,6 +70,8 @@ class Design(Packing):
       difference families in elementary abelian groups).
     - v and k in DIFFERENCES: the shifts of those blocks.
     - v = q^3 + 1, k = q + 1: Hermitian unitals.
+    - v = q k - q + k, k < q powers of two: maximal arcs of a plane (Denniston 1969, Some maximal arcs in finite
+      projective planes).
     """
 
     family: ClassVar[str] = "design"
@@ -122,11 +144,16 @@ def exists(v: int, k: int) -> bool:
         return v > 2
     if k == 3:
         return v > 3 and steiner.exists(v)
-    return k > 3 and v > k and (_is_unital(v, k) or bool(_base_blocks(v, k)))
+    return k > 3 and v > k and (_is_unital(v, k) or _is_arc(v, k) or bool(_base_blocks(v, k)))
 
 
 def _is_unital(v: int, k: int) -> bool:
     return v == (k - 1) ** 3 + 1 and prime_power(k - 1) is not None
+
+
+def _is_arc(v: int, k: int) -> bool:
+    q, left = divmod(v - k, k - 1)
+    return left == 0 and k < q and k.bit_count() == q.bit_count() == 1
 
 
 @lru_cache
@@ -162,7 +189,9 @@ def blocks_of(v: int, k: int) -> "Tensor":
         return torch.combinations(torch.arange(v, device="cpu"))
     if k == 3:
         return steiner.triples(v)[0]
-    return _unital(k - 1) if _is_unital(v, k) else _developed(v, _base_blocks(v, k))
+    if _is_unital(v, k):
+        return _unital(k - 1)
+    return _arc((v - k) // (k - 1), k) if _is_arc(v, k) else _developed(v, _base_blocks(v, k))
 
 
 def _unital(q: int) -> "Tensor":
@@ -181,6 +210,25 @@ def _unital(q: int) -> "Tensor":
     blocks = finite[finite.sum(1) == q + 1].nonzero()[:, 1].view(-1, q + 1)
     vertical = torch.arange(q**3, device="cpu").view(q * q, q)
     return torch.cat((blocks, torch.cat((vertical, torch.full((q * q, 1), q**3, device="cpu")), 1)))
+
+
+def _arc(q: int, k: int) -> "Tensor":
+    """The lines of AG(2, q) through k points (x, y) with x^2 + b x y + y^2 < k, all but the lines through none.
+
+    The form has no zero but (0, 0), and the numbers below k are a subgroup.
+    """
+    import torch
+
+    elements = field(q)
+    add, multiply = elements.add, elements.multiply
+    all_x = torch.arange(q, device="cpu")
+    squares = multiply(all_x, all_x)
+    b = next(b for b in range(1, q) if (add(add(squares, multiply(all_x, all_x.new_tensor(b))), all_x[1]) != 0).all())
+    x, y = torch.cartesian_prod(all_x, all_x).T
+    form = add(add(squares[x], squares[y]), multiply(multiply(x, y), x.new_tensor(b)))
+    x, y = x[form < k], y[form < k]
+    lines = [add(y, multiply(slope, x)) for slope in all_x] + [x]
+    return torch.cat([line.argsort(stable=True).view(-1, k) for line in lines])
 
 
 def _developed(v: int, blocks: Blocks) -> "Tensor":

@@ -11,6 +11,7 @@ from protogen.errors import BadRequest
 
 from ..algebra.fields import field
 from ..family import Blocks
+from .designs import SIZES, blocks_of, exists
 from .packing import MOST_LINES, Packing, orders
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ class Net(Packing):
 
     Special levels: (1, 1, q) is one line that holds all q points; ((q, q, q), (1, 1, q)) is the affine plane;
     (q, s, 1) gives each point s lines of its own; (q, s, 2) with q < s < 2q, which stands last, has s rounds
-    in which 2q points meet in pairs.
+    in which 2q points meet in pairs; (q, s, 0), which stands last, has a design of q points and blocks of s turned
+    round: its points are the blocks, and its q lines the points.
     """
 
     family: ClassVar[str] = "net"
@@ -47,7 +49,7 @@ class Net(Packing):
             raise BadRequest(
                 f"levels is {self.levels}; allowed is blocks (q, s, g) of numbers up to {MOST_LINES}, s <= q if g > 1, "
                 "g <= the prime powers that q is a product of, one more if s = q, each q <= q g of the next; "
-                "for the last also g = 2, s < 2q"
+                "for the last also g = 2, s < 2q, and g = 0, q and s of a known design"
             )
         super().__post_init__()
 
@@ -76,8 +78,7 @@ class Net(Packing):
 
     @property
     def points(self) -> int:
-        q, _, g = self.levels[0]
-        return q * g
+        return _points(*self.levels[0])
 
     @property
     def own_d(self) -> int:
@@ -88,8 +89,8 @@ class Net(Packing):
 
         found, first, copies, copy = [], 0, 1, torch.zeros_like(points)
         for q, s, g in self.levels:
-            found.append((first + copy * s * q)[:, None] + level_lines(q, s, g, points[:, None]))
-            first += copies * s * q
+            found.append((first + copy * _lines(q, s, g))[:, None] + level_lines(q, s, g, points[:, None]))
+            first += copies * _lines(q, s, g)
             copies, copy, points = copies * g, copy * g + points // q, points % q
         return torch.cat(found, 1)
 
@@ -98,6 +99,8 @@ def level_lines(q: int, s: int, g: int, point: "Tensor") -> "Tensor":
     """List the s lines of one level on each of some points x q + y, a column of numbers: (points, s)."""
     import torch
 
+    if g == 0:
+        return blocks_of(q, s)[point[:, 0]]
     j = torch.arange(s, device="cpu")
     if g == 2 and s > q:  # j + t meets j - t modulo 2q - 1 in round j, and j itself meets the last point
         t = (point - j) % (2 * q - 1)
@@ -115,20 +118,32 @@ def _size(levels: Blocks) -> int:
     """How many lines there are."""
     lines, copies = 0, 1
     for q, s, g in levels:
-        lines += copies * s * q
+        lines += copies * _lines(q, s, g)
         copies *= g
     return lines
+
+
+def _points(q: int, s: int, g: int) -> int:
+    """How many points a level has."""
+    return q * g if g else q * (q - 1) // (s * (s - 1))
+
+
+def _lines(q: int, s: int, g: int) -> int:
+    """How many lines a level has."""
+    return s * q if g else q
 
 
 def _are_levels(levels: Blocks) -> bool:
     """Whether each level can be made, and its points are enough for a column of the one before."""
     within = 1
     for index, level in enumerate(levels):
-        if len(level) != 3 or min(level) < 1 or max(level) > MOST_LINES or level[0] * level[2] < within:
+        if len(level) != 3 or min(level[:2]) < 1 or not 0 <= level[2] <= MOST_LINES or max(level[:2]) > MOST_LINES:
             return False
         q, s, g = level
-        rounds = g == 2 and s < 2 * q and index == len(levels) - 1
-        if not (g == 1 or rounds or (s <= q and g <= columns(q, s))):
+        last = index == len(levels) - 1
+        rounds = g == 2 and s < 2 * q and last
+        turned = g == 0 and 1 < s < q and last and exists(q, s) and _points(q, s, g) <= MOST_LINES
+        if not (turned or g == 1 or rounds or (s <= q and 0 < g <= columns(q, s))) or _points(q, s, g) < within:
             return False
         within = q
     return len(levels) > 0
@@ -190,6 +205,7 @@ def _fewest_lines(points: int, r: int) -> tuple[int, Blocks]:
     1. Start with the better of two: one level above whole columns, and rounds in which the points meet in pairs.
     2. Try a level (q, s, g) above the levels of the fewest lines for q points, for each g and s whose bound is lower
        than the best so far.
+    3. Last, turn a design round.
 
     The labels of files rest on the order in which g and s are tried: of equals the first is taken.
     """
@@ -221,4 +237,13 @@ def _fewest_lines(points: int, r: int) -> tuple[int, Blocks]:
                 lines, levels = _fewest_lines(q, r - s)
                 if s * q + g * lines < best[0]:
                     best = s * q + g * lines, ((q, s, g), *levels)
-    return best
+    turned = _fewest_turned(points, r, best[0])
+    return (turned, ((turned, r, 0),)) if turned else best
+
+
+def _fewest_turned(blocks: int, size: int, below: int) -> int:
+    """Return the fewest points, fewer than `below`, of a design that is known with so many blocks of a size, or 0."""
+    if size not in SIZES:
+        return 0
+    least = (1 + math.isqrt(1 + 4 * size * (size - 1) * blocks)) // 2
+    return next((q for q in range(least, below) if _points(q, size, 0) >= blocks and exists(q, size)), 0)
