@@ -11,10 +11,13 @@ from protogen.catalog import ClosedForm, from_label, label
 from protogen.catalog.algebra import steiner
 from protogen.catalog.algebra.conference import skew_core
 from protogen.catalog.algebra.fields import field
+from protogen.catalog.derived.blow_up import BlowUp
 from protogen.catalog.direct.bent import Bent
 from protogen.catalog.direct.conference import Conference
 from protogen.catalog.direct.designs import Design
 from protogen.catalog.direct.graphical import Graphical, hadamard_with_constant_diagonal
+from protogen.catalog.direct.lifted_blocks import LiftedBlocks
+from protogen.catalog.direct.mathon import Mathon, conference_core
 from protogen.catalog.direct.paley import Paley
 from protogen.catalog.direct.triples import Triples, _lines
 from protogen.catalog.direct.unitary import Unitary
@@ -45,6 +48,14 @@ KNOWN: list[tuple[ClosedForm, int, int, float]] = [
     (Conference(3, 1), 25, 50, 7),
     (Conference(7, 1), 113, 226, 15),
     (Conference(19, 1), 761, 1522, 39),
+    (Conference(35, 0), 613, 1226, 35),
+    (Mathon(3), 23, 46, math.sqrt(45)),
+    (Mathon(7), 221, 442, 21),
+    (LiftedBlocks(2), 6, 16, 3),
+    (LiftedBlocks(4), 28, 64, 7),
+    (LiftedBlocks(5), 45, 100, 9),
+    (LiftedBlocks(7), 91, 196, 13),
+    (BlowUp(LiftedBlocks(7), 196, 196), 105, 196, 15),
     (Graphical(7), 15, 36, 5),
     (Graphical(11), 45, 100, 9),
     (Graphical(19), 153, 324, 17),
@@ -58,7 +69,7 @@ KNOWN: list[tuple[ClosedForm, int, int, float]] = [
     (Triples(39, 0), 247, 780, 19),
     (Triples(39, 1), 287, 820, 21),
 ]
-FAMILIES: tuple[type[Tight], ...] = (Paley, Bent, Unitary, Triples, Conference, Graphical)
+FAMILIES: tuple[type[Tight], ...] = (Paley, Bent, Unitary, Triples, Conference, Graphical, Mathon, LiftedBlocks)
 
 
 @pytest.mark.slow
@@ -83,7 +94,7 @@ def test_paley_has_its_conference_matrix(q: int, sign: int) -> None:
     assert (rows @ rows.T - torch.eye(q + 1) - conference / math.sqrt(q)).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize(("q", "doublings"), [(3, 0), (7, 1), (11, 2), (27, 0)])
+@pytest.mark.parametrize(("q", "doublings"), [(3, 0), (7, 1), (11, 2), (27, 0), (35, 0), (35, 1)])
 def test_skew_cores(q: int, doublings: int) -> None:
     core = skew_core(q, doublings)
     order = len(core)
@@ -101,6 +112,15 @@ def test_hadamard_matrices_with_a_constant_diagonal(q: int) -> None:
     assert torch.equal(matrix.abs(), torch.ones(order, order).double())
     assert torch.equal(matrix.diagonal(), torch.ones(order).double())
     assert torch.equal(matrix @ matrix, order * torch.eye(order).double())
+
+
+@pytest.mark.parametrize("q", [3, 7])
+def test_cores_of_conference_matrices_of_planes(q: int) -> None:
+    core = conference_core(q)
+    order = q * q * (q + 2)
+    assert torch.equal(core, core.T)
+    assert torch.equal(core.abs(), 1 - torch.eye(order).double())
+    assert torch.equal(core @ core, order * torch.eye(order).double() - 1)
 
 
 def test_bent_is_signs() -> None:
@@ -170,6 +190,8 @@ def test_triples_without_a_simplex_are_read_and_never_chosen() -> None:
     [(Paley, (q,)) for q in (-3, 0, 1, 2, 4, 7, 8, 21, 27, 45)]
     + [(Bent, parameters) for parameters in ((0, 0), (-1, 0), (1, 1), (3, 2), (3, -1))]
     + [(Unitary, (q,)) for q in (-3, 0, 1, 2, 4, 8, 15, 21)]
+    + [(Mathon, (q,)) for q in (5, 19, 23, 4, -3)]
+    + [(LiftedBlocks, (k,)) for k in (1, 6, 9, 11, -2)]
     + [(Triples, parameters) for parameters in ((3, 0), (1, 1), (-3, 1), (9, 0), (11, 0), (23, 1), (7, 2), (7, -1))],
 )
 def test_no_other_members(family: type[ClosedForm], parameters: tuple[int, ...]) -> None:
@@ -186,6 +208,8 @@ def members(family: type[Tight]) -> list[Tight]:
         Triples: [(3, 1), (7, 1), (15, 1)],
         Conference: [],
         Graphical: [(7,), (11,)],
+        Mathon: [(3,)],
+        LiftedBlocks: [(k,) for k in (2, 3, 4, 5)],
     }
     return [family(*parameters) for parameters in values[family]]
 

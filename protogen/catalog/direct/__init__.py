@@ -16,6 +16,8 @@ from .equiangular import Equiangular
 from .graphical import Graphical
 from .kerdock import Kerdock
 from .kerdock_off_flat import KerdockOffFlat
+from .lifted_blocks import LiftedBlocks
+from .mathon import Mathon
 from .mub import ComplexMUB, TernaryMUB
 from .nets import Net
 from .orthonormal import Orthonormal
@@ -53,6 +55,8 @@ DIRECT: tuple[type[ClosedForm], ...] = (
     CutCyclic,
     CutNet,
     Conference,
+    Mathon,
+    LiftedBlocks,
     Graphical,
     CentredNet,
     CentredBlocks,

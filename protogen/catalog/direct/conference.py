@@ -40,15 +40,15 @@ class Conference(Tight):
     def __post_init__(self) -> None:
         if not has_core(self.q) or not 0 <= self.doublings <= 16:
             raise BadRequest(
-                f"q, doublings is {self.q}, {self.doublings}; allowed is a prime power that is 3 mod 4, and 0 to 16"
+                f"q, doublings is {self.q}, {self.doublings}; allowed is a prime power that is 3 mod 4 or 35, 0 to 16"
             )
 
     @classmethod
     def sized(cls, low: int, high: int) -> Iterator[Self]:
         """Yield the members with low <= own_d <= high; where s is a prime power `paley` has an equal one."""
-        for s in range(7, math.isqrt(2 * high) + 1, 8):
+        for s in range(7, math.isqrt(2 * high) + 1, 4):
             if 2 * low <= s * s + 1 <= 2 * high and not prime_power(s):
-                order, doublings = (s + 1) // 2, 1
+                order, doublings = s + 1, 0
                 while order % 4 == 0 and not has_core(order - 1):
                     order, doublings = order // 2, doublings + 1
                 if has_core(order - 1):
