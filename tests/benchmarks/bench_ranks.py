@@ -1,11 +1,13 @@
-"""Several processes against one, by hand: python tests/benchmarks/bench_ranks.py [descent] [stats] [kill] [loss] ...
+"""Several processes against one, by hand: python tests/benchmarks/bench_ranks.py [descent] [ring] [stats] [kill] ...
 
-The last part is [step]. One thread a process, gloo. Bytes sent are those of the loopback interface, which sees every
-process of this machine.
+The other parts are [loss], [step] and [sizes]. One thread a process, gloo. Bytes sent are those of the loopback
+interface, which sees every process of this machine. Beside the time on the clock stands that of the processor, of the
+rank that took most: what else runs on the machine changes it little.
 """
 
 import contextlib
 import gc
+import itertools
 import os
 import random
 import resource
@@ -24,6 +26,7 @@ import psutil
 import torch
 from torch import distributed, multiprocessing
 
+from protogen.descent import sharded
 from protogen.generating import make
 from protogen.measuring.geometry import random_rows
 from protogen.measuring.measure import measure
@@ -61,56 +64,85 @@ def on_ranks(world: int, work: Callable[..., Any], *arguments: Any) -> list[Any]
         return [torch.load(Path(folder) / f"{rank}.pt", weights_only=False) for rank in range(world)]
 
 
-def descended(d: int, n: int, steps: int) -> tuple[float, float, float, int]:
-    """Seconds a step after the first, coherence, bytes a step, and the peak of memory."""
+def descended(d: int, n: int, steps: int, ring: bool) -> dict[str, Any]:
+    """Seconds a step after the first, processor seconds, coherence, bytes a step, and the peak of memory."""
+    if ring:
+        sharded._fits = lambda *_: False
     times: list[tuple[float, int]] = []
 
     def report(at: Progress) -> None:
         times.append((at.seconds, loopback()))
 
     spec = resolve("ebv", d=d, n=n, start="random", steps=steps)
-    made = make(spec, Run(report=report, group=distributed.group.WORLD))
-    (began, before), (ended, after) = times[0] if times else (0.0, 0), times[-1] if times else (0.0, 0)
+    began, before = time.process_time(), peak()
+    made = make(spec, Run(report=report, group=distributed.group.WORLD, stats="exact" if n <= 20000 else "auto"))
+    worked = time.process_time() - began
     assert made.stats is not None
-    between = max(1, len(times) - 1)
-    return (ended - began) / between, made.stats.coherence.value, (after - before) / between, peak()
+    found = {"worked": worked, "coherence": made.stats.coherence.value, "more": peak() - before}
+    if len(times) > 1:  # on rank 0
+        (first, sent), (last, after) = times[0], times[-1]
+        found |= {"seconds": (last - first) / (len(times) - 1), "sent": (after - sent) / (len(times) - 1)}
+    return found
 
 
-def descent(d: int = 1000, n: int = 20000, steps: int = 4) -> None:
+def descent(d: int = 1000, n: int = 20000, steps: int = 4, ring: bool = False) -> None:
     """The same steps on 1, 2 and 4 processes."""
-    alone = 0.0
+    one: dict[str, Any] = {}
     for world in (1, 2, 4):
-        seconds, coherence, sent, memory = on_ranks(world, descended, d, n, steps)[0]
-        alone = alone or seconds
-        told = plan(d, n, world).descent.sent_bytes * world
+        found = on_ranks(world, descended, d, n, steps, ring and world > 1)
+        first, worked = found[0], max(each["worked"] for each in found)
+        one = one or {**first, "worked": worked}
+        told = plan(d, n, world).ring if ring else plan(d, n, world).descent
         print(
-            f"descent ({d}, {n}), {world} processes: {seconds:.2f} s a step, {seconds / alone:.2f} of one; coherence "
-            f"{coherence:.7f} after {steps}; sent {sent / 1e6:.1f} MB a step, planned {told / 1e6:.1f}; "
-            f"peak {memory / 1e6:.0f} MB on rank 0"
+            f"{'ring' if ring else 'descent'} ({d}, {n}), {world} processes: {first['seconds']:.2f} s a step, "
+            f"{first['seconds'] / one['seconds']:.2f} of one; processor {worked:.1f} s in all, "
+            f"{worked / one['worked']:.2f} of one; coherence {first['coherence']:.7f} after {steps}; sent "
+            f"{first['sent'] / 1e6:.1f} MB a step, planned {told.sent_bytes * world / 1e6:.1f}; peak "
+            f"{[round(each['more'] / 1e6) for each in found]} MB, planned {told.memory_bytes / 1e6:.0f}",
+            flush=True,
         )
 
 
-def measured(d: int, n: int) -> tuple[float, dict[str, Any]]:
-    """Seconds and figures of the statistics of random rows, after a warm-up."""
+def ring(d: int = 1000, n: int = 20000, steps: int = 4) -> None:
+    """The same where blocks of rows go round."""
+    descent(d, n, steps, ring=True)
+
+
+def sizes(batch: int = 128) -> None:
+    """What `protogen plan` says at 10^7 and 10^8 classes, d = 512."""
+    for n, ranks in itertools.product((10**7, 10**8), (8, 64, 512)):
+        print(f"n = {n:.0e}, {ranks} ranks of {batch} features, of one rank in a step:")
+        for cost in plan(512, n, ranks, batch).costs:
+            print(
+                f"  {cost.name}: {cost.multiplications:.2e} products, {cost.held_bytes / 1e9:.3f} GB held, "
+                f"{cost.step_bytes / 1e9:.3f} beside, {cost.sent_bytes / 1e6:.0f} MB sent"
+            )
+
+
+def measured(d: int, n: int) -> tuple[float, float, dict[str, Any]]:
+    """Seconds, processor seconds and figures of the statistics of random rows, after a warm-up."""
     rows = random_rows(1, n, d, 0)
     measure(InMemory(rows[:3000]), group=distributed.group.WORLD)
     distributed.barrier()
-    began = time.perf_counter()
+    began, worked = time.perf_counter(), time.process_time()
     stats = measure(InMemory(rows), group=distributed.group.WORLD)
-    return time.perf_counter() - began, asdict(stats)
+    return time.perf_counter() - began, time.process_time() - worked, asdict(stats)
 
 
 def stats(d: int = 256, n: int = 50000) -> None:
     """The statistics on 1, 2 and 4 processes, and how far their figures are from one another."""
-    alone, figures = on_ranks(1, measured, d, n)[0]
-    print(f"statistics ({d}, {n}), 1 process: {alone:.2f} s")
+    alone, worked, figures = on_ranks(1, measured, d, n)[0]
+    print(f"statistics ({d}, {n}), 1 process: {alone:.2f} s, processor {worked:.2f} s", flush=True)
     for world in (2, 4):
-        seconds, found = on_ranks(world, measured, d, n)[0]
+        ranks = on_ranks(world, measured, d, n)
+        (seconds, _, found), most = ranks[0], max(each[1] for each in ranks)
         exact = [name for name, value in figures.items() if not isinstance(value, float) and value != found[name]]
         sums = max(abs(found[k] - v) / max(1, abs(v)) for k, v in figures.items() if isinstance(v, float))
         print(
-            f"statistics ({d}, {n}), {world} processes: {seconds:.2f} s, {seconds / alone:.2f} of one; extremes and "
-            f"counts that differ: {exact or 'none'}; sums differ by {sums:.1e} at the most"
+            f"statistics ({d}, {n}), {world} processes: {seconds:.2f} s, {seconds / alone:.2f} of one; "
+            f"processor {most:.2f} s, {most / worked:.2f} of one; extremes and "
+            f"counts that differ: {exact or 'none'}; sums differ by {sums:.1e} at the most",
+            flush=True,
         )
 
 
@@ -215,7 +247,15 @@ def step(n: int = 1_000_000, d: int = 64, batch: int = 64) -> None:
         )
 
 
-PARTS: dict[str, Callable[[], None]] = {"descent": descent, "stats": stats, "kill": kill, "loss": loss, "step": step}
+PARTS: dict[str, Callable[[], None]] = {
+    "descent": descent,
+    "ring": ring,
+    "stats": stats,
+    "kill": kill,
+    "loss": loss,
+    "step": step,
+    "sizes": sizes,
+}
 
 if __name__ == "__main__":
     for part in sys.argv[1:] or PARTS:
