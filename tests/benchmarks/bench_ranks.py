@@ -24,6 +24,7 @@ from typing import Any
 
 import psutil
 import torch
+from peak import Peak
 from torch import distributed, multiprocessing
 
 from protogen.descent import sharded
@@ -200,22 +201,29 @@ def lost(n: int, d: int, batch: int, formula: bool) -> dict[str, Any]:
         loss = head.loss(leaf, labels[mine], **{"reduction": "sum", **settings})
         loss.backward()
         found[name] = (loss.item(), leaf.grad)
+    leaf = features[mine].clone().requires_grad_()
+    with Peak() as tensors:
+        head.loss(leaf, labels[mine]).backward()
     distributed.barrier()
-    began, sent = time.perf_counter(), loopback()
+    began, worked, sent = time.perf_counter(), time.process_time(), loopback()
     for _ in range(3):
         leaf = features[mine].clone().requires_grad_()
         head.loss(leaf, labels[mine]).backward()
     distributed.barrier()
     seconds, sent = (time.perf_counter() - began) / 3, (loopback() - sent) // 3
+    worked = (time.process_time() - worked) / 3
     memory = psutil.Process().memory_info().rss - before
-    return {"found": found, "seconds": seconds, "sent": sent, "held": held, "more": memory}
+    cost = {"seconds": seconds, "worked": worked, "sent": sent, "held": held, "more": memory, "step": tensors.most}
+    return {"found": found, **cost}
 
 
 def loss(n: int = 100_000, d: int = 512, batch: int = 256) -> None:
     """One batch on 1, 2 and 4 processes: losses and gradients, a step's time, memory and traffic."""
     (alone,) = on_ranks(1, lost, n, d, batch, False)
     print(
-        f"loss ({d}, {n}), batch {batch}, 1 process: {alone['seconds']:.3f} s a step, rows {alone['held'] / 1e6:.1f} MB"
+        f"loss ({d}, {n}), batch {batch}, 1 process: {alone['seconds']:.3f} s a step, "
+        f"processor {alone['worked']:.3f} s, "
+        f"rows {alone['held'] / 1e6:.1f} MB, tensors of a step {alone['step'] / 1e6:.1f} MB"
     )
     for world in (2, 4):
         ranks = on_ranks(world, lost, n, d, batch, False)
@@ -226,9 +234,11 @@ def loss(n: int = 100_000, d: int = 512, batch: int = 256) -> None:
                 torch.cat([each["found"][name][1] for each in ranks]) - gradient
             ).abs().max() / gradient.abs().max()
             print(f"  {world} processes, {name}: loss off by {abs(total / value - 1):.1e}, gradient by {apart:.1e}")
-        first = ranks[0]
+        first, worked = ranks[0], max(each["worked"] for each in ranks)
         print(
             f"  {world} processes: {first['seconds']:.3f} s a step, {first['seconds'] / alone['seconds']:.2f} of one; "
+            f"processor {worked:.3f} s, {worked / alone['worked']:.2f} of one; tensors of a step "
+            f"{first['step'] / 1e6:.1f} MB, planned {told.step_bytes / 1e6:.1f}; "
             f"rows {first['held'] / 1e6:.1f} MB, planned {told.held_bytes / 1e6:.1f}; "
             f"sent {first['sent'] / 1e6:.2f} MB a step by all, planned {told.sent_bytes * world / 1e6:.2f}"
         )
@@ -243,7 +253,8 @@ def step(n: int = 1_000_000, d: int = 64, batch: int = 64) -> None:
             f"step ({d}, {n}), {'formula' if formula else 'stored'}, 2 ranks of {batch // 2}: "
             f"{first['seconds']:.3f} s, rows and tables {first['held'] / 1e6:.1f} MB, in all "
             f"{first['more'] / 1e6:.0f} MB more than before; "
-            f"planned rows {told.held_bytes / 1e6:.1f} MB, beside {told.step_bytes / 1e6:.0f} MB"
+            f"tensors of a step {first['step'] / 1e6:.1f} MB; "
+            f"planned rows {told.held_bytes / 1e6:.1f} MB, beside {told.step_bytes / 1e6:.1f} MB"
         )
 
 

@@ -1,16 +1,14 @@
 """What ranks cost: formulas in known cases, and what a group of processes really sends."""
 
-import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from commands import Command, done, one_error
+from peak import Peak
 from processes import on_ranks
 from torch import Tensor, distributed
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from protogen import plan
 from protogen.nn import CosineHead, StructuredPrototypes
@@ -76,34 +74,6 @@ def test_a_training_step_sends_what_the_plan_says(tmp_path: Path, world: int) ->
 
     for sent in on_ranks(world, tmp_path / "meeting", work):
         assert sent == pytest.approx(plan(d, n, world, batch).costs[0].sent_bytes, rel=0.02)
-
-
-class Peak(TorchDispatchMode):
-    """Count the bytes of the tensors that are made as long as this lasts, and the most of them at a time."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.most = self.now = 0
-        self._known: set[int] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = {each.untyped_storage()._cdata for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)}
-        found = func(*args, **(kwargs or {}))
-        for each in tree_leaves(found):
-            if isinstance(each, Tensor) and each.untyped_storage()._cdata not in self._known | given:
-                self._note(each.untyped_storage())
-        return found
-
-    def _note(self, storage: torch.UntypedStorage) -> None:
-        place, size = storage._cdata, storage.nbytes()
-        self._known.add(place)
-        self.now += size
-        self.most = max(self.most, self.now)
-        weakref.finalize(storage, self._forget, place, size)
-
-    def _forget(self, place: int, size: int) -> None:
-        self._known.discard(place)
-        self.now -= size
 
 
 @pytest.mark.slow
