@@ -88,7 +88,7 @@ class StructuredPrototypes(FixedPrototypes):
         """Return the same prototypes with tables for products with rows start to stop - 1 alone."""
         part = copy.deepcopy(self)
         part.transform.keep(start, stop)
-        if isinstance(part.laid, catalog.Padded) and part.laid.signed:
+        if "signs" in part._constants:
             part.hold("signs", part.constant("signs")[start:stop].clone())
             part.first = start
         return part

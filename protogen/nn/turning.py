@@ -1,6 +1,7 @@
 """Products with orbits of a cyclic group that turns planes: Fourier transforms."""
 
 from collections.abc import Iterable, Iterator
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ class TurnedOrbits(Transform):
     Re sum_p conj(x_p) z_p exp(2 pi i g f_p / m): a Fourier transform of the products of the planes.
     """
 
+    by_block: ClassVar[str] = "spectra"
+
     def __init__(self, orbits: Orbits) -> None:
         super().__init__()
         turns = orbits.turns
@@ -33,9 +36,9 @@ class TurnedOrbits(Transform):
         places, spectra = self._tables(features)
         own = places.spectra(features).conj() * places.parts(features)
         for part in parts:
-            product = own[:, None, 0] * spectra[part, 0]
+            product = own[:, None, 0] * spectra[self._here(part), 0]
             for layer in range(1, self.layers):
-                product = torch.addcmul(product, own[:, None, layer], spectra[part, layer])
+                product = torch.addcmul(product, own[:, None, layer], spectra[self._here(part), layer])
             yield torch.fft.irfft(product, n=self.size, norm="forward")
 
     def total(self, parts: Iterable[tuple[slice, Tensor]], zeros: Tensor) -> Tensor:
@@ -43,7 +46,7 @@ class TurnedOrbits(Transform):
         total = spectra.new_zeros(zeros.shape[0], *spectra.shape[1:])
         for part, weights in parts:
             found = torch.fft.rfft(weights).conj()
-            total = total + torch.einsum("abf,blf->alf", found, spectra[part])
+            total = total + torch.einsum("abf,blf->alf", found, spectra[self._here(part)])
         return places.rows(total, self.own_d)
 
     def _tables(self, x: Tensor) -> tuple[Places, Tensor]:

@@ -44,7 +44,7 @@ FORMS = {
 def tables(prototypes: StructuredPrototypes) -> int:
     """The numbers of the tables that have a row for each block, and of the signs."""
     held = prototypes.transform.get_buffer(prototypes.transform.by_block).numel()
-    return held + (prototypes.get_buffer("signs").numel() if prototypes.laid.signed else 0)
+    return held + (prototypes.get_buffer("signs").numel() if "signs" in prototypes._constants else 0)
 
 
 @pytest.mark.parametrize("label", FORMS)

@@ -167,3 +167,12 @@ def test_rows_that_are_not_what_the_fact_says_are_held(tmp_path: Path) -> None:
 def test_wrong_input_is_refused_in_one_line(ask: Callable[[], object], message: str) -> None:
     with pytest.raises(BadRequest, match=message):
         ask()
+
+
+def test_a_part_of_orbits_has_the_products_of_its_rows() -> None:
+    whole = StructuredPrototypes(orbits())
+    start, stop = 8, 17  # in the second orbit and in the third
+    part, features, weights = whole.part(start, stop), draw(3, whole.d), draw(2, stop - start)
+    torch.testing.assert_close(part.product(features, start, stop), whole.product(features, start, stop))
+    torch.testing.assert_close(part.combine(weights, start, stop), whole.combine(weights, start, stop))
+    assert part.transform.get_buffer("spectra").numel() < whole.transform.get_buffer("spectra").numel()
