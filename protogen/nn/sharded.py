@@ -21,11 +21,11 @@ from protogen.errors import BadRequest
 from protogen.ranks.group import cut
 
 from .chunked import CPU_LOGITS, gradient_of_others
-from .fingerprint import Fingerprint
 from .fixed import FixedPrototypes
 from .frozen import FrozenPrototypes
 from .structured import StructuredPrototypes
 from .targets import Losses, Wanted
+from .window import Window
 
 Group = ProcessGroup | DeviceMesh
 
@@ -45,7 +45,7 @@ class Share:
     stop: int
     before: int
     replicated: bool
-    window: "Window" = field(repr=False)
+    window: Window = field(repr=False)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Share":
         return copy(self)  # a process group has no copy
@@ -174,49 +174,6 @@ class Share:
         return DTensor.from_local(
             rows, mesh, [Shard(0)], shape=torch.Size((self.n, rows.shape[1])), stride=rows.stride()
         )
-
-
-class Window(FixedPrototypes):
-    """Some classes of prototypes that another module holds: those of a rank's share."""
-
-    def __init__(self, prototypes: FixedPrototypes, first: int, n: int) -> None:
-        super().__init__()
-        self._held, self._first, self._n = (prototypes,), first, n  # in a tuple: the head registers them
-
-    @property
-    def prototypes(self) -> FixedPrototypes:
-        """What the rows are of."""
-        return self._held[0]
-
-    @property
-    def n(self) -> int:
-        return self._n
-
-    @property
-    def d(self) -> int:
-        return self.prototypes.d
-
-    def rows(self, start: int, stop: int) -> Tensor:
-        return self.prototypes.rows(self._first + start, self._first + stop)
-
-    def vectors(self, classes: Tensor) -> Tensor:
-        return self.prototypes.vectors(self._first + classes)
-
-    def zeros(self, classes: Tensor) -> Tensor:
-        """Return a zero vector for each class (N,)."""
-        return torch.zeros(len(classes), self.d, dtype=torch.float32, device=classes.device)
-
-    def firsts(self, n: int) -> list[Fingerprint]:
-        return []
-
-    def _product(self, features: Tensor, start: int, stop: int) -> Tensor:
-        return self.prototypes.product(features, self._first + start, self._first + stop)
-
-    def _combine(self, weights: Tensor, start: int, stop: int) -> Tensor:
-        return self.prototypes.combine(weights, self._first + start, self._first + stop)
-
-    def _agrees(self, saved: Fingerprint | None, rows: Tensor) -> bool:
-        return True
 
 
 def shared_out(source: FixedPrototypes | str | Path, group: Group, replicated: bool) -> tuple[FixedPrototypes, Share]:
