@@ -76,8 +76,8 @@ def _ended(processes: int, failures: "Mapping[int, ProcessFailure]") -> int:
     own = failures[0].exitcode if 0 in failures else lost
     if own >= 0 and own != lost:
         return own
-    # Those that have ended because another was lost are not the cause.
-    first = min(failures.values(), key=lambda each: (each.exitcode == lost, each.local_rank))
+    # Those that have ended because another was lost are not the cause, nor those that the launcher has ended then.
+    first = min(failures.values(), key=lambda each: (each.exitcode in (lost, -signal.SIGTERM), each.local_rank))
     code = first.exitcode
     how = f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     told = f"error: process {first.local_rank} of {processes} was {how}; the same command goes on from its last state"

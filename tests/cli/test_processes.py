@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -14,6 +15,7 @@ import pytest
 from commands import Command, Ran, done, one_error
 
 from protogen.cli.commands import GROUPS, SHARED, load_command
+from protogen.ranks import launching
 from protogen.store.store import Store
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "--", "protogen"]
@@ -74,6 +76,14 @@ def test_torchrun_has_started_others(run: Command, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(commands, "started", lambda: 2)
     one_error(run("ebv", "--d", 4, "--n", 4, "--processes", 3), 2, "torchrun has started 2", "leave --processes out")
+
+
+def test_the_process_that_is_told_is_the_one_that_was_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    """The launcher ends the others by SIGTERM, which those that are still starting do not ignore yet."""
+    codes = {0: -signal.SIGTERM, 1: -signal.SIGKILL, 2: 7}
+    failures: Any = {rank: SimpleNamespace(local_rank=rank, exitcode=code) for rank, code in codes.items()}
+    assert launching._ended(3, failures) == 7
+    assert capsys.readouterr().err.startswith("error: process 1 of 3 was ended by SIGKILL; the same command goes on")
 
 
 @pytest.mark.slow
