@@ -148,11 +148,18 @@ def __getattr__(name: str) -> Any:
 
         return version("protogen-codes")
     if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_meant(name)}")
     home, _, inside = _HOMES[name].partition(":")
     value = getattr(importlib.import_module(f".{home}", __name__), inside or name)
     globals()[name] = value
     return value
+
+
+def _meant(name: str) -> str:
+    """What a name that is a method's was meant to be."""
+    if name.startswith("_") or name not in importlib.import_module(".methods", __name__).METHODS:
+        return ""
+    return f"; write {__name__}.ensure({name!r}, ...), or `protogen --help` for the commands"
 
 
 def __dir__() -> list[str]:

@@ -185,3 +185,5 @@ print(all(globals()[name] is getattr(protogen, name) for name in protogen.__all_
 def test_an_unknown_name_is_said_so() -> None:
     with pytest.raises(AttributeError, match="'protogen' has no attribute 'nothing'"):
         _ = protogen.nothing
+    with pytest.raises(AttributeError, match=r"no attribute 'uniform'; write protogen.ensure\('uniform', ...\)"):
+        _ = protogen.uniform

@@ -11,7 +11,7 @@ from protogen.errors import BadRequest, DiskError, ProtogenError, RankLost
 from protogen.ranks.launching import is_told, started, take_part
 
 from .commands import Commands
-from .neighbours import usage_of
+from .neighbours import usage_of, with_commands
 from .options import INTERRUPTED, tell
 
 UNREAD = 141  # as a shell says it of a program that SIGPIPE ends, whose reader is gone
@@ -96,7 +96,7 @@ def _said(error: ProtogenError | typer.TyperException) -> str:
     message = error.format_message()
     if isinstance(error, typer.BadParameter) and error.ctx is not None and message.startswith("Missing "):
         return f"{message.rstrip('.')}; write `{usage_of(error.ctx)}`"
-    return message
+    return with_commands(message, getattr(error, "ctx", None))
 
 
 def _flushed(code: int) -> int:

@@ -66,3 +66,11 @@ def usage_of(context: Any) -> str:
         if parameter.required:
             needed.append(f"{parameter.opts[0]} {word}" if parameter.param_type_name == "option" else word)
     return " ".join(["protogen", *names, *needed])
+
+
+def with_commands(message: str, context: Any) -> str:
+    """Add to the message of a word that is no command of a group the commands that the group has."""
+    if not message.startswith("No such command") or context is None:
+        return message
+    there = ", ".join(context.command.commands)
+    return f"{message} There are {there}" if message.endswith("?") else f"{message.rstrip('.')}; there are {there}"

@@ -35,6 +35,8 @@ def test_what_was_meant_is_asked_for_by_no_command() -> None:
         (("zzz",), "No such command 'zzz'; `protogen --help` lists them"),
         (("ebv",), "Missing option '--d'; write `protogen ebv --d D --n N`"),
         (("polytope", "cube", "--d", 4), "Missing option '--n'; write `protogen polytope cube --n N`"),
+        (("polytope", "simples"), "'simples'. Did you mean 'simplex'? There are simplex, orthoplex, cube"),
+        (("lock", "backbone"), "No such command 'backbone'; there are add, remove, list"),
         (("lock", "add"), "write `protogen lock add NAME FILE`"),
         (("extend",), "write `protogen extend FILE --n N`"),
         (("capacity", "--d", 5), "write `protogen capacity --d D --alpha ALPHA`"),
