@@ -114,10 +114,13 @@ class Batch(Changing):
             self.largest = self.largest.index_copy(0, self._index[better], largest[better])
 
     def _remember(self, trial: Tensor, at: Smooth, taken: Tensor) -> None:
-        """Add the step and the change of the gradient along it, for the sets that take the step."""
+        """Add the step and the change of the gradient along it, for the sets that take the step.
+
+        A set that enters a stage takes none: it stands where it stood, but for rounding.
+        """
         step, change = trial - self._base, at.gradients - self._gradients
         curvature, square = (step * change).sum((-2, -1)), change.square().sum((-2, -1))
-        told = taken & (curvature > LEAST_CURVATURE * square)
+        told = taken & self._values.isfinite() & (curvature > LEAST_CURVATURE * square)
         self._scales = torch.where(told, curvature / square, self._scales)
         only = told[:, None, None]
         inverse = torch.where(told, 1 / curvature, 0.0)

@@ -120,6 +120,15 @@ def test_the_steps_of_a_stage_are_limited() -> None:
     assert evaluations <= 2 * 7
 
 
+def test_what_rounding_moves_at_the_start_of_a_stage_is_no_step() -> None:
+    batch = Batch(drawn(16, 60, 64).float(), of_lines, [48.0], 50)
+    batch.advance()
+    first = batch.largest
+    for _ in range(20):
+        batch.advance()
+    assert (batch.largest < first - 0.05).all()
+
+
 def test_sets_that_lie_at_a_stationary_point_stay_and_end() -> None:
     # The simplex in the plane: every gradient is zero.
     angles = torch.arange(3, dtype=torch.float64) * (2 * math.pi / 3)

@@ -52,6 +52,9 @@ def test_product_and_its_gradient_are_those_of_the_rows(d: int, chunk: int, monk
         torch.testing.assert_close(found, features @ rows[start:stop].T, rtol=0, atol=1e-6)
         (gradient,) = torch.autograd.grad(found, features, weights)
         torch.testing.assert_close(gradient, weights @ rows[start:stop], rtol=0, atol=1e-6)
+        part = prototypes.part(start, stop)
+        assert torch.equal(part.product(features, start, stop), found)
+        assert torch.equal(part.combine(weights, start, stop), prototypes.combine(weights, start, stop))
 
 
 def test_gradients_against_finite_differences() -> None:
