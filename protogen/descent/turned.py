@@ -23,9 +23,9 @@ from .states import State
 from .threads import threads_for
 
 # The sharpness of the first stage and of the last, over sqrt(d): cosines of random rows are as wide as 1/sqrt(d).
-BLUNT, SHARP, STAGES = 3.5, 350.0, 10
+BLUNT, SHARP, STAGES = 3.5, 1400.0, 13
 STEPS = 300  # in a stage at the most
-GAIN = 3e-3  # over the sharpness: a stage whose steps gain less ends
+GAIN = 1e-3  # over the sharpness: a stage whose steps gain less ends
 ALL_FREQUENCIES = 8  # below this order the elements that turn every plane alike leave too few frequencies
 SAME = 1e-6  # a coordinate by so little apart is that of one row, rounded by one machine and by another
 DRAWS = 100  # of frequencies, before it is said that there are none

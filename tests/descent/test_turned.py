@@ -68,8 +68,8 @@ def test_the_progress_says_the_stage_and_what_is_left() -> None:
     told: list[Progress] = []
     made = found(asked(steps=5000), report=told.append)
     assert made.status == Status.CONVERGED
-    assert told[0].phase == "stage 1 of 10"
-    assert told[-1].phase == "stage 10 of 10"
+    assert told[0].phase == "stage 1 of 13"
+    assert told[-1].phase == "stage 13 of 13"
     left = [at.steps - at.step for at in told]
     assert left == sorted(left, reverse=True)
     assert left[-1] == 0
