@@ -103,6 +103,8 @@ class EBV(Method):
         if self.start == ORBITS:
             return self._orbits(d, n, seed, form)
         if form is None:
+            if self.start == AUTO and best_word(d, n, self.alpha, 1.0, combined=self.update != "paper") == ORBITS:
+                return self._orbits(d, n, seed, None)
             if self.start not in (AUTO, RANDOM):
                 raise BadRequest(f"no closed form reaches d={d}, n={n}; use --start random or auto, or a larger d")
             return self._descent(d, n, seed, Start(RANDOM))

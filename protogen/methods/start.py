@@ -19,11 +19,12 @@ ORBITS = "orbits"  # in a Spec with the group, and a closed form if there is one
 CAPACITY = "capacity"  # in a Spec only: the sets that `protogen capacity` finds
 
 NEAR_BOUND = 1.05  # a coherence of at most so many times the lower bound leaves a descent little to gain
-# A descent among orbits moves about ORBITS_MOVED vectors, and gets to ORBITS_SHARE of what is promised of a free one:
-# measured at (32, 4000) to (192, 20000), of 104 to 208 times as many vectors as dimensions. At n = 1000 and d = 350 to
-# 990 it ends above a descent from a closed form, so that less than ORBITS_TIMES as many do not go by orbits. Sets of
-# more than ORBITS_LARGEST numbers are not worth its minutes.
-ORBITS_FROM, ORBITS_LARGEST, ORBITS_MOVED, ORBITS_SHARE, ORBITS_TIMES = 2.5e8, 2**25, 200, 0.96, 64
+# A descent among orbits moves about ORBITS_MOVED vectors, fewer where the group would be smaller than ORBITS_ORDER. It
+# gets to .89 to .94 of what is promised of a free one, measured from (16, 1024) to (192, 20000) with 48 to 208 times as
+# many vectors as dimensions. With ten times as many it gets no lower than free, above a descent from a closed form:
+# less than ORBITS_TIMES as many do not go by orbits. Sets of more than ORBITS_LARGEST numbers take it hours.
+ORBITS_FROM, ORBITS_LARGEST, ORBITS_SHARE, ORBITS_TIMES = 1e7, 2**25, 0.93, 32
+ORBITS_MOVED, ORBITS_ORDER, LEAST_MOVED = 200, 20, 100
 AFFORDABLE = 1e9  # multiplications of one pass over all pairs, up to which a descent is tried beside a closed form
 
 
@@ -100,7 +101,7 @@ def best_word(d: int, n: int, alpha: float | None, form_cosine: float, combined:
     if n <= d or form_cosine <= enough + TOLERANCE:
         return CLOSED_FORM
     promise = descent_promise(d, n)
-    many = n >= max(2 * ORBITS_MOVED, ORBITS_TIMES * d)
+    many = n >= max(4 * LEAST_MOVED, ORBITS_TIMES * d)
     among_orbits = combined and alpha is None and many and n * d <= ORBITS_LARGEST
     if among_orbits and n * n * d > ORBITS_FROM and ORBITS_SHARE * promise < form_cosine:
         return ORBITS
@@ -110,11 +111,11 @@ def best_word(d: int, n: int, alpha: float | None, form_cosine: float, combined:
 
 
 def orbits_start(n: int, form: ClosedForm | None) -> Start:
-    """Return the start of n vectors among the orbits of a cyclic group, of which about ORBITS_MOVED move.
+    """Return the start of n vectors among the orbits of a cyclic group, of which LEAST_MOVED to ORBITS_MOVED move.
 
     The closed form, if there is one, is the solution where no orbits are better.
     """
-    group = f"cyclic({max(2, n // ORBITS_MOVED)})"
+    group = f"cyclic({max(2, n // ORBITS_MOVED, min(n // LEAST_MOVED, ORBITS_ORDER))})"
     return Start(ORBITS, group if form is None else f"{group}/{label(form)}")
 
 

@@ -31,6 +31,16 @@ def test_large_sizes_where_closed_forms_are_worse_go_by_orbits(d: int, n: int) -
     checked(asked)
 
 
+def test_groups_are_small_where_few_vectors_move_and_no_form_is_needed() -> None:
+    assert resolve("ebv", d=48, n=2304).options["start"] == "orbits:cyclic(20)/phases(p=23,degree=3)"
+    assert resolve("ebv", d=16, n=1024).options["start"].startswith("closed-form")
+    assert catalog.seek(12, 1000) is None
+    assert resolve("ebv", d=12, n=1000).options["start"] == "orbits:cyclic(10)"
+    assert resolve("ebv", d=12, n=300, start="orbits").options["start"] == "orbits:cyclic(3)"
+    with pytest.raises(BadRequest, match="start is orbits with alpha"):
+        resolve("ebv", d=12, n=1000, start="orbits", alpha=0.9)
+
+
 def test_a_closed_form_that_is_as_good_is_the_solution() -> None:
     made = generate(spec("orbits:cyclic(2)/kerdock(k=2)", d=16, n=144), Run(time_limit=0))
     assert made.facts.closed_form is not None
