@@ -115,8 +115,8 @@ def listing(d: int, n: int, points: bool, signs: bool = False) -> dict[str, Any]
 
     >>> import protogen
     >>> best = protogen.listing(7, 28, points=False)["forms"][0]
-    >>> best["closed_form"], round(best["guaranteed"], 6)
-    ('space(k=2,q=2,infinity=1,order=4)', 0.333333)
+    >>> best["own_n"], round(best["guaranteed"], 6)
+    (28, 0.333333)
     """
     check_whole("d", d, 2, LARGEST)
     check_whole("n", n, 2, LARGEST)
