@@ -264,8 +264,13 @@ class Search(Changing):
         return self.best <= bound.value + ROOM
 
     def _come_often(self, figures: Tensor) -> bool:
-        """Whether the best so far is what many of some sets came to."""
-        return len(figures) >= POOL and float((figures <= self.best + SAME).double().mean()) >= OFTEN
+        """Whether many of the sharp sets came to one figure, and nothing better is known.
+
+        At their sharpness the figure of a set is larger than it will be at last, by less than its inverse.
+        """
+        lowest = figures.min().item()
+        often = len(figures) >= POOL and float((figures <= lowest + SAME).double().mean()) >= OFTEN
+        return often and self.best > lowest - 1 / SHARP[-1]
 
     def _hop_or_end(self) -> None:
         """Let the pool hop as long as the effort allows; else make the best sharp."""

@@ -19,15 +19,15 @@ def artifact_lines(shown: Artifact) -> list[str]:
         f"{spec.method}  d {spec.d}  n {spec.n}  seed {spec.seed}  {options}",
         f"  status      {made.status}, {made.steps} steps, {made.seconds:.1f} s on {made.device}, "
         f"{made.created}, {made.reproducible}",
-        *_fact_lines(header.facts, spec.inputs.get("source", "")),
+        *fact_lines(header.facts, spec.inputs.get("source", "")),
         *stats_lines(header.stats, shown.bounds),
         *_class_lines(header.facts),
         f"  file        {shown.path}  {header.file_bytes / 1e6:,.1f} MB  digest {header.digest[:12]}",
     ]
 
 
-def _fact_lines(facts: Facts, source: str) -> list[str]:
-    """What a formula guarantees, where a set comes from, and what a polytope is."""
+def fact_lines(facts: Facts, source: str) -> list[str]:
+    """What a formula guarantees, where a set comes from, how jammed it is, and what a polytope is."""
     lines = []
     for name, (words, _) in GUARANTEES.items():
         guaranteed = getattr(facts, name)
@@ -35,6 +35,14 @@ def _fact_lines(facts: Facts, source: str) -> list[str]:
             lines.append(f"  guaranteed  {words} {guaranteed:.6f} by {facts.closed_form}")
     if facts.outdone is not None:
         lines.append(f"  outdone     coherence {facts.guaranteed_coherence:.6f}, guaranteed by {facts.outdone}")
+    if facts.group is not None:
+        lines.append(f"  group       {facts.group}")
+    if facts.jammed is not None:
+        jammed = facts.jammed
+        lines.append(
+            f"  jammed      {jammed.active_pairs:,} pairs within {jammed.within:g} of the largest; "
+            f"no small moves lower it by more than {jammed.slope:.1g} of their length, to first order"
+        )
     if "kept_mean" in facts.more:
         kept, least, seen = (facts.more[name] for name in ("kept_mean", "kept_least", "classes_seen"))
         lines.append(f"  kept        of the codes: mean cosine {kept:.4f}, least {least:.4f}, of {seen:,} classes seen")

@@ -1,11 +1,17 @@
 """Small packings against published ones, by hand.
 
 python tests/benchmarks/bench_packings.py TABLE [--cells N | KIND D N ...] [--effort WORD] [--seed S] [--out FILE]
+    [--store FOLDER] [--without STAGE] [--table-of FILE]
 
 TABLE is a file of tab-separated lines `kind d n value`, kind `line` or `point`, comments after #. Without cells named
 every cell of it is run; with --cells so many, drawn by DRAWN. Each cell is made as `protogen ebv` or `protogen uniform
---sharpen` makes it, and written as a line: kind, d, n, value, seconds, published value, and the degrees that are lost
-against it (negative: gained). A summary follows. A cell that is not in the table has no published value.
+--sharpen` makes it, and written as a line: kind, d, n, value, seconds of the processor, published value, and the
+degrees that are lost against it (negative: gained). A summary follows. A cell that is not in the table has no published
+value.
+
+- `--store` keeps the sets in a store.
+- `--without` leaves out symmetric, starts, hops or polish, and what these would have cost goes to the others.
+- `--table-of` makes nothing: it reads a FILE that `--out` has written, and writes a table in Markdown: better, equal, worse.
 """
 
 import argparse
@@ -17,7 +23,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from protogen import Run, generate, resolve
+from protogen import Run, ensure, generate, resolve
+from protogen.descent import packing
 
 DRAWN = 20261129  # the seed that cells are drawn by
 EQUAL = 1e-6  # cosines that differ by less count as equal
@@ -58,15 +65,16 @@ def read(table: Path) -> dict[Cell, float]:
     return found
 
 
-def make(cell: Cell, seed: int, effort: str | None, published: float | None) -> Result:
-    """Make a cell by the public call."""
+def make(cell: Cell, seed: int, effort: str | None, published: float | None, store: Path | None = None) -> Result:
+    """Make a cell by the public call, in memory or in a store."""
     kind, d, n = cell
     options: dict[str, object] = {} if effort is None else {"effort": effort}
     if kind == "point":
         options["sharpen"] = True
-    began = time.perf_counter()
-    made = generate(resolve("ebv" if kind == "line" else "uniform", d=d, n=n, seed=seed, **options), Run(stats="exact"))
-    seconds = time.perf_counter() - began
+    began = time.process_time()
+    spec, run = resolve("ebv" if kind == "line" else "uniform", d=d, n=n, seed=seed, **options), Run(stats="exact")
+    made = generate(spec, run) if store is None else ensure(spec, run, store=store)
+    seconds = time.process_time() - began
     assert made.stats is not None, "all pairs were asked for"
     value = made.stats.coherence.value if kind == "line" else made.stats.max_cos.value
     return Result(cell, value, seconds, published)
@@ -89,6 +97,53 @@ def summary(results: list[Result]) -> str:
     )
 
 
+class NoSymmetric:
+    """Stands for a search among symmetric sets that has found nothing."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self.ended, self.spent = True, 0.0
+
+    def best(self, most: int = 1) -> list[object]:
+        return []
+
+    others = best
+
+
+def leave_out(stage: str) -> None:
+    """Let searches of this process do without a stage."""
+    match stage:
+        case "symmetric":
+            packing.SymmetricSearch = NoSymmetric  # type: ignore[assignment,misc]
+        case "starts":
+            packing.starts = lambda d, n, effort: 1
+        case "hops":
+            packing.Search._hop_or_end = packing.Search._make_sharp  # type: ignore[method-assign]
+        case "polish":
+            packing.POLISH_SHARE = 0.0
+
+
+def held(out: Path) -> list[Result]:
+    """Read the results that a file holds."""
+    results = []
+    for line in out.read_text().splitlines():
+        kind, d, n, value, seconds, *more = line.split("\t")
+        results.append(
+            Result((kind, int(d), int(n)), float(value), float(seconds), float(more[0]) if more[0] else None)
+        )
+    return results
+
+
+def markdown(results: list[Result]) -> str:
+    """Write results as a table: those better than what is published, equal to EQUAL, and worse."""
+    lines = ["| cell | value | seconds | published | degrees lost |", "|---|---|---|---|---|"]
+    known = [result for result in results if result.lost is not None and result.published is not None]
+    for result in sorted(known, key=lambda result: result.lost or 0.0):
+        kind, d, n = result.cell
+        value, published = f"{result.value:.7f}"[1:], f"{result.published or 0:.7f}"[1:]
+        lines.append(f"| {kind}s ({d}, {n}) | {value} | {result.seconds:.0f} | {published} | {result.lost:+.4f} |")
+    return "\n".join(lines)
+
+
 def chosen(table: dict[Cell, float], words: list[str], drawn: int | None) -> list[Cell]:
     """List the cells that are named, as kind, d, n; or drawn; or all."""
     if words:
@@ -105,11 +160,20 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--effort")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--store", type=Path)
+    parser.add_argument("--without", choices=("symmetric", "starts", "hops", "polish"))
+    parser.add_argument("--table-of", type=Path)
     given = parser.parse_args(arguments)
     table = read(given.table)
+    if given.table_of is not None:
+        results = held(given.table_of)
+        print(f"{markdown(results)}\n\n{summary(results)}")
+        return
+    if given.without is not None:
+        leave_out(given.without)
     results = []
     for cell in chosen(table, given.named, given.cells):
-        results.append(make(cell, given.seed, given.effort, table.get(cell)))
+        results.append(make(cell, given.seed, given.effort, table.get(cell), given.store))
         print(results[-1], flush=True)
         if given.out is not None:
             with given.out.open("a") as file:

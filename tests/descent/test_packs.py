@@ -9,7 +9,7 @@ from draws import double_rows
 
 from protogen.descent.checkpoint import Checkpoint
 from protogen.descent.effort import BUDGETS
-from protogen.descent.hops import hopped
+from protogen.descent.hops import fitted, hopped
 from protogen.descent.packing import Packed, Request, Search, pack
 from protogen.run import Progress, Run
 from protogen.solution import Status
@@ -177,3 +177,13 @@ def test_an_interruption_among_symmetric_sets_ends_the_search_with_the_best() ->
     assert seen[-1].phase == "symmetric"
     assert ended.status == Status.INTERRUPTED
     assert coherence(ended.rows) == pytest.approx(ended.largest, abs=1e-9)
+
+
+def test_what_is_taken_out_is_the_most_jammed_and_what_comes_in_fills_a_hole() -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.eye(4, dtype=torch.float64)
+    assert coherence(fitted(rows[:3], 4, True, generator)) < 0.4
+    crowded = torch.cat((rows, torch.nn.functional.normalize(rows[:1] + 0.01 * rows[1:2], dim=1)))
+    left = fitted(crowded, 4, True, generator)
+    assert left.shape == (4, 4)
+    assert coherence(left) < 0.05
