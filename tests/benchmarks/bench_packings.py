@@ -11,7 +11,8 @@ value.
 
 - `--store` keeps the sets in a store.
 - `--without` leaves out symmetric, starts, hops or polish, and what these would have cost goes to the others.
-- `--table-of` makes nothing: it reads a FILE that `--out` has written, and writes a table in Markdown: better, equal, worse.
+- `--table-of` makes nothing: it reads a FILE that `--out` has written, and writes a table in Markdown: the best
+  first.
 """
 
 import argparse

@@ -4,6 +4,11 @@ from pathlib import Path
 
 import bench_packings
 import pytest
+import torch
+
+from protogen.descent.effort import BUDGETS
+from protogen.descent.packing import Request
+from protogen.run import Progress, Run
 
 TABLE = "# comment\nkind\td\tn\tvalue\nline\t3\t6\t0.447213600\nline\t3\t6\t0.5\npoint\t3\t12\t0.44\npoint\t3\t5\t0.0\n"
 
@@ -42,3 +47,32 @@ def test_cells_are_made_and_summed_up(table: Path, capsys: pytest.CaptureFixture
     assert third.split("\t")[5:] == [""]
     assert last.startswith("2 cells; degrees lost: median 0.23")
     assert "better 0, equal to 1e-06 1, worse 1" in last
+
+
+def test_what_was_written_is_read_again_as_a_table(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.tsv"
+    out.write_text("line\t3\t6\t0.447000000\t1.5\t0.447213600\t-0.013686\npoint\t3\t7\t0.3\t2.0\t\n")
+    bench_packings.main([str(table), "--table-of", str(out)])
+    head, _, row, _, last = capsys.readouterr().out.splitlines()
+    assert head.startswith("| cell | value")
+    assert row == "| lines (3, 6) | .4470000 | 2 | .4472136 | -0.0137 |"
+    assert last.startswith("1 cells")
+
+
+@pytest.mark.parametrize("stage", ["symmetric", "starts", "hops", "polish"])
+def test_a_stage_is_left_out(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SymmetricSearch", "starts", "POLISH_SHARE"):
+        monkeypatch.setattr(bench_packings.packing, name, getattr(bench_packings.packing, name))
+    search = bench_packings.packing.Search
+    monkeypatch.setattr(search, "_hop_or_end", search._hop_or_end)
+    monkeypatch.setitem(BUDGETS, "low", 1e8)
+    bench_packings.leave_out(stage)
+    seen: list[Progress] = []
+    search_of = Request(True, 3, 7, 0, "low")
+    found = bench_packings.packing.pack(search_of, torch.zeros(0, 7, 3), Run(report=seen.append))
+    assert found.largest < 0.7
+    phases = {at.phase for at in seen if at.step > 1}
+    assert (stage == "hops") <= ("hops" not in phases)
+    assert (stage == "polish") <= (found.jammed is None)
