@@ -76,7 +76,7 @@ def test_a_target_ends_it_and_takes_nothing_away() -> None:
 @pytest.mark.slow
 def test_every_phase_is_reported_in_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(BUDGETS, "low", 5e9)
-    monkeypatch.setattr("protogen.descent.packing.SYMMETRIC_SHARE", 0.01)
+    monkeypatch.setattr("protogen.descent.packing.OFTEN", 2.0)  # which no share is
     seen: list[Progress] = []
     found(False, 3, 9, run=Run(report=seen.append))
     assert list(dict.fromkeys(at.phase for at in seen)) == [
