@@ -26,7 +26,9 @@ from .threads import threads_for
 BLUNT, SHARP, STAGES = 3.5, 1400.0, 13
 STEPS = 300  # in a stage at the most
 GAIN = 1e-3  # over the sharpness: a stage whose steps gain less ends
-ALL_FREQUENCIES = 8  # below this order the elements that turn every plane alike leave too few frequencies
+# An orbit without the frequencies 0 and half the order lies in one dimension or two less than it has vectors, which
+# leaves the largest cosine at 1.4 / order at least: below ALL_FREQUENCIES sqrt(d) such an order takes these as well.
+ALL_FREQUENCIES = 2
 SAME = 1e-6  # a coordinate by so little apart is that of one row, rounded by one machine and by another
 DRAWS = 100  # of frequencies, before it is said that there are none
 
@@ -163,11 +165,12 @@ class TurnedSearch(Changing):
 def drawn_frequencies(asked: TurnedRequest, generator: torch.Generator) -> list[int]:
     """Draw a frequency for each plane, each as often as any other but for one.
 
-    Frequencies 0 and half the order, which turn a plane too little, belong to small groups alone. Raises BadRequest
+    Frequencies 0 and half the order, of planes with few places, belong to small groups alone. Raises BadRequest
     where no draw keeps all vectors of an orbit apart.
     """
     planes, order = asked.d // 2, asked.order
-    allowed = range(order // 2 + 1) if order < ALL_FREQUENCIES else range(1, (order + 1) // 2)
+    every = order < ALL_FREQUENCIES * math.sqrt(asked.d)
+    allowed = range(order // 2 + 1) if every else range(1, (order + 1) // 2)
     for _ in range(DRAWS):
         drawn: list[int] = []
         while len(drawn) < planes:

@@ -127,7 +127,7 @@ def test_checkpoints_load_between_orbits_and_their_rows() -> None:
 
 
 def made(store: Path) -> protogen.Prototypes:
-    params = {"start": "orbits:cyclic(20)", "steps": 30, "restarts": 1}
+    params = {"start": "orbits:cyclic(40)", "steps": 30, "restarts": 1}
     return protogen.ensure(Spec.of("ebv", 2, d=9, n=130, seed=0, params=params), store=store)
 
 
@@ -155,7 +155,7 @@ def test_rows_that_are_not_what_the_fact_says_are_held(tmp_path: Path) -> None:
         return moved[start:stop]
 
     assert orbits_in(rows, (130, 9), record.facts.orbits) is None
-    short = replace(record, facts=replace(record.facts, orbits=Turns(10, record.facts.orbits.frequencies)))
+    short = replace(record, facts=replace(record.facts, orbits=Turns(41, record.facts.orbits.frequencies)))
     assert isinstance(as_prototypes(short), FrozenPrototypes)
 
 
