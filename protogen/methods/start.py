@@ -20,10 +20,11 @@ CAPACITY = "capacity"  # in a Spec only: the sets that `protogen capacity` finds
 
 NEAR_BOUND = 1.05  # a coherence of at most so many times the lower bound leaves a descent little to gain
 # A descent among orbits moves about ORBITS_MOVED vectors, fewer where the group would be smaller than ORBITS_ORDER. It
-# gets to .89 to .94 of what is promised of a free one, measured from (16, 1024) to (192, 20000) with 48 to 208 times as
-# many vectors as dimensions. With ten times as many it gets no lower than free, above a descent from a closed form:
-# less than ORBITS_TIMES as many do not go by orbits. Sets of more than ORBITS_LARGEST numbers take it hours.
-ORBITS_FROM, ORBITS_LARGEST, ORBITS_SHARE, ORBITS_TIMES = 1e7, 2**25, 0.93, 32
+# gets to .89 to .94 of what is promised of a free one, measured from (16, 1024) to (192, 20000) with MANY_TIMES to 208
+# times as many vectors as dimensions; to .94 to .97 with 16 and 24 times as many; with ten times as many no lower than
+# free, above a descent from a closed form. Sets of more than ORBITS_LARGEST numbers take it hours.
+ORBITS_FROM, ORBITS_LARGEST, ORBITS_TIMES, ORBITS_SHARE = 1e7, 2**25, 16, 0.97
+MANY_TIMES, MANY_SHARE = 32, 0.93
 ORBITS_MOVED, ORBITS_ORDER, LEAST_MOVED = 200, 20, 100
 AFFORDABLE = 1e9  # multiplications of one pass over all pairs, up to which a descent is tried beside a closed form
 
@@ -103,7 +104,8 @@ def best_word(d: int, n: int, alpha: float | None, form_cosine: float, combined:
     promise = descent_promise(d, n)
     many = n >= max(4 * LEAST_MOVED, ORBITS_TIMES * d)
     among_orbits = combined and alpha is None and many and n * d <= ORBITS_LARGEST
-    if among_orbits and n * n * d > ORBITS_FROM and ORBITS_SHARE * promise < form_cosine:
+    share = MANY_SHARE if n >= MANY_TIMES * d else ORBITS_SHARE
+    if among_orbits and n * n * d > ORBITS_FROM and share * promise < form_cosine:
         return ORBITS
     if combined and n * n * d <= AFFORDABLE:
         return IMPROVED

@@ -33,6 +33,8 @@ def test_large_sizes_where_closed_forms_are_worse_go_by_orbits(d: int, n: int) -
 
 def test_groups_are_small_where_few_vectors_move_and_no_form_is_needed() -> None:
     assert resolve("ebv", d=48, n=2304).options["start"] == "orbits:cyclic(20)/phases(p=23,degree=3)"
+    assert resolve("ebv", d=48, n=1152).options["start"].startswith("orbits:cyclic(11)/")
+    assert resolve("ebv", d=64, n=1024).options["start"].startswith("closed-form:")
     assert resolve("ebv", d=16, n=1024).options["start"].startswith("closed-form")
     assert catalog.seek(12, 1000) is None
     assert resolve("ebv", d=12, n=1000).options["start"] == "orbits:cyclic(10)"
