@@ -187,6 +187,16 @@ def test_copies_are_chosen_where_they_are_better() -> None:
     assert (form.own_d, form.own_n, form.form) == (124, 150, Paley(97))
 
 
+def test_copies_never_rise() -> None:
+    found = {(d, n): Copies.reach(d, n) for d in range(2, 40) for n in range(2, 60)}
+    for (d, n), form in found.items():
+        for other in ((d, n - 1), (d + 1, n)):
+            if form is not None and other in found:
+                less = found[other]
+                assert less is not None
+                assert less.cosine <= form.cosine + 1e-12
+
+
 def test_rules_that_are_chained_in_another_order_have_one_coherence() -> None:
     form = Net(((4, 4, 4), (1, 1, 4)), 4)
     copies, beside, projected = Copies(form, form.own_n, 3 * form.own_n), Beside(form, 5), Projections(form, 2)

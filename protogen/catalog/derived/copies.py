@@ -1,27 +1,28 @@
 """Lines where n is little above d: each vector of a form several times, its copies set apart by a simplex."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from protogen.bounds import coherence_bound
 from protogen.errors import BadRequest
 
 from ..algebra.simplex import vertices
 from ..direct import DIRECT
 from ..direct.cut import Cut
 from ..direct.orthonormal import Orthonormal
+from ..direct.packing import Packing
 from ..direct.simplex_lines import SimplexLines
-from ..family import ClosedForm
-from .rule import Derived, Need, roomy
+from ..family import ClosedForm, Tight
+from .rule import Derived, Need, frames
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-# The vectors of cuts are copied in their own family, and those of simplices in `blow-up`.
+# Cuts are copied in their own family, simplices in `blow-up`.
 COPIED = tuple(family for family in DIRECT if not issubclass(family, (Cut, Orthonormal, SimplexLines)))
-FEW = (2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)  # copies that are tried
+ASKED = tuple(family for family in COPIED if issubclass(family, Tight) and not issubclass(family, Packing))
+WIDEST = 2**10  # dimensions of forms that are copied
 
 
 class Copied(Derived):
@@ -105,25 +106,20 @@ class Copies(Copied):
 
     @classmethod
     def needs(cls, d: int, n: int) -> Iterator[Need]:
-        """Yield forms with n - d more vectors than dimensions, or more, for each number of copies."""
+        """Yield all forms; of each as few vectors are copied as are n - d, or one, more than dimensions."""
         more = max(1, n - d)
-        for copies in FEW:
-            size = (d + more) // copies  # of more than this many vectors there are fewer copies
-            if size - more < 2:
-                break
-            least = 1 / (copies * (1 + 1 / coherence_bound(size - more, size).value) - 1)
-            yield Need(COPIED, roomy, size - more, size, cls._filling(d, size), least)
+        total = d + more
 
-    @classmethod
-    def _filling(cls, d: int, size: int) -> "Callable[[ClosedForm], Iterator[Copies]]":
-        """Return what makes the copies of a form's first vectors that fill R^d."""
+        def promised(form: Tight) -> float:
+            copies = total // (form.own_d + more)
+            return 1 / (copies * (1 + 1 / form.cosine) - 1) if copies > 1 else 1.0
 
-        def made(form: ClosedForm) -> "Iterator[Copies]":
-            used = min(size, form.own_n)
-            if form.cosine < 1:
-                yield cls(form, used, d + used - form.own_d)
+        def made(form: Tight) -> "Iterator[Copies]":
+            size = form.own_d + more
+            if 2 * size <= total and size <= form.own_n and form.cosine < 1:
+                yield cls(form, size, total)
 
-        return made
+        yield Need(ASKED, frames, 1, WIDEST, made, promised=promised)
 
     @property
     def own_d(self) -> int:
