@@ -61,7 +61,7 @@ class LiftedBlocks(Tight):
         import torch
 
         rows = torch.zeros(stop - start, self.own_d, dtype=torch.float32, device="cpu")
-        blocks = CentredBlocks(self.own_d, self.k).rows(start, min(stop, self.own_n - 1))
+        blocks = CentredBlocks(self.own_d, self.k).rows(start, max(start, min(stop, self.own_n - 1)))
         rows[: len(blocks), :-1] = blocks * math.sqrt(1 - self.cosine**2)
         rows[: len(blocks), -1] = self.cosine
         rows[len(blocks) :, -1] = 1
