@@ -36,8 +36,8 @@ class Net(Packing):
 
     Special levels: (1, 1, q) is one line that holds all q points; ((q, q, q), (1, 1, q)) is the affine plane;
     (q, s, 1) gives each point s lines of its own; (q, s, 2) with q < s < 2q, which stands last, has s rounds
-    in which 2q points meet in pairs; (q, s, 0), which stands last, has a design of q points and blocks of s turned
-    round: its points are the blocks, and its q lines the points.
+    in which 2q points meet in pairs; (q, s, 0), which stands last but not alone, has a design of q points and blocks
+    of s turned round: its points are the blocks, and its q lines the points.
     """
 
     family: ClassVar[str] = "net"
@@ -59,7 +59,7 @@ class Net(Packing):
         most = math.isqrt(d * (n - 1) // (n - d)) if n > d else d  # by the Welch bound
         for r in range(min(most, d), 1, -1):
             if _bound(-(-n // (r + 1)), r) <= d and (order := next(iter(orders(r)), 0)):
-                lines, levels = _fewest_lines(-(-n // order), r)
+                lines, levels = _fewest_lines(-(-n // order), r, False)
                 if lines <= d:
                     return cls(levels, order)
         return None
@@ -142,7 +142,7 @@ def _are_levels(levels: Blocks) -> bool:
         q, s, g = level
         last = index == len(levels) - 1
         rounds = g == 2 and s < 2 * q and last
-        turned = g == 0 and 1 < s < q and last and exists(q, s) and _points(q, s, g) <= MOST_LINES
+        turned = g == 0 and 1 < s < q and index > 0 and last and exists(q, s) and _points(q, s, g) <= MOST_LINES
         if not (turned or g == 1 or rounds or (s <= q and 0 < g <= columns(q, s))) or _points(q, s, g) < within:
             return False
         within = q
@@ -199,13 +199,13 @@ def _bound(points: int, r: int) -> int:
 
 
 @lru_cache(maxsize=2**14)
-def _fewest_lines(points: int, r: int) -> tuple[int, Blocks]:
+def _fewest_lines(points: int, r: int, inner: bool = True) -> tuple[int, Blocks]:
     """Find the levels of the fewest lines for so many points, r lines on each: how many lines, and the levels.
 
     1. Start with the better of two: one level above whole columns, and rounds in which the points meet in pairs.
     2. Try a level (q, s, g) above the levels of the fewest lines for q points, for each g and s whose bound is lower
        than the best so far.
-    3. Last, turn a design round.
+    3. Last, turn a design round, where the points are inside a column.
 
     The labels of files rest on the order in which g and s are tried: of equals the first is taken.
     """
@@ -237,7 +237,7 @@ def _fewest_lines(points: int, r: int) -> tuple[int, Blocks]:
                 lines, levels = _fewest_lines(q, r - s)
                 if s * q + g * lines < best[0]:
                     best = s * q + g * lines, ((q, s, g), *levels)
-    turned = _fewest_turned(points, r, best[0])
+    turned = _fewest_turned(points, r, best[0]) if inner else 0
     return (turned, ((turned, r, 0),)) if turned else best
 
 
