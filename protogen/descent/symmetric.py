@@ -30,6 +30,7 @@ FALLING = 0.75  # how often one is drawn from, over how often a better one is
 KEPT, BEST = 32, 48  # sets that descend again, and that are remembered
 FEW_OTHERS = 8  # sets of each number other than n
 LAST_EVALUATIONS = 300  # that a set takes which descends again, about
+LEAST_LEFT, LOST = 0.1, 4.0  # of a row's length, that its stabiliser leaves it; what is added to the figure for less
 SAME = 1e-6  # figures by so little apart are those of one set
 
 
@@ -93,9 +94,11 @@ class OrbitSets:
         """Evaluate sets of rows (s, k, d), each at its own sharpness; `index` (s,) are their designs.
 
         The rows are brought to what their stabilisers leave as it is: where these leave no freedom, all that a step
-        is made of is rounding.
+        is made of is rounding. A step that has left a row next to nothing there counts as worse than any.
         """
         _, _, spaces, counts, out = self._of(index)
+        left = (spaces @ rows[..., None])[..., 0].norm(dim=2)
+        lost = ((left < LEAST_LEFT) & (counts > 0)).any(1) * LOST
         rows = self.brought(rows, index)
         vectors = self.vectors(rows, index)
         cosines = rows @ vectors.mT
@@ -109,7 +112,7 @@ class OrbitSets:
             weights.copysign_(cosines)
         sums = (spaces @ (weights @ vectors)[..., None])[..., 0]
         gradients = tangent(rows, sums * (2 / total)[:, None, None])
-        return Smooth(largest + (total / 2).log() / sharpness, gradients, largest)
+        return Smooth(largest + (total / 2).log() / sharpness + lost, gradients, largest + lost)
 
     def _of(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Return the tables of some designs. Sets go on in one order, so that as many are the same ones."""
@@ -182,7 +185,9 @@ class SymmetricSearch:
         matrices, orbits, _ = tried.design.tables()
         rows = (matrices @ tried.rows[orbits][..., None])[..., 0]
         text = tried.design.text + (f"; {len(rows)} vectors" if len(rows) != self._n else "")
-        return Symmetric(normalize(rows, dim=1), tried.largest, text)
+        rows = normalize(rows, dim=1)
+        cosines = (rows @ rows.T).fill_diagonal_(-1.0)
+        return Symmetric(rows, float((cosines.abs().fill_diagonal_(0) if self._lines else cosines).max()), text)
 
     def _proceed(self) -> None:
         """Note what the batch came to, and begin the next, if there is work left."""

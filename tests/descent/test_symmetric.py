@@ -69,6 +69,24 @@ def test_sums_over_orbits_are_those_over_all_pairs(lines: bool) -> None:
         assert (at.gradients[place, : len(design.layout)] - gradient[0]).abs().max() < 1e-9
 
 
+@pytest.mark.parametrize("lines", [False, True])
+def test_a_row_that_its_stabiliser_leaves_nothing_of_is_worse_than_any(lines: bool) -> None:
+    designs = [design for design in drawn(4, 9, lines, 60) if len(design.layout[0].elements) > 1]
+    designs = [design for design in designs if float(design.tables()[2][0].trace()) < 3.5]
+    sets = OrbitSets(designs, lines)
+    rows, sharpness, index = starts(sets), torch.ones(len(designs), dtype=torch.float64), torch.arange(len(designs))
+    before = sets(rows, sharpness, index)
+    left = sets.spaces[:, 0]
+    off = torch.eye(4, dtype=torch.float64) - left
+    noise = normalize((off @ torch.ones(4, 1, dtype=torch.float64))[..., 0] + 1e-3 * off[..., 0], dim=1)
+    rows[:, 0] = noise + 1e-13 * rows[:, 0]  # as a step may leave it
+    at = sets(rows, sharpness, index)
+    assert len(designs) > 3
+    assert (before.largest <= 1 + 1e-12).all()
+    assert (at.largest > 2).all()
+    assert (at.values > before.values + 2).all()
+
+
 def found(lines: bool, d: int, n: int, seed: int = 3) -> SymmetricSearch:
     search = SymmetricSearch(d, n, lines=lines, seed=seed, multiplications=3e8)
     while not search.ended:
@@ -82,6 +100,8 @@ def test_a_search_finds_symmetric_sets(lines: bool, d: int, n: int, best: float 
     (first, *_) = sets = search.best(4)
     assert first.rows.shape == (n, d)
     assert [one.largest for one in sets] == sorted(one.largest for one in sets)
+    noted = [tried.largest for tried in search._tried]
+    assert noted == pytest.approx([search._whole(tried).largest for tried in search._tried], abs=1e-9)
     cosines = (first.rows @ first.rows.T).fill_diagonal_(-1 + lines)
     assert float((cosines.abs() if lines else cosines).max()) == pytest.approx(first.largest, abs=1e-9)
     assert best is None or first.largest == pytest.approx(best, abs=1e-6)
