@@ -65,8 +65,10 @@ class OrbitSets:
         self._orbits = torch.stack([pad(table[1], (0, vectors - len(table[1]))) for table in tables])
         self.spaces = torch.stack([pad(table[2], (0, 0, 0, 0, 0, orbits - len(table[2]))) for table in tables])
         sizes = [design.sizes for design in designs]
-        self._sizes = torch.tensor([own + [0] * (orbits - len(own)) for own in sizes], dtype=torch.float64)
-        self._out = torch.zeros(len(designs), orbits, vectors, dtype=torch.bool)
+        self._sizes = torch.tensor(
+            [own + [0] * (orbits - len(own)) for own in sizes], dtype=torch.float64, device="cpu"
+        )
+        self._out = torch.zeros(len(designs), orbits, vectors, dtype=torch.bool, device="cpu")
         for place, own in enumerate(sizes):
             self._out[place, :, sum(own) :] = True
             self._out[place, len(own) :] = True
