@@ -38,6 +38,7 @@ What every command does is one call here. Nothing here prints but `show_progress
 """
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -157,7 +158,10 @@ def __getattr__(name: str) -> Any:
 
 def _meant(name: str) -> str:
     """What a name that is a method's was meant to be."""
-    if name.startswith("_") or name not in importlib.import_module(".methods", __name__).METHODS:
+    # `from protogen import cli` asks for an attribute first, and loads no methods for it.
+    if name.startswith("_") or importlib.util.find_spec(f"{__name__}.{name}") is not None:
+        return ""
+    if name not in importlib.import_module(".methods", __name__).METHODS:
         return ""
     return f"; write {__name__}.ensure({name!r}, ...), or `protogen --help` for the commands"
 

@@ -534,7 +534,7 @@ class TestWrongRequests:
     @pytest.mark.parametrize(
         ("words", "says"),
         [
-            ("ebw", "'ebv'"),
+            ("ebw", "`protogen ebv`"),
             ("ebv", "issing"),
             ("ebv --n 3", "issing"),
             ("ebv --d 3", "--n"),
