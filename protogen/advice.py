@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from protogen.bounds import coherence_bound
 from protogen.catalog import label
 from protogen.methods import resolve
-from protogen.methods.start import Start, descent_promise
+from protogen.methods.start import ORBITS, Start, descent_promise
 from protogen.spec import Spec
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def advise(d: int, n: int) -> Advice:
 
     spec = resolve("ebv", d=d, n=n)
     start = Start.parse(str(spec.options["start"]))
-    form = start.closed_form
+    form = None if start.word == ORBITS else start.closed_form  # what orbits are made beside is no better than these
     certain = form is not None
     coherence = form.cosine if form is not None else descent_promise(d, n)
     bound = coherence_bound(d, n)

@@ -20,7 +20,7 @@ def test_a_known_set_is_named_with_what_it_guarantees() -> None:
 
 def test_where_no_formula_reaches_the_figure_is_about() -> None:
     advice = advise(16, 100_000)
-    assert (advice.form, advice.certain, advice.start) == (None, False, "random")
+    assert (advice.form, advice.certain, advice.start) == (None, False, "orbits")
     assert advice.bound < advice.coherence < 1
 
 
