@@ -1,6 +1,7 @@
 """What is advised for a size: known sets, rules of thumb, and lines of Python that run as they stand."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -43,7 +44,7 @@ def test_the_lines_of_python(d: int, n: int, made: str) -> None:
 
 
 @pytest.mark.parametrize(("d", "n"), [(4, 5), (7, 28), (3, 1200)])
-def test_the_lines_of_python_run(d: int, n: int, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_the_lines_of_python_run(d: int, n: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROTOGEN_STORE", str(tmp_path))
     labels = torch.arange(2 * n) % n
     features = torch.randn(2 * n, 6, generator=torch.Generator().manual_seed(0))

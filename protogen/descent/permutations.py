@@ -1,6 +1,7 @@
 """Finite groups as permutations: what generates each of a family."""
 
 import itertools
+from collections.abc import Callable
 
 Permutation = tuple[int, ...]
 
@@ -89,7 +90,8 @@ def _multiplicative_order(a: int, p: int) -> int:
     return next(k for k in range(1, p) if pow(a, k, p) == 1)
 
 
-def _acting(space: list[Permutation], *maps) -> list[Permutation]:  # type: ignore[no-untyped-def]
+def _acting(space: list[Permutation], *maps: Callable[..., Permutation]) -> list[Permutation]:
+    """Return what maps do to the places of the points of a space."""
     place = {point: index for index, point in enumerate(space)}
     return [tuple(place[move(*point)] for point in space) for move in maps]
 
