@@ -56,8 +56,15 @@ class BlowUp(Copied):
         low = max(2, n - d)
         while low <= d:
             high, least = min(d, 3 * low // 2 + 32), _cosine(_most_merit(low, d))
-            promised = lambda form: _cosine(_filled(form, d, n)[0])  # noqa: E731
-            yield Need(TIGHT, frames, low, high, lambda form: cls._filling(form, d, n), least, promised)
+            yield Need(
+                TIGHT,
+                frames,
+                low,
+                high,
+                made=lambda form: cls._filling(form, d, n),
+                least=least,
+                promised=lambda form: _cosine(_filled(form, d, n)[0]),
+            )
             low = high + 1
 
     @classmethod
