@@ -38,7 +38,7 @@ def test_groups_are_small_where_few_vectors_move_and_no_form_is_needed() -> None
     assert resolve("ebv", d=16, n=1024).options["start"].startswith("closed-form")
     assert catalog.seek(12, 1000) is None
     assert resolve("ebv", d=12, n=1000).options["start"] == "orbits:cyclic(10)"
-    assert resolve("ebv", d=12, n=300, start="orbits").options["start"] == "orbits:cyclic(3)"
+    assert resolve("ebv", d=9, n=300, start="orbits").options["start"] == "orbits:cyclic(3)"
     with pytest.raises(BadRequest, match="start is orbits with alpha"):
         resolve("ebv", d=12, n=1000, start="orbits", alpha=0.9)
 

@@ -23,6 +23,7 @@ from .nets import Net
 from .orthonormal import Orthonormal
 from .paley import Paley
 from .phases import HigherPhases
+from .quadruples import Quadruples
 from .sharp import SharpLines
 from .simplex_lines import SimplexLines
 from .spaces import Space
@@ -61,4 +62,5 @@ DIRECT: tuple[type[ClosedForm], ...] = (
     CentredNet,
     CentredBlocks,
     Equiangular,
+    Quadruples,
 )
