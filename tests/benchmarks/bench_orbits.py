@@ -17,6 +17,7 @@ from protogen import catalog, resolve
 from protogen.descent.turned import TurnedRequest, turned_descent
 from protogen.measuring.measure import measure
 from protogen.methods.start import ORBITS, Start, descent_promise, orbits_start, parts_of_orbits
+from protogen.rows import InMemory
 from protogen.run import Run
 
 NAMED = ((32, 4000), (48, 10_000), (128, 20_000), (192, 20_000), (192, 100_000))
@@ -36,7 +37,8 @@ def row(d: int, n: int, limit: float | None) -> str:
     asked = TurnedRequest(True, d, n, seed=0, order=order, steps=5000)
     found = turned_descent(asked, Run(time_limit=limit, clock=time.process_time), "coherence")
     took = time.process_time() - began
-    coherence = measure(found.orbits).coherence.value
+    # Held, as what `protogen ebv` makes of them is: a tile after the other would turn its vectors anew.
+    coherence = measure(InMemory.of(found.orbits)).coherence.value
     cosine, label = (form.cosine, catalog.label(form)) if form else (1.0, "none")
     winner = "orbits" if coherence < cosine else "form"
     right = "" if (word == ORBITS) == (winner == "orbits") else " (not what wins)"
