@@ -9,6 +9,7 @@ from torch.nn.functional import normalize
 SHARPNESS = 300.0  # of the weights by which a row counts as jammed
 PLACES = 20  # drawn for each coordinate, among which the deepest hole is looked for
 SHARE = 0.15  # of the rows, that hop at most
+TIE = 1e-9  # of a row's jam: rows that differ by less are equally jammed
 HOLES = 4  # the deepest, of which one is filled
 LITTLE = 1e-3  # the length by which a coordinate moves, of a set that may leave its symmetry
 NOISE = 0.1  # the length by which every row is moved, where they are
@@ -45,19 +46,32 @@ def hopped(rows: Tensor, lines: bool, noise: float, generator: torch.Generator) 
 def fitted(rows: Tensor, n: int, lines: bool, generator: torch.Generator) -> Tensor:
     """Make a set of n vectors of one of more or fewer, (N, d).
 
-    Too many: the most jammed are taken out, one after the other. Too few: holes are filled, each one of the deepest
-    that are found. Then each row moves a little, so that a symmetric set may leave its symmetry.
+    Too many: the most jammed are taken out, one after the other; which of those that are equally jammed is drawn. Too
+    few: holes are filled, each one of the deepest that are found. Then each row moves a little, so that a symmetric set
+    may leave its symmetry.
     """
-    while len(rows) > n:
-        cosines = _sizes(rows @ rows.T, lines).fill_diagonal_(-1.0)
-        jam = ((cosines - cosines.max()) * SHARPNESS).exp().sum(1)
-        rows = rows[torch.arange(len(rows), device=rows.device) != jam.argmax()]
+    if len(rows) > n:
+        rows = rows[_least_jammed(rows, n, lines, generator)]
     while len(rows) < n:
         drawn = normalize(_normal((PLACES * rows.shape[1], rows.shape[1]), rows, generator), dim=1)
         deepest = _sizes(drawn @ rows.T, lines).amax(1).argsort()[:HOLES]
         place = torch.randint(len(deepest), (), generator=generator, device="cpu")
         rows = torch.cat((rows, drawn[deepest[place]][None]))
     return normalize(rows + LITTLE * _normal(tuple(rows.shape), rows, generator), dim=1)
+
+
+def _least_jammed(rows: Tensor, n: int, lines: bool, generator: torch.Generator) -> Tensor:
+    """Take rows out until n are left; return the places of these, (n,)."""
+    cosines = _sizes(rows @ rows.T, lines).fill_diagonal_(-1.0)
+    weights = ((cosines - cosines.max()) * SHARPNESS).exp_()
+    ties = 1 + TIE * _uniform((len(rows),), rows, generator)
+    left = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+    for _ in range(len(rows) - n):
+        jam = (weights.sum(1) * ties).masked_fill_(~left, -1.0)
+        place = jam.argmax()
+        left[place] = False
+        weights[place], weights[:, place] = 0.0, 0.0
+    return left.nonzero()[:, 0]
 
 
 def _sizes(cosines: Tensor, lines: bool) -> Tensor:

@@ -30,6 +30,9 @@ from .threads import threads_for
 BLUNT, SHARP, HOP, FREED = (20.0, 60.0, 180.0, 540.0), (1620.0,), (180.0, 540.0, 1620.0), (60.0, 180.0, 540.0, 1620.0)
 LAST = (4860.0, 14580.0, 43740.0, 131220.0)
 STEPS, HOP_STEPS = 600, 300  # in a stage at the most
+# Sets of so many vectors come to rest so late that a phase ends before: one of them takes at most this share of the
+# effort for it, but at least so many steps a stage.
+MANY, MANY_SHARE, LEAST_STEPS = 600, 0.75, 20
 HOP_EVALUATIONS = 350  # that a hop takes, about
 SYMMETRIC_SHARE, FREED_SHARE, POLISH_SHARE = 0.4, 0.1, 0.1  # of the effort
 ROOM = 1e-9  # over the lower bound, that a figure which meets it may have
@@ -209,6 +212,8 @@ class Search(Changing):
             "hops": (HOP, HOP_STEPS),
             "last": (LAST, STEPS),
         }[self.phase]
+        if self.asked.n > MANY:
+            steps = min(steps, max(LEAST_STEPS, int(MANY_SHARE * self.budget / (len(stages) * self._unit))))
         return Batch(rows, self._objective, stages, steps)
 
     def _proceed(self, batch: Batch) -> None:

@@ -32,7 +32,7 @@ from protogen.spec import Spec, Value
 
 from .method import EFFORT, RESTARTS, STEPS, Method, descent_bytes, formula_bytes, history, option
 from .orbits import orbits_solution, turned_bytes
-from .search import check_effort, meets, search, searches
+from .search import MOST_SEARCHED, check_effort, meets, search, searches
 from .start import (
     AUTO,
     CAPACITY,
@@ -98,7 +98,8 @@ class EBV(Method):
         if self.extends is not None:
             return self._extension(Path(self.extends), d, n, seed)
         form = catalog.seek(d, n) if self.start != RANDOM else None
-        if self._searches(d, n) and not (form is not None and meets(d, n, self.alpha, form.cosine)):
+        asked = self._searches(d, n) and (self.effort is not None or n <= MOST_SEARCHED)
+        if asked and not (form is not None and meets(d, n, self.alpha, form.cosine)):
             return self._search(d, n, seed, form)
         if self.start == ORBITS:
             return self._orbits(d, n, seed, form)

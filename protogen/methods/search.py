@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from protogen import catalog
 from protogen.bounds import TOLERANCE, coherence_bound
 from protogen.checks import check_word
-from protogen.descent.effort import EFFORTS, evaluation_cost
+from protogen.descent.effort import BUDGETS, EFFORTS, evaluation_cost, sets_for
 from protogen.errors import BadRequest
 from protogen.files.facts import Facts
 from protogen.rows import InMemory
@@ -19,12 +20,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SEARCHABLE = 2.2e8  # multiplications of an evaluation; where it takes more, descents go by steps
-# So do they for more vectors. A search takes a minute and a half at (100, 1000) and (48, 900) and gains nothing and .2%
-# there; a descent from the closed form takes 2 and 5 seconds.
-MOST_SEARCHED = 600
+# So do they for more vectors than these, unless an evaluation is cheap, as it is of 1024 vectors in R^32: points
+# (12, 734) are .5281 by steps. Of lines a search takes a minute and a half at (100, 1000) and (48, 900) and gains
+# nothing and .2% there, where a descent from the closed form takes 2 and 5 seconds.
+MOST_SEARCHED, MOST_CHEAP, CHEAP = 600, 1024, 8.2e7
 # Of so few numbers a search finds lines that are a third of a degree better than a form within 5% of the bound: lines
 # (12, 65) are .3232 against .3278.
 FEW_NUMBERS = 4096
+# Closed forms of LEAST to MOST times as many vectors give starts, the best KNOWN of them, for a share of the effort.
+LEAST, MOST, KNOWN = 0.9, 1.5, 4
+KNOWN_SHARE, START_EVALUATIONS, MOST_STARTS = 0.1, 350, 16
 
 
 def searches(d: int, n: int, effort: str | None, other: Sequence[str]) -> bool:
@@ -39,13 +44,15 @@ def searches(d: int, n: int, effort: str | None, other: Sequence[str]) -> bool:
         if not _searchable(d, n):
             raise BadRequest(
                 f"effort is {effort!r}, d={d}, n={n}; allowed is it for n to {MOST_SEARCHED} where an evaluation takes "
-                f"at most {SEARCHABLE:g} multiplications, not {evaluation_cost(d, n):g}; give steps"
+                f"at most {SEARCHABLE:g} multiplications, and for n to {MOST_CHEAP} where it takes at most {CHEAP:g}, "
+                f"not {evaluation_cost(d, n):g}; give steps"
             )
     return not other and _searchable(d, n)
 
 
 def _searchable(d: int, n: int) -> bool:
-    return n <= MOST_SEARCHED and evaluation_cost(d, n) <= SEARCHABLE
+    most, cost = (MOST_SEARCHED, SEARCHABLE) if n <= MOST_SEARCHED else (MOST_CHEAP, CHEAP)
+    return n <= most and evaluation_cost(d, n) <= cost
 
 
 def meets(d: int, n: int, alpha: float | None, cosine: float) -> bool:
@@ -78,13 +85,14 @@ def search(
     """Return the best of a closed form, if there is one, and of a search for an effort.
 
     - `built`: the closed form, `lowest` the figure that it guarantees.
-    - `given`: rows (n, d) to start from, beside random ones.
+    - `given`: rows (n, d) to start from, beside those that `known_starts` makes and random ones.
     """
     import torch
 
     from protogen.descent.packing import Request, pack
 
-    rows = torch.zeros(0, task.n, task.d, dtype=torch.float64, device="cpu") if given is None else given[None].double()
+    rows = known_starts(lines, task.d, task.n, effort, task.seed)
+    rows = rows if given is None else torch.cat((given[None].double(), rows))
     asked = Request(lines, task.d, task.n, task.seed, effort, alpha)
     found = pack(asked, rows, task.run, task.checkpoint)
     facts = Facts(jammed=found.jammed, group=found.group or None)
@@ -95,3 +103,33 @@ def search(
         if lines:
             facts = replace(facts, outdone=built.facts.closed_form, guaranteed_coherence=lowest)
     return Solution(InMemory(found.rows.float()), found.status, "statistical", steps=found.steps, facts=facts)
+
+
+def known_starts(lines: bool, d: int, n: int, effort: str, seed: int) -> "Tensor":
+    """Make sets of n vectors in R^d, (k, n, d) float64, of the closed forms that have a few more or fewer.
+
+    They are as many as a share of the effort lets descend, MOST_STARTS at most, and take turns by their forms: what is
+    taken out and which holes are filled is drawn anew each time, by the seed.
+    """
+    import torch
+
+    from protogen.descent.hops import fitted
+
+    forms = neighbours(lines, d, n)
+    count = sets_for(KNOWN_SHARE * BUDGETS[effort] / START_EVALUATIONS, d, n, MOST_STARTS) if forms else 0
+    generator = torch.Generator().manual_seed(seed % 2**63)
+    whole = [catalog.Padded(form, form.own_n, d).rows(0, form.own_n).double() for form in forms[:count]]
+    made = [fitted(whole[place % len(whole)], n, lines, generator) for place in range(count)]
+    return torch.stack(made) if made else torch.zeros(0, n, d, dtype=torch.float64, device="cpu")
+
+
+def neighbours(lines: bool, d: int, n: int) -> list[catalog.ClosedForm]:
+    """List the KNOWN best closed forms in R^d that have about n vectors, the lowest cosine first.
+
+    They have LEAST to MOST times as many, and are the best of their families for n or for some numbers below it.
+    """
+    families = catalog.LINES if lines else catalog.POINTS
+    numbers = sorted({n, *(max(2, n - 1 - int(share * n)) for share in (0, 0.02, 0.05, 1 - LEAST))}, reverse=True)
+    found = {form: None for number in numbers for form in catalog.reaching(families, d, number)}
+    near = [form for form in found if LEAST * n <= form.own_n <= MOST * n]
+    return sorted(near, key=lambda form: (round(form.cosine, 12), abs(form.own_n - n)))[:KNOWN]

@@ -1,0 +1,71 @@
+"""Where a search is made, and the closed forms of about as many vectors that it starts from."""
+
+import pytest
+import torch
+
+from protogen import resolve
+from protogen.catalog import label
+from protogen.descent.effort import BUDGETS, evaluation_cost
+from protogen.descent.hops import fitted
+from protogen.descent.packing import MANY_SHARE, Request, Search
+from protogen.errors import BadRequest
+from protogen.measuring.geometry import random_rows
+from protogen.methods.search import known_starts, neighbours
+
+
+@pytest.mark.parametrize(
+    ("lines", "d", "n", "known"),
+    [
+        (False, 24, 555, "sharp-points(d=23,n=552)"),  # fewer
+        (False, 12, 734, "antipodes(form=quadruples(v=12))"),  # more
+        (True, 9, 34, "net(levels=[3.2.3;1.1.3],order=4)"),
+    ],
+)
+def test_the_best_form_of_about_as_many_vectors_comes_first(lines: bool, d: int, n: int, known: str) -> None:
+    listed = neighbours(lines, d, n)
+    assert label(listed[0]) == known
+    assert all(0.9 * n <= form.own_n <= 1.5 * n and form.own_d <= d for form in listed)
+
+
+def test_no_form_is_near() -> None:
+    assert neighbours(False, 8, 528) == []
+    assert known_starts(False, 8, 528, "default", 0).shape == (0, 528, 8)
+
+
+def test_starts_are_unit_rows_near_the_form_by_the_seed() -> None:
+    made = known_starts(True, 9, 34, "default", 5)
+    assert made.shape == (16, 34, 9)
+    assert (made.norm(dim=2) - 1).abs().max() < 1e-12
+    assert (made[0] @ made[0].T).fill_diagonal_(0).abs().max() < 1 / 3 + 0.01  # 34 of 36 lines that meet in 1/3
+    assert torch.equal(made, known_starts(True, 9, 34, "default", 5))
+    assert not torch.equal(made, known_starts(True, 9, 34, "default", 6))
+
+
+def test_fewer_starts_where_they_cost_more() -> None:
+    counts = [len(known_starts(False, 24, 555, effort, 0)) for effort in ("low", "high")]
+    assert counts[0] == 1
+    assert counts[1] > 1
+
+
+def test_which_of_equally_jammed_rows_are_taken_out_is_drawn() -> None:
+    cross = torch.cat((torch.eye(8), -torch.eye(8))).double()
+    left = [(fitted(cross, 10, False, torch.Generator().manual_seed(seed)) @ cross.T).argmax(1) for seed in range(4)]
+    assert len({tuple(places.tolist()) for places in left}) > 1
+
+
+def test_points_to_1024_are_searched_and_lines_where_an_effort_is_given() -> None:
+    assert resolve("uniform", d=12, n=734, sharpen=True).version == 2
+    assert resolve("uniform", d=32, n=1024, sharpen=True).version == 2
+    assert resolve("uniform", d=33, n=1024, sharpen=True).version == 1
+    assert resolve("uniform", d=3, n=1025, sharpen=True).version == 1
+    assert "effort" not in resolve("ebv", d=10, n=700).options
+    assert resolve("ebv", d=10, n=700, effort="low").options["effort"] == "low"
+    with pytest.raises(BadRequest, match="for n to 1024 where it takes at most"):
+        resolve("ebv", d=48, n=900, effort="low")
+
+
+def test_a_phase_of_many_vectors_takes_a_share_of_the_effort() -> None:
+    d, n = 32, 1000
+    batch = Search(Request(False, d, n, 0, "default"), random_rows(1, n, d, 0), "cpu").batch
+    assert batch is not None
+    assert 0 < batch.most_left * evaluation_cost(d, n) <= MANY_SHARE * BUDGETS["default"]
