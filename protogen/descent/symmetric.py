@@ -14,13 +14,16 @@ from .effort import OVERHEAD
 from .layouts import Design, Draws, least_cost
 from .smooth import Smooth, tangent
 
-FIRST, FIRST_STEPS = (20.0, 60.0, 180.0, 540.0), 100  # the sharpness of the stages of a first try, and their steps
-LAST, LAST_STEPS = (540.0, 1620.0, 4860.0, 2e4, 1e5, 1e6), 100
-EVALUATIONS = 250  # that a first try takes, about
+# The sharpness of the stages of a first try, of a second one of the best of these, of the last one of the best of all.
+STAGES = {"first": (20.0, 60.0), "second": (180.0, 540.0), "last": (540.0, 1620.0, 4860.0, 2e4, 1e5, 1e6)}
+STEPS = 100  # in a stage at the most
+EVALUATIONS = 115  # that a first try takes with its part of the second ones, about
+# Of the first tries of a round, so many come to a second one. Of 384 the twelve best at last were among the 33 best of
+# the first tries at lines (12, 48), (8, 44), (10, 40) and points (17, 94).
+PROMISING = 0.125
 ALIKE = 4  # starts of each layout that is drawn, with a representation each
-MOST_STARTS = 64  # of a batch, whose sets have at most LIKE times as many orbits as that with the fewest
-LIKE = 1.5
-ROUNDS, MOST_DRAWN = 6, 1024  # draws go into batches, so many times, or more often where many would be drawn at once
+MOST_STARTS, MOST_HELD = 256, 2**23  # sets of a batch, and numbers of their matrices
+ROUNDS, MOST_DRAWN = 4, 4096  # draws go into batches, so many times, or more often where many would be drawn at once
 MOST_DRAWS = 2000  # of layouts, at once; many do not fit
 DRAW = 2e6  # multiplications that a core does in the time that a layout takes to be drawn
 FRESH = 0.3  # of the work, from which on some layouts are drawn from that did well
@@ -48,6 +51,9 @@ class _Tried:
     largest: float
     design: Design
     rows: Tensor  # (k, d), one of each orbit
+
+
+_Start = tuple[Design, Tensor | None]  # what descends, and from which rows; random ones where there are none
 
 
 class OrbitSets:
@@ -129,8 +135,9 @@ class OrbitSets:
 class SymmetricSearch:
     """Search for n lines or points in R^d among sets that a finite group maps to itself, by a seed.
 
-    1. Layouts are drawn, each with ALIKE representations, and descend a little from random rows. After the share
-       FRESH of the work most starts are of layouts that did well, the better the more.
+    1. Layouts are drawn in rounds, each with ALIKE representations, and descend a little from random rows; the
+       PROMISING of a round descend on. After the share FRESH of the work most starts are of layouts that did well,
+       the better the more.
     2. The best descend again, to the largest sharpness.
 
     One `advance` is an evaluation of a batch. `spent` is what was done in multiplications.
@@ -141,12 +148,13 @@ class SymmetricSearch:
         self._draws, self._random = Draws(d, n, lines, seed), random.Random(seed + 1)
         self._generator = torch.Generator().manual_seed(seed % 2**63)
         self._tried: list[_Tried] = []
+        self._screened: list[_Tried] = []  # what the first tries of this round came to
         self._designs: list[Design] = []
-        self._sharp, self.spent = False, 0.0
+        self._try, self.spent = "first", 0.0
         self._waiting = self._drawn()
         self.ended = not self._waiting
         if self._waiting:
-            self._begin(self._next(), None)
+            self._begin()
 
     def advance(self) -> float:
         """Evaluate all sets of the batch once; return the lowest figure of those of n vectors, or infinity."""
@@ -193,19 +201,45 @@ class SymmetricSearch:
 
     def _proceed(self) -> None:
         """Note what the batch came to, and begin the next, if there is work left."""
-        self._tried = self._kept([*self._tried, *self._under_way()])
-        if not self._waiting and self.spent < SCREENED * self._budget:
-            self._waiting = self._drawn()
-        if self._waiting and self.spent < SCREENED * self._budget:
-            self._begin(self._next(), None)
-            return
-        mine = [tried for tried in self._tried if sum(tried.design.sizes) == self._n]
-        self.ended = self._sharp or not mine
-        if not self.ended:
-            each = LAST_EVALUATIONS * least_cost(self._d, self._n, max(len(t.rows) for t in mine[:KEPT]))
-            kept = mine[: max(1, min(KEPT, int((1 - SCREENED) * self._budget / each)))]
-            self._sharp = True
-            self._begin([tried.design for tried in kept], [tried.rows for tried in kept])
+        if self._try == "first":
+            self._screened += self._under_way()
+            if self.spent >= SCREENED * self._budget:
+                self._waiting = []
+        else:
+            self._tried = self._kept([*self._tried, *self._under_way()])
+        if not self._waiting:
+            self._change_stages()
+        if self._waiting:
+            self._begin()
+        else:
+            self.ended = True
+
+    def _change_stages(self) -> None:
+        """Go from first tries to second ones, from these to first ones of another round, and at last to the last."""
+        if self._screened:
+            self._try, self._waiting, self._screened = "second", self._promising(), []
+        elif self._try != "last" and self.spent < SCREENED * self._budget:
+            self._try, self._waiting = "first", self._drawn()
+        elif self._try != "last":
+            self._try, self._waiting = "last", self._finalists()
+
+    def _promising(self) -> list[_Start]:
+        """List the best of the first tries of this round, of n vectors and of other numbers, sorted by their orbits."""
+        chosen = []
+        for of_n in (True, False):
+            own = [tried for tried in self._screened if (sum(tried.design.sizes) == self._n) == of_n]
+            own.sort(key=lambda tried: tried.largest)
+            chosen += own[: math.ceil(PROMISING * len(own))]
+        return sorted(((tried.design, tried.rows) for tried in chosen), key=_orbits)
+
+    def _finalists(self) -> list[_Start]:
+        """List the best of all of n vectors, as many as the work that is left allows."""
+        mine = [tried for tried in self._tried if sum(tried.design.sizes) == self._n][:KEPT]
+        if not mine:
+            return []
+        each = LAST_EVALUATIONS * least_cost(self._d, self._n, max(len(tried.rows) for tried in mine))
+        count = max(1, int((1 - SCREENED) * self._budget / each))
+        return [(tried.design, tried.rows) for tried in mine[:count]]
 
     def _parents(self) -> list[_Tried]:
         """List the best of each group and lengths of orbits, the best first."""
@@ -225,27 +259,37 @@ class SymmetricSearch:
                 kept.append(one)
         return sorted(kept, key=lambda one: sum(one.design.sizes) != self._n)
 
-    def _next(self) -> list[Design]:
-        """Take from those that wait the next for a batch, with about as many orbits each."""
-        most = LIKE * len(self._waiting[0].layout) + 2
-        count = sum(len(design.layout) <= most for design in self._waiting[:MOST_STARTS])
-        taken, self._waiting = self._waiting[:count], self._waiting[count:]
-        return taken
-
-    def _begin(self, designs: list[Design], rows: list[Tensor] | None) -> None:
-        """Let designs descend, from rows (k, d) of each, or from random ones."""
-        self._designs, self._sets = designs, OrbitSets(designs, self._lines)
-        self._other = torch.tensor([sum(design.sizes) != self._n for design in designs], device="cpu")
+    def _begin(self) -> None:
+        """Let some of those that wait descend, with about as many orbits each, from their rows or from random ones."""
+        taken = self._next()
+        self._designs = [design for design, _ in taken]
+        self._sets = OrbitSets(self._designs, self._lines)
+        self._other = torch.tensor([sum(design.sizes) != self._n for design in self._designs], device="cpu")
         drawn = torch.randn(self._sets.shape, generator=self._generator, dtype=torch.float64, device="cpu")
-        if rows is not None:
-            orbits = self._sets.shape[1]
-            drawn = torch.stack([pad(own, (0, 0, 0, orbits - len(own))) for own in rows])
-        starts = self._sets.brought(drawn, torch.arange(len(designs), device="cpu"))
-        stages, steps = (LAST, LAST_STEPS) if self._sharp else (FIRST, FIRST_STEPS)
-        self._batch = Batch(starts, self._sets, stages, steps)
+        for place, (_, rows) in enumerate(taken):
+            if rows is not None:
+                drawn[place] = pad(rows, (0, 0, 0, len(drawn[place]) - len(rows)))
+        starts = self._sets.brought(drawn, torch.arange(len(taken), device="cpu"))
+        self._batch = Batch(starts, self._sets, STAGES[self._try], STEPS)
 
-    def _drawn(self) -> list[Design]:
-        """Draw designs for some batches; sort them by their orbits."""
+    def _next(self) -> list[_Start]:
+        """Take from those that wait, sorted by their orbits, the next for a batch.
+
+        All cost as much as that with the most orbits. So many are taken that this adds no more than another batch.
+        """
+        held = max(sum(design.sizes) for design, _ in self._waiting) * self._d**2
+        taken, before, added = 0, 0.0, 0.0
+        for design, _ in self._waiting[: max(1, min(MOST_STARTS, MOST_HELD // held))]:
+            cost = least_cost(self._d, self._n, len(design.layout))
+            added += taken * (cost - before)
+            if taken and added > OVERHEAD:
+                break
+            taken, before = taken + 1, cost
+        starts, self._waiting = self._waiting[:taken], self._waiting[taken:]
+        return starts
+
+    def _drawn(self) -> list[_Start]:
+        """Draw designs for a round; sort them by their orbits."""
         allowed, designs, cost = (SCREENED * self._budget - self.spent) / ROUNDS, list[Design](), 0.0
         parents = self._parents() if self.spent > FRESH * self._budget else []
         for _ in range(MOST_DRAWS):
@@ -261,7 +305,11 @@ class SymmetricSearch:
             designs += some
             each = [least_cost(self._d, sum(design.sizes), len(design.layout)) for design in some]
             cost += DRAW + EVALUATIONS * sum(each)
-        return sorted(designs, key=lambda design: len(design.layout))
+        return sorted(((design, None) for design in designs), key=_orbits)
+
+
+def _orbits(start: _Start) -> int:
+    return len(start[0].layout)
 
 
 def _distinct(tried: list[_Tried]) -> list[_Tried]:
