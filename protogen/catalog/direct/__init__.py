@@ -16,6 +16,7 @@ from .equiangular import Equiangular
 from .graphical import Graphical
 from .kerdock import Kerdock
 from .kerdock_off_flat import KerdockOffFlat
+from .lattice_lines import LatticeLines
 from .lifted_blocks import LiftedBlocks
 from .mathon import Mathon
 from .mub import ComplexMUB, TernaryMUB
@@ -63,4 +64,5 @@ DIRECT: tuple[type[ClosedForm], ...] = (
     CentredBlocks,
     Equiangular,
     Quadruples,
+    LatticeLines,
 )
