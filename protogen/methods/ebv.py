@@ -111,7 +111,8 @@ class EBV(Method):
             return self._descent(d, n, seed, Start(RANDOM))
         word = self.start
         if word == AUTO:
-            word = best_word(d, n, self.alpha, form.cosine, combined=self.update != "paper")
+            combined = self.update != "paper"
+            word = best_word(d, n, self.alpha, form.cosine, combined, padded=form.own_d < d)
         if word == RANDOM:
             return self._descent(d, n, seed, Start(RANDOM))
         if word == ORBITS:

@@ -7,7 +7,7 @@ import pytest
 from protogen import Run, Spec, catalog, generate, resolve
 from protogen.errors import BadRequest
 from protogen.methods import method_of
-from protogen.methods.start import ORBITS, Start, best_word, parts_of_orbits
+from protogen.methods.start import IMPROVED, ORBITS, Start, best_word, parts_of_orbits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -55,6 +55,13 @@ def test_a_target_or_the_update_of_the_paper_does_not_go_by_orbits() -> None:
     assert best_word(192, 20_000, None, 0.212, combined=True) == ORBITS
     assert best_word(192, 20_000, 0.2, 0.212, combined=True) != ORBITS
     assert best_word(192, 20_000, None, 0.212, combined=False) != ORBITS
+
+
+def test_a_form_in_all_dimensions_is_improved_where_a_descent_from_it_ends_lower() -> None:
+    assert best_word(64, 4096, None, 0.25, combined=True, padded=False) == IMPROVED
+    assert best_word(64, 4096, None, 0.25, combined=True) == ORBITS
+    assert best_word(64, 3072, None, 0.25, combined=True, padded=False) == ORBITS
+    assert best_word(64, 4097, None, 0.25, combined=True, padded=False) == ORBITS  # a pass costs too much
 
 
 def test_a_set_is_made_measured_and_says_its_group() -> None:
