@@ -156,19 +156,18 @@ def irreducibles(name: str) -> tuple[Tensor, ...]:
     return tuple(found[character] for character in ordered)
 
 
-def families(most: int) -> dict[str, list[str]]:
-    """List the names of the groups that a search goes through, of order at most `most`, by their family."""
+def families(most: int) -> dict[str, dict[str, int]]:
+    """List the groups that a search goes through, of order at most `most`, by their family: names with orders."""
     primes = [p for p in range(3, most) if all(p % q for q in range(2, math.isqrt(p) + 1))]
     fields = sorted({*primes, *FIELDS})
     affine = {f"affine({q},{k})": q * k for q in fields for k in range(2, q) if (q - 1) % k == 0 and q * k <= most}
-    others = {name: order for name, order in OTHERS.items() if order <= most}
-    products = [f"cyclic({a})xcyclic({b})" for a in range(2, math.isqrt(most) + 1) for b in range(a, most // a + 1, a)]
+    pairs = [(a, b) for a in range(2, math.isqrt(most) + 1) for b in range(a, most // a + 1, a)]
     listed = {
-        "cyclic": [f"cyclic({m})" for m in range(2, most + 1)],
-        "dihedral": [f"dihedral({m})" for m in range(3, most // 2 + 1)],
-        "dicyclic": [f"dicyclic({m})" for m in range(2, most // 4 + 1)],
-        "products": products,
-        "affine": list(affine),
-        "others": list(others),
+        "cyclic": {f"cyclic({m})": m for m in range(2, most + 1)},
+        "dihedral": {f"dihedral({m})": 2 * m for m in range(3, most // 2 + 1)},
+        "dicyclic": {f"dicyclic({m})": 4 * m for m in range(2, most // 4 + 1)},
+        "products": {f"cyclic({a})xcyclic({b})": a * b for a, b in pairs},
+        "affine": affine,
+        "others": {name: order for name, order in OTHERS.items() if order <= most},
     }
     return {family: names for family, names in listed.items() if names}
