@@ -71,7 +71,7 @@ def test_sums_over_orbits_are_those_over_all_pairs(lines: bool) -> None:
 
 @pytest.mark.parametrize("lines", [False, True])
 def test_a_row_that_its_stabiliser_leaves_nothing_of_is_worse_than_any(lines: bool) -> None:
-    designs = [design for design in drawn(4, 9, lines, 60) if len(design.layout[0].elements) > 1]
+    designs = [design for design in drawn(4, 9, lines, 150) if len(design.layout[0].elements) > 1]
     designs = [design for design in designs if float(design.tables()[2][0].trace()) < 3.5]
     sets = OrbitSets(designs, lines)
     rows, sharpness, index = starts(sets), torch.ones(len(designs), dtype=torch.float64), torch.arange(len(designs))
