@@ -4,7 +4,15 @@ from ..direct.sharp import SharpPoints
 from ..family import ClosedForm
 from .antipodes import Antipodes
 from .quadric import QuadricPoints
+from .sections import SectionPoints
 from .simplex_labels import SimplexLabels
 from .simplices import Simplices
 
-POINTS: tuple[type[ClosedForm], ...] = (Simplices, SharpPoints, QuadricPoints, Antipodes, SimplexLabels)
+POINTS: tuple[type[ClosedForm], ...] = (
+    Simplices,
+    SharpPoints,
+    QuadricPoints,
+    Antipodes,
+    SimplexLabels,
+    SectionPoints,
+)

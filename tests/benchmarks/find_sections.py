@@ -1,0 +1,189 @@
+"""Make protogen/catalog/points/sections.txt: python tests/benchmarks/find_sections.py; two minutes.
+
+A beam of sections goes down from 24 dimensions to LEAST, by one cut at a time: the vectors x of a section with
+<x, w> = p, for all w of a list and all p. With q the squared length of what the cuts have fixed of every x, two of
+them have the cosine (16 - q) / (32 - q) at most. The beam keeps the sections that have the most vectors for their q, or
+nearly so. The table gets those that have a lower cosine than all closed forms, by GAIN, and than the sections of more
+vectors or fewer dimensions; and the sections that these are cut from.
+"""
+
+import bisect
+import math
+import random
+from fractions import Fraction
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from protogen.catalog import POINTS, choose
+from protogen.catalog.algebra.leech import leech
+from protogen.catalog.points.sections import TABLE, SectionPoints, written
+
+LEAST, MOST = 13, 20_000  # dimensions at the end, and points of a set in the table
+WIDTH = 260  # of the beam
+GAIN = 1e-3
+MANY, TRIED = 20_000, 60  # of sections with more vectors than MANY only so many cuts are tried
+SHIFT = 256  # more than any product with a cut
+SQUARE, NEAR = 32, 16  # the product of a shortest vector with itself, and with a nearest one
+
+
+class Node(NamedTuple):
+    """A section: which it is cut from, the cut, its vectors, the squared length q that its cuts have fixed."""
+
+    parent: int
+    word: list[int]
+    product: int
+    n: int
+    d: int
+    q: Fraction
+
+
+class Standing(NamedTuple):
+    """The vectors of a section, an orthonormal basis of its cuts (k, 24), what these fix of each vector (24,)."""
+
+    vectors: Tensor
+    basis: Tensor
+    fixed: Tensor
+    node: int
+
+
+def words() -> Tensor:
+    """List the cuts to try, (24, k): by coordinates, by sums and differences of two, octads, and other vectors."""
+    vectors = leech().double()
+    drawn = random.Random(1)
+    octads = (vectors[1104 : 1104 + 759 * 128 : 128] != 0).double()
+    first = octads[0].nonzero()[:, 0].tolist()
+    order = first + [place for place in range(24) if place not in first]
+    axes = torch.eye(24, dtype=torch.float64)
+    pairs = [(i, j) for place, i in enumerate(order[:11]) for j in order[place + 1 : 16]]
+    ones = torch.ones(24, dtype=torch.float64)
+    some = [octads[place] for place in (*range(20), *drawn.sample(range(759), 20))]
+    long = [ones + entry * axes[place] for place in order[:4] for entry in (4, -4)]
+    others = [vectors[drawn.randrange(len(vectors))] for _ in range(80)]
+    two = [axes[i] + sign * axes[j] for i, j in pairs for sign in (1, -1)]
+    return torch.stack([*(axes[place] for place in order), *two, *some, *long, ones, *others], 1)
+
+
+def fixed_length(cuts: list[tuple[list[int], int]]) -> Fraction:
+    """Return q: the squared length of the point of least length that has these products with these words."""
+    rows = [[Fraction(sum(a * b for a, b in zip(one, other, strict=True))) for other, _ in cuts] for one, _ in cuts]
+    rows = [[*row, Fraction(product)] for row, (_, product) in zip(rows, cuts, strict=True)]
+    for place, row in enumerate(rows):  # the Gram matrix of independent words needs no pivoting
+        row[:] = [entry / row[place] for entry in row]
+        for other in rows:
+            if other is not row:
+                other[:] = [a - other[place] * b for a, b in zip(other, row, strict=True)]
+    return sum((row[-1] * product for row, (_, product) in zip(rows, cuts, strict=True)), Fraction(0))
+
+
+def cuts_of(nodes: list[Node], place: int) -> list[tuple[list[int], int]]:
+    found = []
+    while place >= 0:
+        found.append((nodes[place].word, nodes[place].product))
+        place = nodes[place].parent
+    return found[::-1]
+
+
+def children(
+    state: list[Standing], tried: Tensor, drawn: random.Random, least: int
+) -> list[tuple[int, float, int, int, int]]:
+    """List the sections that a cut makes, of each n and q one: n, q, the place of the parent, of the word, p."""
+    found: dict[tuple[int, float], tuple[int, float, int, int, int]] = {}
+    for place, (vectors, basis, fixed, _) in enumerate(state):
+        squares = (tried - basis.T @ (basis @ tried)).square().sum(0)
+        new = (squares > 1e-6).nonzero()[:, 0]
+        if len(vectors) > MANY:
+            new = torch.cat((new[:40], new[sorted(drawn.sample(range(40, len(new)), TRIED - 35))]))
+        products = (vectors @ tried[:, new].float()).round().long() + SHIFT
+        width = 2 * SHIFT
+        counts = torch.bincount((products + torch.arange(len(new)) * width).flatten(), minlength=len(new) * width)
+        where = (counts.view(-1, width) >= least).nonzero()
+        chosen, p = new[where[:, 0]], where[:, 1] - SHIFT
+        q = fixed.square().sum() + (p - fixed @ tried[:, chosen]) ** 2 / squares[chosen]
+        n = counts.view(-1, width)[where[:, 0], where[:, 1]]
+        for key in zip(
+            n.tolist(), [round(x, 6) for x in q.tolist()], [place] * len(n), chosen.tolist(), p.tolist(), strict=True
+        ):
+            found.setdefault(key[:2], key)
+    return list(found.values())
+
+
+def promising(found: list[tuple[int, float, int, int, int]]) -> list[tuple[int, float, int, int, int]]:
+    """Keep WIDTH of them: those with the most vectors for their q, then those with nearly so many."""
+    found = sorted(found, key=lambda one: (-one[0], -one[1]))
+    front: list[tuple[int, float]] = []
+    for n, q, *_ in found:
+        if not front or q > front[-1][1] + 1e-6:
+            front.append((n, q))
+    lengths = [q for _, q in front]
+    behind = {one: math.log(front[bisect.bisect_left(lengths, one[1] - 1e-6)][0] / one[0]) for one in found}
+    return sorted(found, key=behind.__getitem__)[:WIDTH]
+
+
+def search() -> list[Node]:
+    """Go down from the Leech lattice by cuts; return the sections that the beam has kept."""
+    tried, drawn, nodes = words(), random.Random(2), list[Node]()
+    empty = torch.zeros(0, 24, dtype=torch.float64)
+    state = [Standing(leech().float(), empty, empty.sum(0), -1)]
+    for d in range(23, LEAST - 1, -1):
+        following = []
+        for n, _, place, word, product in promising(children(state, tried, drawn, max(2 * d, 40))):
+            vectors, basis, fixed, parent = state[place]
+            new = tried[:, word] - basis.T @ (basis @ tried[:, word])
+            fixed = fixed + (product - fixed @ tried[:, word]) / new.square().sum() * new
+            entries = tried[:, word].long().tolist()
+            q = fixed_length([*cuts_of(nodes, parent), (entries, product)])
+            nodes.append(Node(parent, entries, product, n, d, q))
+            chosen = vectors[(vectors @ tried[:, word].float()).round() == product]
+            following.append(Standing(chosen, torch.cat((basis, (new / new.norm())[None])), fixed, len(nodes) - 1))
+        state = following
+        print(d, len(state), flush=True)
+    return nodes
+
+
+def cosine(node: Node) -> Fraction:
+    return (NEAR - node.q) / (SQUARE - node.q)
+
+
+def winners(nodes: list[Node]) -> list[int]:
+    """List the places of sections that are better than all closed forms, and than one another."""
+    kept: list[int] = []
+    families = tuple(family for family in POINTS if family is not SectionPoints)
+    for place in sorted(range(len(nodes)), key=lambda place: (cosine(nodes[place]), -nodes[place].n, nodes[place].d)):
+        node = nodes[place]
+        if node.n <= MOST and not any(nodes[other].d <= node.d and nodes[other].n >= node.n for other in kept):
+            kept.append(place)
+    return [
+        place
+        for place in kept
+        if (form := choose(families, nodes[place].d, nodes[place].n)) and cosine(nodes[place]) < form.cosine - GAIN
+    ]
+
+
+def main() -> None:
+    nodes = search()
+    wanted = winners(nodes)
+    listed: set[int] = set()
+    for place in wanted:
+        while place >= 0:
+            listed.add(place)
+            place = nodes[place].parent
+    lines = {place: number for number, place in enumerate(sorted(listed))}
+    TABLE.write_text(
+        "".join(
+            written(
+                lines.get(nodes[place].parent, -1),
+                nodes[place].word,
+                nodes[place].product,
+                nodes[place].n,
+                cosine(nodes[place]) if place in set(wanted) else None,
+            )
+            for place in lines
+        )
+    )
+    print(f"{len(wanted)} sets, {len(lines)} lines")
+
+
+if __name__ == "__main__":
+    main()
