@@ -26,6 +26,7 @@ from .paley import Paley
 from .phases import HigherPhases
 from .quadruples import Quadruples
 from .sharp import SharpLines
+from .signed_triples import SignedTriples
 from .simplex_lines import SimplexLines
 from .spaces import Space
 from .triples import Triples
@@ -65,4 +66,5 @@ DIRECT: tuple[type[ClosedForm], ...] = (
     Equiangular,
     Quadruples,
     LatticeLines,
+    SignedTriples,
 )

@@ -34,12 +34,8 @@ def _difference(first: int, *others: int) -> Cut:
 NEXT: tuple[Cut, ...] = (((1, 1), 4),)
 EVEN: tuple[Cut, ...] = (*NEXT, _difference(0, 1))
 REST = (2, 3, 4, 15, 17, 20)  # an octad without the first two places
-EIGHT = (2, 3, 4, 6, 11, 13, 15, 18)
 TAIL = (17, 20)
 SECTIONS = {
-    (11, 52): Section(1 / 3, leech, (*EVEN, *_zero(*EIGHT), _sum(*TAIL), _sum(5, 8), _sum(9, 16))),
-    (12, 68): Section(1 / 3, leech, (*EVEN, *_zero(*EIGHT), _sum(*TAIL), _sum(5, 8))),
-    (13, 88): Section(1 / 3, leech, (*EVEN, *_zero(*EIGHT), _sum(*TAIL))),
     (14, 112): Section(1 / 3, leech, (*EVEN, *_zero(*REST, 5), _sum(7, 12, 22))),
     (15, 160): Section(1 / 3, leech, (*EVEN, *_zero(*REST, 5))),
     (16, 256): Section(1 / 3, leech, (*EVEN, *_zero(*REST))),
@@ -66,7 +62,7 @@ class LatticeLines(ClosedForm):
       that are orthogonal to some of its shortest ones.
     - Of coherence 1/3: sections of the shorter Leech lattice, whose shortest vectors come from those that have the
       cosine 1/2 with a shortest one. Those in the hyperplane that is orthogonal to one of them, (22, 1408), and
-      those with two to eleven more coordinates or sums of them 0.
+      those with two to nine more coordinates or sums of them 0.
 
     `SharpLines` has the sets of 16, 22, 23 and 24 dimensions of either kind that meet bounds.
 
