@@ -18,7 +18,7 @@ BLOCK_BYTES = 112  # of a block's tuple, where it lies, and of its places
 SYSTEM = 13  # points of the triple system, of which the blocks of 12 points are those without the last
 # As many blocks of 11 points as there can be, each point a digit of base 16; those of 10 points are without the last.
 ELEVEN = "019 023 045 06a 078 125 147 168 246 279 28a 34a 358 367 489 569 57a"
-SIZES = (10, 11, 12, 13)
+COUNTS = {10: 13, 11: 17, 12: 20, 13: 26}  # blocks by points
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class SignedTriples(ClosedForm):
     v: int
 
     def __post_init__(self) -> None:
-        if self.v not in SIZES:
-            raise BadRequest(f"v is {self.v}; allowed is {SIZES[0]} to {SIZES[-1]}")
+        if self.v not in COUNTS:
+            raise BadRequest(f"v is {self.v}; allowed is {min(COUNTS)} to {max(COUNTS)}")
 
     @classmethod
     def reach(cls, d: int, n: int) -> Self | None:
         """Return the member of least v among those of n lines or more."""
-        return best(form for v in SIZES if v <= d and n <= (form := cls(v)).own_n)
+        return best(form for v in COUNTS if v <= d and n <= (form := cls(v)).own_n)
 
     @property
     def own_d(self) -> int:
@@ -52,7 +52,7 @@ class SignedTriples(ClosedForm):
 
     @property
     def own_n(self) -> int:
-        return SIGNS * len(blocks(self.v))
+        return SIGNS * COUNTS[self.v]
 
     @property
     def cosine(self) -> float:
@@ -60,14 +60,14 @@ class SignedTriples(ClosedForm):
 
     @property
     def held_bytes(self) -> int:
-        return 4 * self.v * self.own_n + BLOCK_BYTES * len(blocks(self.v))
+        return 4 * self.v * self.own_n + BLOCK_BYTES * COUNTS[self.v]
 
     def rows(self, start: int, stop: int) -> "Tensor":
         """Return rows start to stop - 1, (stop - start, v) float32, block by block."""
         return _rows(self.v)[start:stop].clone()
 
 
-@lru_cache(maxsize=len(SIZES))
+@lru_cache(maxsize=len(COUNTS))
 def blocks(v: int) -> tuple[tuple[int, ...], ...]:
     """List the blocks of v points in lexical order, each by rising points."""
     if v == SYSTEM:
@@ -77,7 +77,7 @@ def blocks(v: int) -> tuple[tuple[int, ...], ...]:
     return tuple(block for block in blocks(v + 1) if v not in block)
 
 
-@lru_cache(maxsize=len(SIZES))
+@lru_cache(maxsize=len(COUNTS))
 def _rows(v: int) -> "Tensor":
     import torch
 
