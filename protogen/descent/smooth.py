@@ -7,6 +7,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 AT_ONCE = 2**16  # cosines: what is made of more lies in no cache, and takes more than twice as long
+# Of exponents: what is less adds nothing to a sum that holds exp(0), and exp takes up to ten times as long where it
+# comes to nothing.
+LEAST_EXPONENT = -60.0
 BOTH_SIGNS = 40.0  # from this product of sharpness and largest |cos| on, the other sign of a pair adds nothing
 
 
@@ -49,12 +52,12 @@ def _maximum(rows: "Tensor", sharpness: "Tensor", lines: bool) -> Smooth:
     sizes.diagonal(dim1=-2, dim2=-1).fill_(-1.0)
     largest = sizes.amax((-2, -1))
     top = largest[:, None, None]
-    weights = ((sizes - top) * sharp).exp_()
+    weights = ((sizes - top) * sharp).clamp_(min=LEAST_EXPONENT).exp_()
     weights.diagonal(dim1=-2, dim2=-1).fill_(0.0)
     total = weights.sum((-2, -1))
     if lines:
         if bool((sharpness * largest).min() < BOTH_SIGNS):
-            other = ((sizes + top) * -sharp).exp_()
+            other = ((sizes + top) * -sharp).clamp_(min=LEAST_EXPONENT).exp_()
             other.diagonal(dim1=-2, dim2=-1).fill_(0.0)
             total = total + other.sum((-2, -1))
             weights -= other

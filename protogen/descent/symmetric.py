@@ -12,7 +12,7 @@ from torch.nn.functional import normalize, pad
 from .batch import Batch
 from .effort import OVERHEAD
 from .layouts import Design, Draws, least_cost
-from .smooth import Smooth, tangent
+from .smooth import LEAST_EXPONENT, Smooth, tangent
 
 # The sharpness of the stages of a first try, of a second one of the best of these, of the last one of the best of all.
 STAGES = {"first": (20.0, 60.0), "second": (180.0, 540.0), "last": (540.0, 1620.0, 4860.0, 2e4, 1e5, 1e6)}
@@ -113,7 +113,8 @@ class OrbitSets:
         sizes = cosines.abs() if self.lines else cosines.clone()
         sizes.masked_fill_(out, -1.0)
         largest = sizes.amax((1, 2))
-        weights = sizes.sub_(largest[:, None, None]).mul_(sharpness[:, None, None]).exp_()
+        weights = sizes.sub_(largest[:, None, None]).mul_(sharpness[:, None, None])
+        weights.clamp_(min=LEAST_EXPONENT).exp_()
         weights.mul_(counts[..., None]).masked_fill_(out, 0.0)
         total = weights.sum((1, 2))
         if self.lines:
