@@ -69,7 +69,12 @@ def test_the_wheel_has_every_file_of_the_package_and_nothing_else(built: Path) -
         names = set(wheel.namelist())
         said = wheel.read(f"{NAME}.dist-info/METADATA").decode()
     assert {name for name in names if not name.startswith(f"{NAME}.dist-info/")} == files("protogen")
-    assert {"protogen/py.typed", "protogen/catalog/direct/packings.txt", "protogen/topics/ci.md"} <= names
+    assert {
+        "protogen/py.typed",
+        "protogen/catalog/direct/packings.txt",
+        "protogen/catalog/algebra/sections.txt",
+        "protogen/topics/ci.md",
+    } <= names
     assert f"{NAME}.dist-info/licenses/LICENSE" in names
     assert f"\nVersion: {PROJECT['version']}\n" in said
     assert f"\nRequires-Python: {PROJECT['requires-python']}\n" in said

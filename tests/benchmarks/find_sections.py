@@ -1,10 +1,10 @@
-"""Make protogen/catalog/points/sections.txt: python tests/benchmarks/find_sections.py; two minutes.
+"""Make protogen/catalog/algebra/sections.txt: python tests/benchmarks/find_sections.py; some minutes.
 
 A beam of sections goes down from 24 dimensions to LEAST, by one cut at a time: the vectors x of a section with
 <x, w> = p, for all w of a list and all p. With q the squared length of what the cuts have fixed of every x, two of
 them have the cosine (16 - q) / (32 - q) at most. The beam keeps the sections that have the most vectors for their q, or
-nearly so. The table gets those that have a lower cosine than all closed forms, by GAIN, and than the sections of more
-vectors or fewer dimensions; and the sections that these are cut from.
+nearly so. The table gets those that are, as points or as lines, better than all closed forms, by GAIN, and than the
+sections of more vectors or fewer dimensions; and the sections that these are cut from.
 """
 
 import bisect
@@ -16,12 +16,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from protogen.catalog import POINTS, choose
+from protogen.catalog import LINES, POINTS, ClosedForm, choose
 from protogen.catalog.algebra.leech import leech
-from protogen.catalog.points.sections import TABLE, SectionPoints, written
+from protogen.catalog.algebra.sections import TABLE, Line, written
+from protogen.catalog.direct.sections import Sections
 
-LEAST, MOST = 13, 20_000  # dimensions at the end, and points of a set in the table
-WIDTH = 260  # of the beam
+LEAST, MOST, MOST_LINES = 13, 20_000, 2000  # dimensions at the end, points and lines of a set in the table
+WIDTH = 500  # of the beam
 GAIN = 1e-3
 MANY, TRIED = 20_000, 60  # of sections with more vectors than MANY only so many cuts are tried
 SHIFT = 256  # more than any product with a cut
@@ -29,14 +30,18 @@ SQUARE, NEAR = 32, 16  # the product of a shortest vector with itself, and with 
 
 
 class Node(NamedTuple):
-    """A section: which it is cut from, the cut, its vectors, the squared length q that its cuts have fixed."""
+    """A section: which it is cut from, the cut, its vectors, their largest cosine and coherence.
+
+    The coherence is not known of more than MOST_LINES vectors.
+    """
 
     parent: int
     word: list[int]
     product: int
     n: int
     d: int
-    q: Fraction
+    cosine: Fraction
+    coherence: Fraction | None
 
 
 class Standing(NamedTuple):
@@ -134,55 +139,62 @@ def search() -> list[Node]:
             fixed = fixed + (product - fixed @ tried[:, word]) / new.square().sum() * new
             entries = tried[:, word].long().tolist()
             q = fixed_length([*cuts_of(nodes, parent), (entries, product)])
-            nodes.append(Node(parent, entries, product, n, d, q))
             chosen = vectors[(vectors @ tried[:, word].float()).round() == product]
+            nodes.append(Node(parent, entries, product, n, d, *figures(chosen, q)))
             following.append(Standing(chosen, torch.cat((basis, (new / new.norm())[None])), fixed, len(nodes) - 1))
         state = following
         print(d, len(state), flush=True)
     return nodes
 
 
-def cosine(node: Node) -> Fraction:
-    return (NEAR - node.q) / (SQUARE - node.q)
+def figures(vectors: Tensor, q: Fraction) -> tuple[Fraction, Fraction | None]:
+    """Return the largest cosine of a section, as points, and its coherence, as lines."""
+    if len(vectors) > MOST_LINES:
+        return (NEAR - q) / (SQUARE - q), None
+    products = (vectors @ vectors.T).fill_diagonal_(0)
+    least, most = int(products.min()), int(products.fill_diagonal_(-SQUARE).max())
+    return (most - q) / (SQUARE - q), max(abs(most - q), abs(least - q)) / (SQUARE - q)
 
 
-def winners(nodes: list[Node]) -> list[int]:
-    """List the places of sections that are better than all closed forms, and than one another."""
-    kept: list[int] = []
-    families = tuple(family for family in POINTS if family is not SectionPoints)
-    for place in sorted(range(len(nodes)), key=lambda place: (cosine(nodes[place]), -nodes[place].n, nodes[place].d)):
-        node = nodes[place]
-        if node.n <= MOST and not any(nodes[other].d <= node.d and nodes[other].n >= node.n for other in kept):
-            kept.append(place)
-    return [
-        place
-        for place in kept
-        if (form := choose(families, nodes[place].d, nodes[place].n)) and cosine(nodes[place]) < form.cosine - GAIN
-    ]
+Size = tuple[Fraction, int, int]  # the figure of a set, n, d
+
+
+def winners(
+    nodes: list[Node], lines: bool, families: tuple[type[ClosedForm], ...], others: list[Size]
+) -> dict[int, Size]:
+    """Return the sections, by their places, that are better than all closed forms, one another, and other sets."""
+    most = MOST_LINES if lines else MOST
+    rivals = tuple(family for family in families if not issubclass(family, Sections))
+    listed = [((node.coherence if lines else node.cosine), node.n, node.d, place) for place, node in enumerate(nodes)]
+    known = [(value, -n, d, place) for value, n, d, place in listed if value is not None and n <= most]
+    front, better = list[tuple[int, int]](), dict[int, Size]()
+    for value, fewer, d, place in sorted([*known, *((value, -n, d, -1) for value, n, d in others)]):
+        if not any(other_d <= d and other_n >= -fewer for other_d, other_n in front):
+            front.append((d, -fewer))
+            form = choose(rivals, d, -fewer) if place >= 0 else None
+            if form is not None and value < form.cosine - GAIN:
+                better[place] = value, -fewer, d
+    return better
 
 
 def main() -> None:
     nodes = search()
-    wanted = winners(nodes)
+    lines = winners(nodes, True, LINES, [])
+    points = winners(nodes, False, POINTS, [(value, 2 * n, d) for value, n, d in lines.values()])
     listed: set[int] = set()
-    for place in wanted:
+    for place in {**points, **lines}:
         while place >= 0:
             listed.add(place)
             place = nodes[place].parent
-    lines = {place: number for number, place in enumerate(sorted(listed))}
-    TABLE.write_text(
-        "".join(
-            written(
-                lines.get(nodes[place].parent, -1),
-                nodes[place].word,
-                nodes[place].product,
-                nodes[place].n,
-                cosine(nodes[place]) if place in set(wanted) else None,
-            )
-            for place in lines
-        )
-    )
-    print(f"{len(wanted)} sets, {len(lines)} lines")
+    numbers = {place: number for number, place in enumerate(sorted(listed))}
+    text = ""
+    for place in numbers:
+        node = nodes[place]
+        word = tuple(node.word[: max(at for at, entry in enumerate(node.word) if entry) + 1])
+        cosine, coherence = node.cosine if place in points else None, node.coherence if place in lines else None
+        text += written(Line(numbers.get(node.parent, -1), (word, node.product), node.d, node.n, cosine, coherence))
+    TABLE.write_text(text)
+    print(f"{len(points)} sets of points, {len(lines)} of lines, {len(numbers)} lines of the table")
 
 
 if __name__ == "__main__":

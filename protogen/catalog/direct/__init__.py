@@ -25,6 +25,7 @@ from .orthonormal import Orthonormal
 from .paley import Paley
 from .phases import HigherPhases
 from .quadruples import Quadruples
+from .sections import SectionLines
 from .sharp import SharpLines
 from .signed_triples import SignedTriples
 from .simplex_lines import SimplexLines
@@ -67,4 +68,5 @@ DIRECT: tuple[type[ClosedForm], ...] = (
     Quadruples,
     LatticeLines,
     SignedTriples,
+    SectionLines,
 )

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, ClassVar, Self
 from protogen.errors import BadRequest
 
 from ..algebra.leech import leech
+from ..algebra.sections import Cut
 from ..family import ClosedForm, best
-from .sharp import HALVING, LONG, Cut, Section, points_of
+from .sharp import HALVING, LONG, Section, points_of
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, ClassVar, Self
 from protogen.errors import BadRequest
 
 from ..algebra.leech import leech
+from ..algebra.sections import Cut
 from ..family import ClosedForm, best
-from .sharp import OCTAD, Cut, Section, points_of
+from .sharp import OCTAD, Section, points_of
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 from protogen.errors import BadRequest
 
 from ..algebra.leech import e8, leech
+from ..algebra.sections import Cut
 from ..family import Tight, best
 
 if TYPE_CHECKING:
@@ -30,9 +31,6 @@ def six_hundred_cell() -> "Tensor":
     permuted = [turned[:, torch.arange(4, device="cpu") ^ swap] for swap in range(4)]
     axes = 2 * torch.eye(4, dtype=torch.float64, device="cpu")
     return torch.cat((axes, -axes, torch.cartesian_prod(*4 * [signs]), *permuted))
-
-
-Cut = tuple[tuple[int, ...], int]
 
 
 class Section(NamedTuple):
