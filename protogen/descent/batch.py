@@ -35,7 +35,8 @@ class Batch(Changing):
 
     `gain` ends a set's stage where it gains less, over the sharpness, in WINDOW steps.
 
-    `rows` (k, n, d) are the best of each set by its largest cosine, `largest` (k,).
+    `rows` (k, n, d) are the best of each set by its largest cosine, `largest` (k,). `ends` (k, n, d) are those where
+    a set ended, `values` (k,) their smooth maxima; infinite, where it goes on.
     """
 
     # What there is of each set that goes on, and what there is of all.
@@ -52,7 +53,7 @@ class Batch(Changing):
         "_taken",
         "_earlier",
     )
-    changes: ClassVar[tuple[str, ...]] = ("rows", "largest", "_history", *going_on)
+    changes: ClassVar[tuple[str, ...]] = ("rows", "largest", "ends", "values", "_history", *going_on)
 
     def __init__(
         self, rows: Tensor, objective: Objective, sharpnesses: Sequence[float], steps: int, gain: float = GAIN
@@ -60,6 +61,7 @@ class Batch(Changing):
         self._sharpnesses, self._objective = rows.new_tensor(sharpnesses), objective
         self._steps, self._gain = steps, gain
         self.rows, self.largest = rows, rows.new_full((len(rows),), torch.inf)
+        self.ends, self.values = self.rows, self.largest
         # Of each step remembered: the step, the change of the gradient along it, 1 / (their inner product), which is
         # 0 for a set that did not take the step.
         self._history: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -151,6 +153,9 @@ class Batch(Changing):
         """Move sets to the next stage; those that have no other go on no more."""
         if not bool(passing.any()):
             return
+        ending = passing & (self._stage == len(self._sharpnesses) - 1)
+        self.ends = self.ends.index_copy(0, self._index[ending], self._base[ending])
+        self.values = self.values.index_copy(0, self._index[ending], self._values[ending])
         self._stage = self._stage + passing
         self._taken = self._taken.masked_fill(passing, 0)
         for name in ("_values", "_earlier"):

@@ -14,33 +14,66 @@ from protogen.files.facts import Jammed
 from protogen.run import Progress, Run
 from protogen.solution import Status
 
-from .batch import Batch
+from .batch import GAIN, Batch
 from .checkpoint import Changing, Checkpoint
 from .effort import BUDGETS, OVERHEAD, evaluation_cost, program_cost, sets_for, starts
 from .hops import NOISE, fitted, hopped
 from .loop import SMALL
-from .polish import polish
+from .polish import Polishing
 from .smooth import of_lines, of_points
 from .states import State
 from .symmetric import SymmetricSearch
 from .threads import threads_for
 
-# The sharpness of each stage. Random starts go through BLUNT, the best quarter of them through SHARP, what hops and
-# what was given through HOP, symmetric sets with other vectors through FREED, and the last few through LAST.
-BLUNT, SHARP, HOP, FREED = (20.0, 60.0, 180.0, 540.0), (1620.0,), (180.0, 540.0, 1620.0), (60.0, 180.0, 540.0, 1620.0)
-LAST = (4860.0, 14580.0, 43740.0, 131220.0)
-STEPS, HOP_STEPS = 600, 300  # in a stage at the most
-# Sets of so many vectors come to rest so late that a phase ends before: one of them takes at most this share of the
-# effort for it, but at least so many steps a stage.
-MANY, MANY_SHARE, LEAST_STEPS = 600, 0.75, 20
-HOP_EVALUATIONS = 350  # that a hop takes, about
-SYMMETRIC_SHARE, FREED_SHARE, POLISH_SHARE = 0.4, 0.1, 0.1  # of the effort
+APART = "status", "jammed", "batch", "polishing"  # in a state, beside the attributes that change
 ROOM = 1e-9  # over the lower bound, that a figure which meets it may have
-OFTEN = 0.2  # the share of the sharp sets, of which one figure is taken for the lowest there is
-POOL, FREED_SETS = 8, 32  # sets that hop, and symmetric ones that are freed
-LAST_SETS, LAST_EVALUATIONS = 3, 400  # that are made sharp at last, and what one takes, about
+OFTEN = 0.5  # the share of the sharp sets, of which one smooth maximum is taken for the lowest there is
 SAME = 1e-5  # figures by so little apart are those of one set
+POOL, FREED_SETS = 8, 32  # sets that hop, and symmetric ones that are freed
+SYMMETRIC_SHARE, POLISH_SHARE = 0.4, 0.1  # of the effort
 LEAST_PROGRAMS, PROGRAMS = 6, 25  # linear programs of a polish
+
+
+@dataclass(frozen=True)
+class Phase:
+    """The sharpness of the stages of a phase, the most steps in a stage, and its share of the effort."""
+
+    stages: tuple[float, ...]
+    steps: int
+    share: float
+
+
+PHASES = {
+    "given": Phase((180.0, 540.0, 1620.0), 300, 0.15),
+    "freed": Phase((60.0, 180.0, 540.0, 1620.0), 300, 0.1),
+    "blunt": Phase((20.0, 60.0, 180.0), 600, 0.2),
+    "sharp": Phase((540.0, 1620.0), 600, 0.2),
+    "hops": Phase((180.0,), 300, 1.0),
+    "landed": Phase((540.0, 1620.0), 300, 1.0),
+    "last": Phase((4860.0, 14580.0, 43740.0, 131220.0), 600, 0.3),
+}
+# Of MANY vectors one descent to the end takes DESCENT evaluations, which may be more than an effort holds: they are
+# added to it, up to ADDED times as much. The evaluations are in float32 there, which takes half the time.
+MANY, DESCENT, ADDED = 600, 2200, 2
+MANY_PHASES = {
+    **PHASES,
+    "given": Phase((180.0, 540.0, 1620.0), 300, 0.08),
+    "freed": Phase((60.0, 180.0, 540.0, 1620.0), 300, 0.04),
+    "blunt": Phase((20.0, 60.0), 430, 0.2),
+    "sharp": Phase((180.0, 540.0, 1620.0), 300, 0.25),
+    "last": Phase((4860.0, 14580.0, 43740.0, 131220.0), 90, 0.18),
+}
+MANY_SYMMETRIC, MANY_GAIN = 0.2, 1e-4  # the share of symmetric sets, and what a set has to gain
+OVER = 1.25  # times its share, that a search among symmetric sets may take
+LEAST_STEPS = 20  # in a stage, whatever the share
+# The share of the sets of a phase that go on to the next, by their smooth maxima at its last sharpness. Of random
+# starts the best at last were in the best quarter of sharpness 180 at lines (3, 9), (7, 93), (10, 42) and points
+# (10, 91); at 60 they were not at (7, 93). Of 64 that had hopped they were in 16 of 18 rounds, of lines (7, 85),
+# (10, 42) and points (16, 76).
+PROMISING = {"blunt": 0.25, "hops": 0.25}
+FREED_EVALUATIONS = 350  # that a freed set takes, about
+HOP_EVALUATIONS = 450  # that a hop takes at the most, with its part of what the promising ones take
+LAST_SETS, LAST_EVALUATIONS = 3, 1000  # that are made sharp at last, and what one takes, about
 
 
 @dataclass(frozen=True)
@@ -82,11 +115,12 @@ class Search(Changing):
     1. `given`, where there are sets to start from.
     2. `symmetric`: sets that a finite group maps to itself, some of them with a few vectors more or less.
     3. `freed`: the best of these, brought to n vectors, descend as any set.
-    4. `blunt`, then the best `sharp`: random starts.
-    5. `hops`, as often as the effort allows.
-    6. `last`: the best descend to the largest sharpness. `polish`: linear programs.
+    4. `blunt`, then the promising ones `sharp`: random starts.
+    5. `hops`, then the promising ones `landed`, as often as the effort allows.
+    6. `last`: the best descend to the largest sharpness. `polish`: linear programs, one at each `advance`.
 
-    Where the lower bound is met, or where one figure is what many random starts come to, the last two follow at once.
+    A phase takes no more than its share of the effort: its stages are as short. Where the lower bound is met, or where
+    one smooth maximum is what many random starts come to, the last two follow at once.
 
     `pool_rows` (p, n, d) are the best sets so far that differ, the best first, with their figures `pool` (p,) and the
     groups that they were found by.
@@ -104,6 +138,10 @@ class Search(Changing):
         "pool_rows",
         "pool",
         "pool_groups",
+        "_freed_groups",
+        "_last_groups",
+        "stage_steps",
+        "polished",
     )
 
     def __init__(self, asked: Request, given: Tensor, device: str) -> None:
@@ -111,7 +149,11 @@ class Search(Changing):
         d, n = asked.d, asked.n
         self.asked, self._objective = asked, of_lines if asked.lines else of_points
         self.budget, self._unit = BUDGETS[asked.effort], evaluation_cost(d, n)
-        dtype = torch.float64 if n * d <= SMALL else torch.float32
+        self._phases, self._symmetric_share, self._gain = PHASES, SYMMETRIC_SHARE, GAIN
+        if n > MANY:
+            self.budget += min(DESCENT * self._unit, ADDED * self.budget)
+            self._phases, self._symmetric_share, self._gain = MANY_PHASES, MANY_SYMMETRIC, MANY_GAIN
+        dtype = torch.float64 if n * d <= SMALL and n <= MANY else torch.float32
         self._given = given.to(device, dtype)
         self.phase, self.round, self.spent = "given" if len(given) else "symmetric", 0, 0.0
         self.step, self.seconds = 0, 0.0
@@ -119,10 +161,12 @@ class Search(Changing):
         self.pool_rows, self.pool = self._given.new_zeros(0, n, d), self._given.new_zeros(0)
         self.jammed: Jammed | None = None
         self.status: Status | None = None
+        self._freed_groups, self._last_groups = list[str](), list[str]()
+        self.stage_steps, self.polished = 0, 0  # the most in a stage of this batch, and sets
+        self.polishing: Polishing | None = None
         self.batch: Batch | None = self._batch(self._given) if len(given) else None
         self.best_rows = self._given.new_zeros(n, d)
         self.symmetric: SymmetricSearch | None = None if len(given) else self._symmetric()
-        self._freed_groups: list[str] = []
 
     @property
     def reached(self) -> bool:
@@ -135,7 +179,7 @@ class Search(Changing):
         if self.symmetric is not None:
             return self._advance_symmetric(self.symmetric)
         if self.batch is None:
-            self._polish()
+            self._advance_polish()
             return self.best
         self.spent += self.batch.going * self._unit + OVERHEAD
         self.batch.advance()
@@ -153,16 +197,20 @@ class Search(Changing):
         before = symmetric.spent
         figure = symmetric.advance() if not symmetric.ended else self.best
         self.spent += symmetric.spent - before
-        if figure < self.best or symmetric.ended:
+        if figure < self.best or symmetric.ended or self._took_long(symmetric):
             for found in symmetric.best():
                 if found.largest < self.best:
                     self.best, self.best_rows, self.group = found.largest, found.rows.to(self._given), found.group
         if self.reached:
             self.status = Status.REACHED
-        elif symmetric.ended or self._meets_bound():
+        elif symmetric.ended or self._meets_bound() or self._took_long(symmetric):
             self.symmetric = None
             self._free(symmetric)
         return min(figure, self.best) if figure == math.inf else figure
+
+    def _took_long(self, symmetric: SymmetricSearch) -> bool:
+        """Whether the search among symmetric sets has taken its share of the effort and more."""
+        return symmetric.spent > OVER * self._symmetric_share * self.budget
 
     def state(self) -> State:
         """Return all of it; of a search that has ended, the best is enough.
@@ -172,24 +220,38 @@ class Search(Changing):
         if self.symmetric is not None:
             return self._before
         jammed = None if self.jammed is None else vars(self.jammed)
-        stand = {**super().state(), "status": self.status, "jammed": jammed, "freed": list(self._freed_groups)}
-        return {**stand, "batch": None if self.batch is None or self.status else self.batch.state()}
+        stand = {**super().state(), "status": self.status, "jammed": jammed}
+        going = {"batch": self.batch, "polishing": self.polishing}
+        under_way = {name: None if one is None or self.status else one.state() for name, one in going.items()}
+        return {**stand, **under_way}
 
     def restore(self, state: State) -> None:
-        own = {name: state[name] for name in state if name not in ("status", "jammed", "batch", "freed")}
+        own = {name: state[name] for name in state if name not in APART}
         super().restore(own)
         self.status = None if state["status"] is None else Status(state["status"])
         self.jammed = None if state["jammed"] is None else Jammed(**state["jammed"])
-        self.batch, self._freed_groups = None, list(state["freed"])
+        self.batch = None
         self.symmetric = self._symmetric() if self.phase == "symmetric" else None
         if state["batch"] is not None:
-            self.batch = self._batch(state["batch"]["rows"])
+            self.batch = self._batch_again(state["batch"]["rows"])
             self.batch.restore(state["batch"])
+        self.polishing = None
+        if state["polishing"] is not None:
+            self.polishing = Polishing(state["polishing"]["rows"], self.asked.lines, 0)
+            self.polishing.restore(state["polishing"])
 
     def _last_sets(self) -> int:
         """How many sets are made sharp at last: one, or a few where these take a tenth of the effort."""
         afforded = int(0.1 * self.budget / (LAST_EVALUATIONS * self._unit))
         return max(1, min(LAST_SETS, afforded))
+
+    def _for_last(self) -> float:
+        """How much of the effort is kept for what comes at last: the largest sharpness, and linear programs."""
+        wanted = LAST_EVALUATIONS * (self._last_sets() * self._unit + OVERHEAD)
+        return min(wanted, self._phases["last"].share * self.budget) + self._for_programs()
+
+    def _for_programs(self) -> float:
+        return POLISH_SHARE * self.budget if self._programs() else 0.0
 
     def _drawn(self) -> Tensor:
         """Draw random starts, as many as the effort allows."""
@@ -203,26 +265,34 @@ class Search(Changing):
         return torch.Generator().manual_seed((self.asked.seed * 1_000_003 + self.round) % 2**63)
 
     def _batch(self, rows: Tensor) -> Batch:
-        """Let sets descend as this phase wants it."""
-        stages, steps = {
-            "given": (HOP, HOP_STEPS),
-            "freed": (FREED, HOP_STEPS),
-            "blunt": (BLUNT, STEPS),
-            "sharp": (SHARP, STEPS),
-            "hops": (HOP, HOP_STEPS),
-            "last": (LAST, STEPS),
-        }[self.phase]
-        if self.asked.n > MANY:
-            steps = min(steps, max(LEAST_STEPS, int(MANY_SHARE * self.budget / (len(stages) * self._unit))))
-        return Batch(rows, self._objective, stages, steps)
+        """Let sets descend as this phase wants it, in stages as short as its share of the effort."""
+        phase = self._phases[self.phase]
+        kept = self._for_programs() if self.phase == "last" else self._for_last()
+        allowed = min(phase.share * self.budget, self.budget - self.spent - kept)
+        steps = int(allowed / (len(phase.stages) * (len(rows) * self._unit + OVERHEAD)))
+        self.stage_steps = min(phase.steps, max(LEAST_STEPS, steps))
+        return self._batch_again(rows)
+
+    def _batch_again(self, rows: Tensor) -> Batch:
+        return Batch(rows, self._objective, self._phases[self.phase].stages, self.stage_steps, self._gain)
+
+    def _promising(self, batch: Batch) -> Tensor:
+        """Return the sets of a batch that has ended whose smooth maximum is lowest, at its last sharpness."""
+        return batch.ends[batch.values.argsort()[: max(POOL, int(PROMISING[self.phase] * len(batch.ends)))]]
+
+    def _smooth(self, rows: Tensor, sharpness: float) -> Tensor:
+        """Return the smooth maxima (k,) of sets (k, n, d)."""
+        everyone = torch.arange(len(rows), device=rows.device)
+        return self._objective(rows, rows.new_full((len(rows),), sharpness), everyone).values
 
     def _proceed(self, batch: Batch) -> None:
         """Go from a batch that has ended to what comes next."""
-        if self.phase == "blunt":
-            self.phase = "sharp"
-            self.batch = self._batch(batch.rows[batch.largest.argsort()[: max(POOL, len(batch.rows) // 4)]])
+        if self.phase in PROMISING:
+            promising = self._promising(batch)
+            self.phase = {"blunt": "sharp", "hops": "landed"}[self.phase]
+            self.batch = self._batch(promising)
             return
-        often = self.phase == "sharp" and self._come_often(batch.largest)
+        often = self.phase == "sharp" and self._come_often(batch)
         self._take_in(batch.rows, batch.largest, self._groups(len(batch.rows)))
         if self.phase == "given":
             self.phase, self.batch, self.symmetric = "symmetric", None, self._symmetric()
@@ -238,12 +308,12 @@ class Search(Changing):
 
     def _groups(self, count: int) -> list[str]:
         """Return the groups that the sets of the batch were found by."""
-        return {"freed": self._freed_groups, "last": self.pool_groups}.get(self.phase, [""] * count)[:count]
+        return {"freed": self._freed_groups, "last": self._last_groups}.get(self.phase, [""] * count)[:count]
 
     def _symmetric(self) -> SymmetricSearch:
         """Begin a search among symmetric sets."""
-        self._before = {**super().state(), "status": None, "jammed": None, "batch": None, "freed": []}
-        asked, share = self.asked, SYMMETRIC_SHARE * self.budget
+        self._before = {**super().state(), **dict.fromkeys(APART)}
+        asked, share = self.asked, self._symmetric_share * self.budget
         return SymmetricSearch(asked.d, asked.n, lines=asked.lines, seed=asked.seed, multiplications=share)
 
     def _free(self, symmetric: SymmetricSearch) -> None:
@@ -256,7 +326,7 @@ class Search(Changing):
         if self._meets_bound():
             self._make_sharp()
             return
-        count = sets_for(FREED_SHARE * self.budget / HOP_EVALUATIONS, self.asked.d, n, FREED_SETS)
+        count = sets_for(self._phases["freed"].share * self.budget / FREED_EVALUATIONS, self.asked.d, n, FREED_SETS)
         chosen = symmetric.others(count)
         self.phase = "freed" if chosen else "blunt"
         self._freed_groups = [one.group for one in chosen]
@@ -268,29 +338,33 @@ class Search(Changing):
         bound = (coherence_bound if self.asked.lines else max_cos_bound)(self.asked.d, self.asked.n)
         return self.best <= bound.value + ROOM
 
-    def _come_often(self, figures: Tensor) -> bool:
-        """Whether many of the sharp sets came to one figure, and nothing better is known.
+    def _come_often(self, batch: Batch) -> bool:
+        """Whether many of the sharp sets came to one smooth maximum, and nothing better is known.
 
         At their sharpness the figure of a set is larger than it will be at last, by less than its inverse.
         """
-        lowest = figures.min().item()
-        often = len(figures) >= POOL and float((figures <= lowest + SAME).double().mean()) >= OFTEN
-        return often and self.best > lowest - 1 / SHARP[-1]
+        values, lowest = batch.values, batch.largest.min().item()
+        often = len(values) >= POOL and float((values <= values.min() + SAME).double().mean()) >= OFTEN
+        return often and self.best > lowest - 1 / self._phases["sharp"].stages[-1]
 
     def _hop_or_end(self) -> None:
         """Let the pool hop as long as the effort allows; else make the best sharp."""
-        kept = POLISH_SHARE if self._programs() else 0.0
-        last = LAST_EVALUATIONS * (self._last_sets() * self._unit + OVERHEAD)
-        if self.spent + last < (1 - kept) * self.budget:
+        left = self.budget - self._for_last() - self.spent
+        if left >= HOP_EVALUATIONS * (self._unit + OVERHEAD):
             self.phase, self.round = "hops", self.round + 1
-            self.batch = self._batch(self._hopped())
+            self.batch = self._batch(self._hopped(left))
         else:
             self._make_sharp()
 
     def _make_sharp(self) -> None:
-        """Let the best descend to the largest sharpness."""
+        """Let the best descend to the largest sharpness.
+
+        They are the best by their smooth maxima: what was found by a group is as sharp as it gets, other sets are not.
+        """
         self.phase = "last"
-        self.batch = self._batch(self.pool_rows[: self._last_sets()])
+        chosen = self._smooth(self.pool_rows, self._phases["sharp"].stages[-1]).argsort()[: self._last_sets()]
+        self._last_groups = [self.pool_groups[place] for place in chosen.tolist()]
+        self.batch = self._batch(self.pool_rows[chosen])
 
     def _take_in(self, rows: Tensor, figures: Tensor, groups: list[str]) -> None:
         """Keep the best sets of the pool and of these, as far as their figures differ."""
@@ -305,9 +379,9 @@ class Search(Changing):
         self.pool_rows, self.pool = rows[places], figures[places]
         self.pool_groups = [groups[place] for place in kept[:POOL]]
 
-    def _hopped(self) -> Tensor:
+    def _hopped(self, allowed: float) -> Tensor:
         """Return sets that have hopped from those of the pool, with noise every other round."""
-        count = sets_for((self.budget - self.spent) / HOP_EVALUATIONS, self.asked.d, self.asked.n, 8 * POOL)
+        count = sets_for(allowed / HOP_EVALUATIONS, self.asked.d, self.asked.n, 8 * POOL)
         parents = self.pool_rows[torch.arange(count, device=self.pool_rows.device) % len(self.pool_rows)]
         return hopped(parents, self.asked.lines, NOISE if self.round % 2 == 0 else 0.0, self._generator())
 
@@ -316,20 +390,24 @@ class Search(Changing):
         afforded = int(POLISH_SHARE * self.budget / program_cost(self.asked.d, self.asked.n))
         return min(PROGRAMS, afforded) if afforded >= LEAST_PROGRAMS else 0
 
-    def _polish(self) -> None:
-        """Polish the best sets by linear programs, as many as the effort allows, and end."""
-        programs, left = self._programs(), int(POLISH_SHARE * self.budget / program_cost(self.asked.d, self.asked.n))
-        for rows, group in zip(self.pool_rows, self.pool_groups, strict=True) if programs else ():
-            found = polish(rows.double().cpu(), self.asked.lines, programs)
-            if found.largest < self.best or self.jammed is None:
-                better = found.largest <= self.best
-                if better:
-                    self.best, self.best_rows, self.group = found.largest, found.rows, group
-                self.jammed = found.jammed if better else None
-            left -= programs
-            if left < programs:
-                break
-        self.status = Status.REACHED if self.reached else Status.CONVERGED
+    def _advance_polish(self) -> None:
+        """Solve one linear program of the polish of a set, or end where all have had theirs."""
+        programs, cost = self._programs(), program_cost(self.asked.d, self.asked.n)
+        sets = int(POLISH_SHARE * self.budget / cost) // programs if programs else 0
+        if self.polished >= min(sets, len(self.pool_rows)):
+            self.status = Status.REACHED if self.reached else Status.CONVERGED
+            return
+        if self.polishing is None:
+            self.polishing = Polishing(self.pool_rows[self.polished].double().cpu(), self.asked.lines, programs)
+        polishing, group = self.polishing, self.pool_groups[self.polished]
+        polishing.advance()
+        self.spent += cost
+        if polishing.largest < self.best:
+            self.best, self.best_rows, self.group, self.jammed = polishing.largest, polishing.rows, group, None
+        if polishing.jammed is not None:
+            if self.jammed is None and polishing.largest <= self.best:
+                self.best_rows, self.group, self.jammed = polishing.rows, group, polishing.jammed
+            self.polishing, self.polished = None, self.polished + 1
 
 
 def pack(asked: Request, given: Tensor, run: Run, checkpoint: Checkpoint | None = None) -> Packed:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import scipy
@@ -10,6 +11,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from protogen.files.facts import Jammed
+
+from .checkpoint import Changing
 
 REACH, LEAST_REACH = 1e-3, 1e-7  # how far a coordinate of a row may move in a step, at first and at last
 ENOUGH, GOOD = 0.1, 0.75  # of what a program promises, to take its step, and to reach farther
@@ -26,30 +29,57 @@ class Polished:
     jammed: Jammed
 
 
-def polish(rows: Tensor, lines: bool, steps: int) -> Polished:
+class Polishing(Changing):
     """Lower the largest cosine of one set of unit rows (n, d), float64, by at most so many linear programs.
 
     Each program moves the rows along their tangents, within a box, so that the largest of the cosines is lowest to
     first order. A step that does not lower the largest cosine as promised is not taken, and the box shrinks; the
-    set that comes back is never worse. Where the optimum is a vertex, that is where the active pairs leave no
-    freedom, the steps converge quadratically.
+    set never gets worse. Where the optimum is a vertex, that is where the active pairs leave no freedom, the steps
+    converge quadratically. One program more tells at the end how `jammed` the set is.
     """
-    reach, largest = REACH, _cosines(rows, lines)[0].max().item()
-    for _ in range(steps):
-        moves, slope = steepest(rows, lines, reach)
-        if slope < FLAT or reach < LEAST_REACH:
-            break
-        trial = normalize(rows + _unturned(rows, moves), dim=1)
-        now = _cosines(trial, lines)[0].max().item()
-        share = (largest - now) / (slope * reach)
+
+    changes: ClassVar[tuple[str, ...]] = ("rows", "largest", "_reach", "_left")
+
+    def __init__(self, rows: Tensor, lines: bool, steps: int) -> None:
+        self.rows, self._lines, self._reach, self._left = rows, lines, REACH, steps
+        self.largest = _cosines(rows, lines)[0].max().item()
+        self.jammed: Jammed | None = None
+
+    def advance(self) -> None:
+        """Solve one program, and take its step; the last one says how jammed the set is."""
+        if self._left <= 0 or self._reach < LEAST_REACH or not self._step():
+            self._left = 0
+            self.jammed = self._stated()
+
+    def _step(self) -> bool:
+        """Take a step if it is good; return whether there was a way down."""
+        self._left -= 1
+        moves, slope = steepest(self.rows, self._lines, self._reach)
+        if slope < FLAT:
+            return False
+        trial = normalize(self.rows + _unturned(self.rows, moves), dim=1)
+        now = _cosines(trial, self._lines)[0].max().item()
+        share = (self.largest - now) / (slope * self._reach)
         if share > ENOUGH:
-            rows, largest = trial, now
-            reach = min(2 * reach, 10 * REACH) if share > GOOD and moves.abs().max() > reach / 2 else reach
+            self.rows, self.largest = trial, now
+            farther = share > GOOD and bool(moves.abs().max() > self._reach / 2)
+            self._reach = min(2 * self._reach, 10 * REACH) if farther else self._reach
         else:
-            reach /= 4
-    _, slope = steepest(rows, lines, ACTIVE)
-    active = int((_cosines(rows, lines)[0] >= largest - ACTIVE).sum()) // 2
-    return Polished(rows, largest, Jammed(active, ACTIVE, max(0.0, slope)))
+            self._reach /= 4
+        return True
+
+    def _stated(self) -> Jammed:
+        _, slope = steepest(self.rows, self._lines, ACTIVE)
+        active = int((_cosines(self.rows, self._lines)[0] >= self.largest - ACTIVE).sum()) // 2
+        return Jammed(active, ACTIVE, max(0.0, slope))
+
+
+def polish(rows: Tensor, lines: bool, steps: int) -> Polished:
+    """Polish one set of unit rows (n, d), float64, to the end, by at most so many linear programs and one more."""
+    polishing = Polishing(rows, lines, steps)
+    while polishing.jammed is None:
+        polishing.advance()
+    return Polished(polishing.rows, polishing.largest, polishing.jammed)
 
 
 def steepest(rows: Tensor, lines: bool, reach: float) -> tuple[Tensor, float]:

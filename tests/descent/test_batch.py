@@ -69,6 +69,19 @@ def test_what_it_gives_are_unit_rows_with_the_largest_cosine_that_it_says(lines:
     assert (cosines.amax((1, 2)) - batch.largest).abs().max() < 1e-15
 
 
+def test_where_a_set_ended_has_the_smooth_maximum_that_it_says() -> None:
+    batch = Batch(drawn(4, 10, 4), of_lines, (20.0, 60.0), 40)
+    batch.advance()
+    assert batch.values.isinf().all()
+    while batch.going:
+        batch.advance()
+    at = smooth_maximum(batch.ends, batch.ends.new_full((4,), 60.0), lines=True)
+    assert (batch.values - at.values).abs().max() < 1e-12
+    assert at.gradients.square().sum((1, 2)).max() < 0.01
+    # Rows of the lowest largest cosine have been passed on the way.
+    assert (batch.largest <= at.largest).all()
+
+
 @pytest.mark.parametrize(
     ("lines", "d", "n", "optimum"),
     [

@@ -85,6 +85,7 @@ def test_every_phase_is_reported_in_its_turn(monkeypatch: pytest.MonkeyPatch) ->
         "blunt",
         "sharp",
         "hops",
+        "landed",
         "last",
         "polish",
     ]
@@ -117,6 +118,44 @@ def test_after_a_kill_it_goes_on_and_ends_bit_for_bit_the_same(share: float, tmp
     assert again.steps == whole.steps
     assert torch.equal(again.rows, whole.rows)
     assert again.jammed == whole.jammed
+
+
+@pytest.mark.usefixtures("little")
+def test_each_program_of_the_polish_is_a_step_that_it_can_go_on_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("protogen.descent.packing.SYMMETRIC_SHARE", 0.01)
+    monkeypatch.setattr("protogen.descent.packing.starts", lambda d, n, effort: 1)
+    asked, none = Request(True, 3, 7, 0, "low"), NONE.expand(0, 7, 3)
+    search, again = Search(asked, none, "cpu"), Search(asked, none, "cpu")
+    search._hop_or_end = search._make_sharp  # type: ignore[method-assign]
+    states = list[tuple[float, object]]()
+    while search.status is None:
+        before = search.spent
+        search.advance()
+        if search.polishing is not None:
+            states.append((search.spent - before, search.state()))
+    assert len(states) > 5
+    assert min(spent for spent, _ in states[1:]) > 0
+    again.restore(states[2][1])  # type: ignore[arg-type]
+    while again.status is None:
+        again.advance()
+    assert (again.step, again.spent, again.best, again.jammed) == (
+        search.step,
+        search.spent,
+        search.best,
+        search.jammed,
+    )
+    assert torch.equal(again.best_rows, search.best_rows)
+
+
+@pytest.mark.parametrize(("lines", "d", "n"), [(False, 4, 620), (True, 6, 60)])
+def test_an_effort_is_kept(lines: bool, d: int, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BUDGETS, "low", 4e8)
+    monkeypatch.setattr("protogen.descent.packing.LEAST_STEPS", 2)
+    search = Search(Request(lines, d, n, 0, "low"), torch.zeros(0, n, d), "cpu")
+    assert search.budget == (1.2e9 if n > 600 else 4e8)
+    while search.status is None:
+        search.advance()
+    assert search.spent < 1.25 * search.budget
 
 
 def test_time_that_runs_out_leaves_the_best_so_far() -> None:

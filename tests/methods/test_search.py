@@ -7,7 +7,7 @@ from protogen import resolve
 from protogen.catalog import label
 from protogen.descent.effort import BUDGETS, evaluation_cost
 from protogen.descent.hops import fitted
-from protogen.descent.packing import MANY_SHARE, Request, Search
+from protogen.descent.packing import MANY_PHASES, Request, Search
 from protogen.errors import BadRequest
 from protogen.measuring.geometry import random_rows
 from protogen.methods.search import known_starts, neighbours
@@ -66,6 +66,8 @@ def test_points_to_1024_are_searched_and_lines_where_an_effort_is_given() -> Non
 
 def test_a_phase_of_many_vectors_takes_a_share_of_the_effort() -> None:
     d, n = 32, 1000
-    batch = Search(Request(False, d, n, 0, "default"), random_rows(1, n, d, 0), "cpu").batch
+    search = Search(Request(False, d, n, 0, "default"), random_rows(1, n, d, 0), "cpu")
+    batch, share = search.batch, MANY_PHASES["given"].share
     assert batch is not None
-    assert 0 < batch.most_left * evaluation_cost(d, n) <= MANY_SHARE * BUDGETS["default"]
+    assert search.budget == 3 * BUDGETS["default"]
+    assert 0 < batch.most_left * evaluation_cost(d, n) <= share * search.budget
