@@ -14,11 +14,12 @@ from protogen.files.facts import Jammed
 from protogen.run import Progress, Run
 from protogen.solution import Status
 
-from .batch import GAIN, Batch
+from .batch import Batch
 from .checkpoint import Changing, Checkpoint
-from .effort import BUDGETS, OVERHEAD, evaluation_cost, program_cost, sets_for, starts
+from .effort import OVERHEAD, evaluation_cost, program_cost, sets_for, starts
 from .hops import NOISE, fitted, hopped
 from .loop import SMALL
+from .phases import MANY, planned
 from .polish import Polishing
 from .smooth import of_lines, of_points
 from .states import State
@@ -30,40 +31,8 @@ ROOM = 1e-9  # over the lower bound, that a figure which meets it may have
 OFTEN = 0.5  # the share of the sharp sets, of which one smooth maximum is taken for the lowest there is
 SAME = 1e-5  # figures by so little apart are those of one set
 POOL, FREED_SETS = 8, 32  # sets that hop, and symmetric ones that are freed
-SYMMETRIC_SHARE, POLISH_SHARE = 0.4, 0.1  # of the effort
+POLISH_SHARE = 0.1  # of the effort
 LEAST_PROGRAMS, PROGRAMS = 6, 25  # linear programs of a polish
-
-
-@dataclass(frozen=True)
-class Phase:
-    """The sharpness of the stages of a phase, the most steps in a stage, and its share of the effort."""
-
-    stages: tuple[float, ...]
-    steps: int
-    share: float
-
-
-PHASES = {
-    "given": Phase((180.0, 540.0, 1620.0), 300, 0.15),
-    "freed": Phase((60.0, 180.0, 540.0, 1620.0), 300, 0.1),
-    "blunt": Phase((20.0, 60.0, 180.0), 600, 0.2),
-    "sharp": Phase((540.0, 1620.0), 600, 0.2),
-    "hops": Phase((180.0,), 300, 1.0),
-    "landed": Phase((540.0, 1620.0), 300, 1.0),
-    "last": Phase((4860.0, 14580.0, 43740.0, 131220.0), 600, 0.3),
-}
-# Of MANY vectors one descent to the end takes DESCENT evaluations, which may be more than an effort holds: they are
-# added to it, up to ADDED times as much. The evaluations are in float32 there, which takes half the time.
-MANY, DESCENT, ADDED = 600, 2200, 2
-MANY_PHASES = {
-    **PHASES,
-    "given": Phase((180.0, 540.0, 1620.0), 300, 0.08),
-    "freed": Phase((60.0, 180.0, 540.0, 1620.0), 300, 0.04),
-    "blunt": Phase((20.0, 60.0), 430, 0.2),
-    "sharp": Phase((180.0, 540.0, 1620.0), 300, 0.25),
-    "last": Phase((4860.0, 14580.0, 43740.0, 131220.0), 90, 0.18),
-}
-MANY_SYMMETRIC, MANY_GAIN = 0.2, 1e-4  # the share of symmetric sets, and what a set has to gain
 OVER = 1.25  # times its share, that a search among symmetric sets may take
 LEAST_STEPS = 20  # in a stage, whatever the share
 # The share of the sets of a phase that go on to the next, by their smooth maxima at its last sharpness. Of random
@@ -148,11 +117,8 @@ class Search(Changing):
         """`given` (g, n, d) are sets to start from beside the random ones; g may be 0."""
         d, n = asked.d, asked.n
         self.asked, self._objective = asked, of_lines if asked.lines else of_points
-        self.budget, self._unit = BUDGETS[asked.effort], evaluation_cost(d, n)
-        self._phases, self._symmetric_share, self._gain = PHASES, SYMMETRIC_SHARE, GAIN
-        if n > MANY:
-            self.budget += min(DESCENT * self._unit, ADDED * self.budget)
-            self._phases, self._symmetric_share, self._gain = MANY_PHASES, MANY_SYMMETRIC, MANY_GAIN
+        self._plan, self._unit = planned(d, n, asked.effort), evaluation_cost(d, n)
+        self.budget = self._plan.budget
         dtype = torch.float64 if n * d <= SMALL and n <= MANY else torch.float32
         self._given = given.to(device, dtype)
         self.phase, self.round, self.spent = "given" if len(given) else "symmetric", 0, 0.0
@@ -210,7 +176,7 @@ class Search(Changing):
 
     def _took_long(self, symmetric: SymmetricSearch) -> bool:
         """Whether the search among symmetric sets has taken its share of the effort and more."""
-        return symmetric.spent > OVER * self._symmetric_share * self.budget
+        return symmetric.spent > OVER * self._plan.symmetric * self.budget
 
     def state(self) -> State:
         """Return all of it; of a search that has ended, the best is enough.
@@ -248,7 +214,7 @@ class Search(Changing):
     def _for_last(self) -> float:
         """How much of the effort is kept for what comes at last: the largest sharpness, and linear programs."""
         wanted = LAST_EVALUATIONS * (self._last_sets() * self._unit + OVERHEAD)
-        return min(wanted, self._phases["last"].share * self.budget) + self._for_programs()
+        return min(wanted, self._plan.phases["last"].share * self.budget) + self._for_programs()
 
     def _for_programs(self) -> float:
         return POLISH_SHARE * self.budget if self._programs() else 0.0
@@ -266,7 +232,7 @@ class Search(Changing):
 
     def _batch(self, rows: Tensor) -> Batch:
         """Let sets descend as this phase wants it, in stages as short as its share of the effort."""
-        phase = self._phases[self.phase]
+        phase = self._plan.phases[self.phase]
         kept = self._for_programs() if self.phase == "last" else self._for_last()
         allowed = min(phase.share * self.budget, self.budget - self.spent - kept)
         steps = int(allowed / (len(phase.stages) * (len(rows) * self._unit + OVERHEAD)))
@@ -274,7 +240,7 @@ class Search(Changing):
         return self._batch_again(rows)
 
     def _batch_again(self, rows: Tensor) -> Batch:
-        return Batch(rows, self._objective, self._phases[self.phase].stages, self.stage_steps, self._gain)
+        return Batch(rows, self._objective, self._plan.phases[self.phase].stages, self.stage_steps, self._plan.gain)
 
     def _promising(self, batch: Batch) -> Tensor:
         """Return the sets of a batch that has ended whose smooth maximum is lowest, at its last sharpness."""
@@ -313,7 +279,7 @@ class Search(Changing):
     def _symmetric(self) -> SymmetricSearch:
         """Begin a search among symmetric sets."""
         self._before = {**super().state(), **dict.fromkeys(APART)}
-        asked, share = self.asked, self._symmetric_share * self.budget
+        asked, share = self.asked, self._plan.symmetric * self.budget
         return SymmetricSearch(asked.d, asked.n, lines=asked.lines, seed=asked.seed, multiplications=share)
 
     def _free(self, symmetric: SymmetricSearch) -> None:
@@ -326,7 +292,9 @@ class Search(Changing):
         if self._meets_bound():
             self._make_sharp()
             return
-        count = sets_for(self._phases["freed"].share * self.budget / FREED_EVALUATIONS, self.asked.d, n, FREED_SETS)
+        count = sets_for(
+            self._plan.phases["freed"].share * self.budget / FREED_EVALUATIONS, self.asked.d, n, FREED_SETS
+        )
         chosen = symmetric.others(count)
         self.phase = "freed" if chosen else "blunt"
         self._freed_groups = [one.group for one in chosen]
@@ -345,7 +313,7 @@ class Search(Changing):
         """
         values, lowest = batch.values, batch.largest.min().item()
         often = len(values) >= POOL and float((values <= values.min() + SAME).double().mean()) >= OFTEN
-        return often and self.best > lowest - 1 / self._phases["sharp"].stages[-1]
+        return often and self.best > lowest - 1 / self._plan.phases["sharp"].stages[-1]
 
     def _hop_or_end(self) -> None:
         """Let the pool hop as long as the effort allows; else make the best sharp."""
@@ -362,7 +330,7 @@ class Search(Changing):
         They are the best by their smooth maxima: what was found by a group is as sharp as it gets, other sets are not.
         """
         self.phase = "last"
-        chosen = self._smooth(self.pool_rows, self._phases["sharp"].stages[-1]).argsort()[: self._last_sets()]
+        chosen = self._smooth(self.pool_rows, self._plan.phases["sharp"].stages[-1]).argsort()[: self._last_sets()]
         self._last_groups = [self.pool_groups[place] for place in chosen.tolist()]
         self.batch = self._batch(self.pool_rows[chosen])
 

@@ -1,0 +1,60 @@
+"""The phases of a search: how sharp and how long their stages are, and which share of the effort each may take."""
+
+from dataclasses import dataclass
+
+from .batch import GAIN
+from .effort import BUDGETS, evaluation_cost
+
+
+@dataclass(frozen=True)
+class Phase:
+    """The sharpness of the stages of a phase, the most steps in a stage, and its share of the effort."""
+
+    stages: tuple[float, ...]
+    steps: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a search goes: the multiplications that it may take, its phases by name.
+
+    `symmetric` is the share of a search among symmetric sets, `gain` what a set has to gain to go on in a stage.
+    """
+
+    budget: float
+    phases: dict[str, Phase]
+    symmetric: float
+    gain: float
+
+
+SYMMETRIC_SHARE = 0.4
+PHASES = {
+    "given": Phase((180.0, 540.0, 1620.0), 300, 0.15),
+    "freed": Phase((60.0, 180.0, 540.0, 1620.0), 300, 0.1),
+    "blunt": Phase((20.0, 60.0, 180.0), 600, 0.2),
+    "sharp": Phase((540.0, 1620.0), 600, 0.2),
+    "hops": Phase((180.0,), 300, 1.0),
+    "landed": Phase((540.0, 1620.0), 300, 1.0),
+    "last": Phase((4860.0, 14580.0, 43740.0, 131220.0), 600, 0.3),
+}
+# Of MANY vectors one descent to the end takes DESCENT evaluations, which may be more than an effort holds: they are
+# added to it, up to ADDED times as much. The evaluations are in float32 there, which takes half the time.
+MANY, DESCENT, ADDED = 600, 2200, 2
+MANY_SYMMETRIC, MANY_GAIN = 0.2, 1e-4
+MANY_PHASES = {
+    **PHASES,
+    "given": Phase((180.0, 540.0, 1620.0), 300, 0.08),
+    "freed": Phase((60.0, 180.0, 540.0, 1620.0), 300, 0.04),
+    "blunt": Phase((20.0, 60.0), 430, 0.2),
+    "sharp": Phase((180.0, 540.0, 1620.0), 300, 0.25),
+    "last": Phase((4860.0, 14580.0, 43740.0, 131220.0), 90, 0.18),
+}
+
+
+def planned(d: int, n: int, effort: str) -> Plan:
+    """Plan a search for n vectors in R^d for an effort."""
+    budget = BUDGETS[effort]
+    if n <= MANY:
+        return Plan(budget, PHASES, SYMMETRIC_SHARE, GAIN)
+    return Plan(budget + min(DESCENT * evaluation_cost(d, n), ADDED * budget), MANY_PHASES, MANY_SYMMETRIC, MANY_GAIN)
