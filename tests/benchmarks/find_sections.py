@@ -21,7 +21,7 @@ from protogen.catalog.algebra.leech import leech
 from protogen.catalog.algebra.sections import TABLE, Line, written
 from protogen.catalog.direct.sections import Sections
 
-LEAST, MOST, MOST_LINES = 13, 20_000, 2000  # dimensions at the end, points and lines of a set in the table
+LEAST, MOST, MOST_COMPARED = 13, 30_000, 2000  # dimensions at the end, points of a set, and those compared by pairs
 WIDTH = 500  # of the beam
 GAIN = 1e-3
 MANY, TRIED = 20_000, 60  # of sections with more vectors than MANY only so many cuts are tried
@@ -32,7 +32,7 @@ SQUARE, NEAR = 32, 16  # the product of a shortest vector with itself, and with 
 class Node(NamedTuple):
     """A section: which it is cut from, the cut, its vectors, their largest cosine and coherence.
 
-    The coherence is not known of more than MOST_LINES vectors.
+    The coherence of opposite vectors is that of one of each two. It is not known of more than MOST_COMPARED others.
     """
 
     parent: int
@@ -42,6 +42,11 @@ class Node(NamedTuple):
     d: int
     cosine: Fraction
     coherence: Fraction | None
+    opposite: bool
+
+    @property
+    def lines(self) -> int:
+        return self.n // 2 if self.opposite else self.n
 
 
 class Standing(NamedTuple):
@@ -140,20 +145,25 @@ def search() -> list[Node]:
             entries = tried[:, word].long().tolist()
             q = fixed_length([*cuts_of(nodes, parent), (entries, product)])
             chosen = vectors[(vectors @ tried[:, word].float()).round() == product]
-            nodes.append(Node(parent, entries, product, n, d, *figures(chosen, q)))
+            nodes.append(Node(parent, entries, product, n, d, *figures(chosen, fixed, q)))
             following.append(Standing(chosen, torch.cat((basis, (new / new.norm())[None])), fixed, len(nodes) - 1))
         state = following
         print(d, len(state), flush=True)
     return nodes
 
 
-def figures(vectors: Tensor, q: Fraction) -> tuple[Fraction, Fraction | None]:
-    """Return the largest cosine of a section, as points, and its coherence, as lines."""
-    if len(vectors) > MOST_LINES:
-        return (NEAR - q) / (SQUARE - q), None
+def figures(vectors: Tensor, fixed: Tensor, q: Fraction) -> tuple[Fraction, Fraction | None, bool]:
+    """Return the largest cosine of a section, as points, its coherence, as lines, and whether these lie two on one."""
+    along = torch.randn(24, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    values = (vectors.double() - fixed) @ along
+    opposite = bool((values.sort().values + values.sort(descending=True).values).abs().max() < 1e-6)
+    if len(vectors) > MOST_COMPARED:
+        cosine = (NEAR - q) / (SQUARE - q)
+        return cosine, cosine if opposite else None, opposite
     products = (vectors @ vectors.T).fill_diagonal_(0)
     least, most = int(products.min()), int(products.fill_diagonal_(-SQUARE).max())
-    return (most - q) / (SQUARE - q), max(abs(most - q), abs(least - q)) / (SQUARE - q)
+    cosine = (most - q) / (SQUARE - q)
+    return cosine, cosine if opposite else max(abs(most - q), abs(least - q)) / (SQUARE - q), opposite
 
 
 Size = tuple[Fraction, int, int]  # the figure of a set, n, d
@@ -163,21 +173,25 @@ def winners(
     nodes: list[Node], lines: bool, families: tuple[type[ClosedForm], ...], others: list[Size]
 ) -> dict[int, Size]:
     """Return the sections, by their places, that are better than all closed forms, one another, and other sets."""
-    most = MOST_LINES if lines else MOST
     rivals = tuple(family for family in families if not issubclass(family, Sections))
-    listed = [((node.coherence if lines else node.cosine), node.n, node.d, place) for place, node in enumerate(nodes)]
-    known = [(value, -n, d, place) for value, n, d, place in listed if value is not None and n <= most]
+    listed = [
+        (node.coherence, -node.lines, node.d, place) if lines else (node.cosine, -node.n, node.d, place)
+        for place, node in enumerate(nodes)
+        if node.n <= MOST
+    ]
+    known = [(value, fewer, d, place) for value, fewer, d, place in listed if value is not None]
     front, better = list[tuple[int, int]](), dict[int, Size]()
     for value, fewer, d, place in sorted([*known, *((value, -n, d, -1) for value, n, d in others)]):
         if not any(other_d <= d and other_n >= -fewer for other_d, other_n in front):
             front.append((d, -fewer))
-            form = choose(rivals, d, -fewer) if place >= 0 else None
-            if form is not None and value < form.cosine - GAIN:
+            form = choose(rivals, d, -fewer)
+            if place >= 0 and value < (form.cosine if form else 1) - GAIN:
                 better[place] = value, -fewer, d
     return better
 
 
 def main() -> None:
+    TABLE.write_text("")  # no form is made of those that stood there
     nodes = search()
     lines = winners(nodes, True, LINES, [])
     points = winners(nodes, False, POINTS, [(value, 2 * n, d) for value, n, d in lines.values()])
@@ -192,7 +206,8 @@ def main() -> None:
         node = nodes[place]
         word = tuple(node.word[: max(at for at, entry in enumerate(node.word) if entry) + 1])
         cosine, coherence = node.cosine if place in points else None, node.coherence if place in lines else None
-        text += written(Line(numbers.get(node.parent, -1), (word, node.product), node.d, node.n, cosine, coherence))
+        parent = numbers.get(node.parent, -1)
+        text += written(Line(parent, (word, node.product), node.d, node.n, cosine, coherence, node.opposite))
     TABLE.write_text(text)
     print(f"{len(points)} sets of points, {len(lines)} of lines, {len(numbers)} lines of the table")
 

@@ -21,7 +21,8 @@ Cut = tuple[tuple[int, ...], int]  # a word without the zeros at its end, and a 
 class Line(NamedTuple):
     """A line of the table: which section is cut, or -1 for the lattice; by which cut; d and n of what comes of it.
 
-    `cosine` is the largest of the n points where they are a set, `coherence` that of the n lines; else None.
+    `cosine` is the largest of the n points where they are a set of the catalogue, `coherence` that of the lines; else
+    None. Where `opposite`, each vector has its negative beside it, and there are n / 2 lines.
     """
 
     parent: int
@@ -30,14 +31,15 @@ class Line(NamedTuple):
     n: int
     cosine: Fraction | None
     coherence: Fraction | None
+    opposite: bool
 
 
 def written(line: Line) -> str:
-    """Write a line of the table."""
+    """Write a line of the table: its fields without d, the word in DIGITS, - for None; at the end 1 for opposite."""
     word, product = line.cut
     entries = "".join(DIGITS[entry + 5] for entry in word)
     figures = ("-" if figure is None else figure for figure in (line.cosine, line.coherence))
-    return " ".join(map(str, (line.parent, entries, product, line.n, *figures))) + "\n"
+    return " ".join(map(str, (line.parent, entries, product, line.n, *figures, int(line.opposite)))) + "\n"
 
 
 @cache
@@ -45,11 +47,11 @@ def table() -> tuple[Line, ...]:
     """Read the lines of the table; each section comes after what it is cut from."""
     lines: list[Line] = []
     for text in TABLE.read_text("ascii").splitlines():
-        parent, entries, product, n, *figures = text.split(" ")
+        parent, entries, product, n, *figures, opposite = text.split(" ")
         word = tuple(DIGITS.index(digit) - 5 for digit in entries)
         d = (DIMENSIONS if parent == "-1" else lines[int(parent)].d) - 1
         cosine, coherence = (None if figure == "-" else Fraction(figure) for figure in figures)
-        lines.append(Line(int(parent), (word, int(product)), d, int(n), cosine, coherence))
+        lines.append(Line(int(parent), (word, int(product)), d, int(n), cosine, coherence, opposite == "1"))
     return tuple(lines)
 
 
@@ -66,4 +68,5 @@ def sets(lines: bool) -> dict[tuple[int, int], tuple[Fraction, int]]:
     """Return the sets of points, or of lines, by d and n: their figure and line of the table, the lowest first."""
     listed = [(line.coherence if lines else line.cosine, place) for place, line in enumerate(table())]
     known = sorted((figure, place) for figure, place in listed if figure is not None)
-    return {(table()[place].d, table()[place].n): (figure, place) for figure, place in known}
+    sizes = [(table()[place].d, table()[place].n // (1 + (lines and table()[place].opposite))) for _, place in known]
+    return dict(zip(sizes, known, strict=True))

@@ -16,7 +16,6 @@ from .equiangular import Equiangular
 from .graphical import Graphical
 from .kerdock import Kerdock
 from .kerdock_off_flat import KerdockOffFlat
-from .lattice_lines import LatticeLines
 from .lifted_blocks import LiftedBlocks
 from .mathon import Mathon
 from .mub import ComplexMUB, TernaryMUB
@@ -66,7 +65,6 @@ DIRECT: tuple[type[ClosedForm], ...] = (
     CentredBlocks,
     Equiangular,
     Quadruples,
-    LatticeLines,
     SignedTriples,
     SectionLines,
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 from protogen.errors import BadRequest
 
 from ..algebra.leech import leech
-from ..algebra.sections import cuts, sets
+from ..algebra.sections import cuts, sets, table
 from ..family import ClosedForm
 from .sharp import Section, points_of
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Sections(ClosedForm):
     """n vectors in R^d: the shortest vectors of the Leech lattice with given products with 24 - d words, projected.
+
+    As lines, one of each two opposite ones. The lines of coherence 1/2 are those of the shortest vectors of the
+    laminated lattices, those of coherence 1/3 of sections of the shorter Leech lattice.
 
     Source: Conway and Sloane 1999, Sphere Packings, Lattices and Groups, Chapter 14. The table of the words was found
     by a search.
@@ -54,11 +57,13 @@ class Sections(ClosedForm):
 
     @property
     def held_bytes(self) -> int:
-        return 4 * self.d * self.n
+        return 4 * self.d * table()[sets(self.lines)[self.d, self.n][1]].n
 
     def rows(self, start: int, stop: int) -> "Tensor":
         """Return rows start to stop - 1, (stop - start, d) float32, from the table of all."""
-        return _vectors(sets(self.lines)[self.d, self.n][1])[start:stop].clone()
+        place = sets(self.lines)[self.d, self.n][1]
+        step = 2 if self.lines and table()[place].opposite else 1
+        return _vectors(place)[step * start : step * stop : step].clone()
 
 
 @dataclass(frozen=True)
@@ -71,4 +76,4 @@ class SectionLines(Sections):
 
 @lru_cache(maxsize=4)
 def _vectors(place: int) -> "Tensor":
-    return points_of(Section(0.0, leech, tuple(cuts(place))), antipodal=False)
+    return points_of(Section(0.0, leech, tuple(cuts(place))), table()[place].opposite)
