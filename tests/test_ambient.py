@@ -20,6 +20,11 @@ from protogen.rows import InMemory
 # A small member or two of every family.
 SMALL = [
     "sharp-lines(d=4,n=60)",
+    "quadruples(v=9)",
+    "signed-triples(v=11)",
+    "section-lines(d=14,n=112)",
+    "section-lines(d=14,n=140)",
+    "section-points(d=16,n=46)",
     "kerdock(k=1)",
     "delsarte-goethals(m=3,t=0)",
     "z4-kerdock(m=1)",

@@ -251,20 +251,20 @@ def test_a_trained_margin_has_the_loss_of_the_fixed_one() -> None:
 
 def test_random_signs_leave_no_direction_that_all_rows_share() -> None:
     """All rows of this closed form have the same cosine to an axis, where the cross entropy is flat."""
-    form = choose(LINES, 16, 256)
+    form = choose(LINES, 16, 512)
     assert form is not None
-    lines = InMemory.of(Padded(form, 256, 16))
+    lines = InMemory.of(Padded(form, 512, 16))
     ahead = torch.eye(16)
     assert (lines.tensor @ ahead.T).std(0).min() < 1e-6
     rows = random_signs(lines.tensor)
     assert torch.equal(rows.abs(), lines.tensor.abs())
     signs = (rows * lines.tensor).sum(1).sign()
     assert torch.equal(rows, lines.tensor * signs[:, None])
-    assert 96 < (signs > 0).sum() < 160
+    assert 200 < (signs > 0).sum() < 312
     assert (rows @ ahead.T).std(0).min() > 0.2
     assert torch.equal(random_signs(lines.tensor[:99]), rows[:99])
     assert not torch.equal(random_signs(lines.tensor, 1), rows)
-    made = protogen.generate(protogen.resolve("ebv", d=16, n=256, start="closed-form"))
+    made = protogen.generate(protogen.resolve("ebv", d=16, n=512, start="closed-form"))
     assert torch.equal(made.tensor.abs(), lines.tensor.abs())
     assert (made.tensor @ ahead.T).std(0).min() > 0.2  # `protogen ebv` gives signs of its own
 
