@@ -86,6 +86,21 @@ class OfForm(ClosedForm):
         return self.form.held_bytes
 
 
+class Sized(ClosedForm):
+    """A family whose members are named by their sizes: fields d and n, the n vectors of R^d that they are."""
+
+    d: int
+    n: int
+
+    @property
+    def own_d(self) -> int:
+        return self.d
+
+    @property
+    def own_n(self) -> int:
+        return self.n
+
+
 class Tight(ClosedForm):
     """A family with members that are tight frames: all own_n rows X have X^T X = (own_n / own_d) I."""
 

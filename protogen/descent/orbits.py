@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-LEAST_EXPONENT = -60.0  # of a weight: what is smaller adds nothing, and numbers below the normal ones are slow
+from .smooth import LEAST_EXPONENT
 
 
 class SmoothSums:

@@ -29,7 +29,7 @@ MOST_SEARCHED, MOST_CHEAP, CHEAP = 600, 1024, 8.2e7
 FEW_NUMBERS = 4096
 # Closed forms of LEAST to MOST times as many vectors give starts, the best KNOWN of them, for a share of the effort.
 LEAST, MOST, KNOWN = 0.9, 1.5, 4
-KNOWN_SHARE, START_EVALUATIONS, MOST_STARTS = 0.1, 350, 16
+KNOWN_SHARE, KNOWN_EVALUATIONS, MOST_KNOWN = 0.1, 350, 16  # evaluations that a start takes, about; starts
 
 
 def searches(d: int, n: int, effort: str | None, other: Sequence[str]) -> bool:
@@ -108,7 +108,7 @@ def search(
 def known_starts(lines: bool, d: int, n: int, effort: str, seed: int) -> "Tensor":
     """Make sets of n vectors in R^d, (k, n, d) float64, of the closed forms that have a few more or fewer.
 
-    They are as many as a share of the effort lets descend, MOST_STARTS at most, and take turns by their forms: what is
+    They are as many as a share of the effort lets descend, MOST_KNOWN at most, and take turns by their forms: what is
     taken out and which holes are filled is drawn anew each time, by the seed.
     """
     import torch
@@ -116,7 +116,7 @@ def known_starts(lines: bool, d: int, n: int, effort: str, seed: int) -> "Tensor
     from protogen.descent.hops import fitted
 
     forms = neighbours(lines, d, n)
-    count = sets_for(KNOWN_SHARE * BUDGETS[effort] / START_EVALUATIONS, d, n, MOST_STARTS) if forms else 0
+    count = sets_for(KNOWN_SHARE * BUDGETS[effort] / KNOWN_EVALUATIONS, d, n, MOST_KNOWN) if forms else 0
     generator = torch.Generator().manual_seed(seed % 2**63)
     whole = [catalog.Padded(form, form.own_n, d).rows(0, form.own_n).double() for form in forms[:count]]
     made = [fitted(whole[place % len(whole)], n, lines, generator) for place in range(count)]

@@ -8,7 +8,7 @@ from protogen.errors import BadRequest
 
 from ..algebra.leech import leech
 from ..algebra.sections import Cut
-from ..family import ClosedForm, best
+from ..family import Sized, best
 from .sharp import HALVING, LONG, Section, points_of
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ LINES = {(16, 40): FORTY, (17, 48): NESTED, (19, 72): NESTED[:4], (20, 90): NEST
 
 
 @dataclass(frozen=True)
-class Equiangular(ClosedForm):
+class Equiangular(Sized):
     """n equiangular lines in R^d of coherence 1/5.
 
     They are those of the 276 lines of `sharp-lines` in R^23 that are orthogonal to some vectors. No larger sets of
@@ -55,14 +55,6 @@ class Equiangular(ClosedForm):
     @classmethod
     def reach(cls, d: int, n: int) -> Self | None:
         return best(cls(own_d, own_n) for own_d, own_n in LINES if own_d <= d and n <= own_n)
-
-    @property
-    def own_d(self) -> int:
-        return self.d
-
-    @property
-    def own_n(self) -> int:
-        return self.n
 
     @property
     def cosine(self) -> float:

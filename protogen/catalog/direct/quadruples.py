@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from protogen.errors import BadRequest
 
+from ..algebra.signed_blocks import signed_rows
 from ..family import ClosedForm, best
 
 if TYPE_CHECKING:
@@ -105,9 +106,4 @@ def blocks(v: int) -> tuple[tuple[int, ...], ...]:
 def _rows(v: int) -> "Tensor":
     import torch
 
-    halves = torch.tensor([0.5, -0.5], dtype=torch.float32, device="cpu")
-    signs = torch.cartesian_prod(halves[:1], halves, halves, halves)
-    places = torch.tensor(blocks(v), device="cpu")
-    rows = torch.zeros(len(places), SIGNS, v, dtype=torch.float32, device="cpu")
-    rows.scatter_(2, places[:, None].expand(-1, SIGNS, -1), signs.expand(len(places), -1, -1))
-    return torch.cat((torch.eye(v, dtype=torch.float32, device="cpu"), rows.flatten(0, 1)))
+    return torch.cat((torch.eye(v, dtype=torch.float32, device="cpu"), signed_rows(blocks(v), v)))

@@ -1,4 +1,4 @@
-"""Lines that are sections of the Leech lattice."""
+"""Sections of the Leech lattice as sets of vectors, and the family of those that are lines."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -8,7 +8,7 @@ from protogen.errors import BadRequest
 
 from ..algebra.leech import leech
 from ..algebra.sections import cuts, sets, table
-from ..family import ClosedForm
+from ..family import Sized
 from .sharp import Section, points_of
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Sections(ClosedForm):
+class Sections(Sized):
     """n vectors in R^d: the shortest vectors of the Leech lattice with given products with 24 - d words, projected.
 
     As lines, one of each two opposite ones. The lines of coherence 1/2 are those of the shortest vectors of the
@@ -42,14 +42,6 @@ class Sections(ClosedForm):
     def reach(cls, d: int, n: int) -> Self | None:
         """Return the set of lowest cosine in at most d dimensions that has n vectors."""
         return next((cls(*size) for size in sets(cls.lines) if size[0] <= d and size[1] >= n), None)
-
-    @property
-    def own_d(self) -> int:
-        return self.d
-
-    @property
-    def own_n(self) -> int:
-        return self.n
 
     @property
     def cosine(self) -> float:

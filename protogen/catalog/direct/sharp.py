@@ -11,7 +11,7 @@ from protogen.errors import BadRequest
 
 from ..algebra.leech import e8, leech
 from ..algebra.sections import Cut
-from ..family import Tight, best
+from ..family import Sized, Tight, best
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,7 +81,7 @@ SECTIONS = ANTIPODAL | {
 
 
 @dataclass(frozen=True)
-class Sharp(Tight):
+class Sharp(Sized, Tight):
     """n vectors in R^d, a tight frame: one of every `step` points of the section of step * n points."""
 
     family: ClassVar[str]
@@ -104,14 +104,6 @@ class Sharp(Tight):
     def sized(cls, low: int, high: int) -> Iterator[Self]:
         """Yield the members with low <= own_d <= high."""
         return (cls(d, n // cls.step) for d, n in cls.sections if low <= d <= high)
-
-    @property
-    def own_d(self) -> int:
-        return self.d
-
-    @property
-    def own_n(self) -> int:
-        return self.n
 
     @property
     def cosine(self) -> float:

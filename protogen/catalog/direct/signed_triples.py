@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
-from math import sqrt
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from protogen.errors import BadRequest
 
 from ..algebra import steiner
+from ..algebra.signed_blocks import signed_rows
 from ..family import ClosedForm, best
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class SignedTriples(ClosedForm):
 
     def rows(self, start: int, stop: int) -> "Tensor":
         """Return rows start to stop - 1, (stop - start, v) float32, block by block."""
-        return _rows(self.v)[start:stop].clone()
+        return signed_rows(blocks(self.v), self.v)[start:stop]
 
 
 @lru_cache(maxsize=len(COUNTS))
@@ -75,15 +75,3 @@ def blocks(v: int) -> tuple[tuple[int, ...], ...]:
     if v == 11:
         return tuple(tuple(int(digit, 16) for digit in word) for word in ELEVEN.split())
     return tuple(block for block in blocks(v + 1) if v not in block)
-
-
-@lru_cache(maxsize=len(COUNTS))
-def _rows(v: int) -> "Tensor":
-    import torch
-
-    entries = torch.tensor([1 / sqrt(3), -1 / sqrt(3)], dtype=torch.float32, device="cpu")
-    signs = torch.cartesian_prod(entries[:1], entries, entries)
-    places = torch.tensor(blocks(v), device="cpu")
-    rows = torch.zeros(len(places), SIGNS, v, dtype=torch.float32, device="cpu")
-    rows.scatter_(2, places[:, None].expand(-1, SIGNS, -1), signs.expand(len(places), -1, -1))
-    return rows.flatten(0, 1)

@@ -10,7 +10,7 @@ from protogen.bounds import max_cos_bound
 
 from ..algebra import hadamard
 from ..algebra.linear import LinearCode, linear_codes
-from ..family import ClosedForm
+from ..family import Sized
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +19,7 @@ PUNCTURE = 32  # coordinates that juxtaposed Hadamard codes may lose
 
 
 @dataclass(frozen=True)
-class CubeVertices(ClosedForm):
+class CubeVertices(Sized):
     """n vertices of the cube in R^d: the best of several binary codes of n words of length d.
 
     Words at Hamming distance h have the cosine 1 - 2h/d. The code with the lowest largest cosine is taken, the
@@ -44,14 +44,6 @@ class CubeVertices(ClosedForm):
     def reach(cls, d: int, n: int) -> Self | None:
         """Return the code of n words, where there are so many vertices."""
         return cls(d, n) if n <= 2**d else None
-
-    @property
-    def own_d(self) -> int:
-        return self.d
-
-    @property
-    def own_n(self) -> int:
-        return self.n
 
     @property
     def cosine(self) -> float:
