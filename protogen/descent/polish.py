@@ -1,7 +1,6 @@
 """The last digits of a set: linear programs on its active pairs, and what they say of it."""
 
 import math
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -20,22 +19,15 @@ FLAT = 1e-8  # a slope by less leads nowhere
 ACTIVE = 1e-7  # a pair counts as active, whose cosine lies under the largest by no more
 
 
-@dataclass(frozen=True)
-class Polished:
-    """Say how a polish ended: unit rows (n, d), their largest cosine (|cosine| of lines), what is known of it."""
-
-    rows: Tensor
-    largest: float
-    jammed: Jammed
-
-
 class Polishing(Changing):
     """Lower the largest cosine of one set of unit rows (n, d), float64, by at most so many linear programs.
 
     Each program moves the rows along their tangents, within a box, so that the largest of the cosines is lowest to
     first order. A step that does not lower the largest cosine as promised is not taken, and the box shrinks; the
     set never gets worse. Where the optimum is a vertex, that is where the active pairs leave no freedom, the steps
-    converge quadratically. One program more tells at the end how `jammed` the set is.
+    converge quadratically. One program more tells at the end how `jammed` the set is; till then that is None.
+
+    `largest` is the largest cosine of the rows, of lines the largest |cosine|.
     """
 
     changes: ClassVar[tuple[str, ...]] = ("rows", "largest", "_reach", "_left")
@@ -72,14 +64,6 @@ class Polishing(Changing):
         _, slope = steepest(self.rows, self._lines, ACTIVE)
         active = int((_cosines(self.rows, self._lines)[0] >= self.largest - ACTIVE).sum()) // 2
         return Jammed(active, ACTIVE, max(0.0, slope))
-
-
-def polish(rows: Tensor, lines: bool, steps: int) -> Polished:
-    """Polish one set of unit rows (n, d), float64, to the end, by at most so many linear programs and one more."""
-    polishing = Polishing(rows, lines, steps)
-    while polishing.jammed is None:
-        polishing.advance()
-    return Polished(polishing.rows, polishing.largest, polishing.jammed)
 
 
 def steepest(rows: Tensor, lines: bool, reach: float) -> tuple[Tensor, float]:

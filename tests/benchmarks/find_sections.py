@@ -49,6 +49,16 @@ class Node(NamedTuple):
         return self.n // 2 if self.opposite else self.n
 
 
+class Child(NamedTuple):
+    """A section that a cut makes: its vectors, its q, what is cut by its place in the beam, the word's place, p."""
+
+    n: int
+    q: float
+    place: int
+    word: int
+    product: int
+
+
 class Standing(NamedTuple):
     """The vectors of a section, an orthonormal basis of its cuts (k, 24), what these fix of each vector (24,)."""
 
@@ -95,11 +105,9 @@ def cuts_of(nodes: list[Node], place: int) -> list[tuple[list[int], int]]:
     return found[::-1]
 
 
-def children(
-    state: list[Standing], tried: Tensor, drawn: random.Random, least: int
-) -> list[tuple[int, float, int, int, int]]:
-    """List the sections that a cut makes, of each n and q one: n, q, the place of the parent, of the word, p."""
-    found: dict[tuple[int, float], tuple[int, float, int, int, int]] = {}
+def children(state: list[Standing], tried: Tensor, drawn: random.Random, least: int) -> list[Child]:
+    """List the sections that a cut makes, of each n and q one."""
+    found: dict[tuple[int, float], Child] = {}
     for place, (vectors, basis, fixed, _) in enumerate(state):
         squares = (tried - basis.T @ (basis @ tried)).square().sum(0)
         new = (squares > 1e-6).nonzero()[:, 0]
@@ -112,22 +120,21 @@ def children(
         chosen, p = new[where[:, 0]], where[:, 1] - SHIFT
         q = fixed.square().sum() + (p - fixed @ tried[:, chosen]) ** 2 / squares[chosen]
         n = counts.view(-1, width)[where[:, 0], where[:, 1]]
-        for key in zip(
-            n.tolist(), [round(x, 6) for x in q.tolist()], [place] * len(n), chosen.tolist(), p.tolist(), strict=True
-        ):
-            found.setdefault(key[:2], key)
+        lengths = [round(length, 6) for length in q.tolist()]
+        for count, length, word, product in zip(n.tolist(), lengths, chosen.tolist(), p.tolist(), strict=True):
+            found.setdefault((count, length), Child(count, length, place, word, product))
     return list(found.values())
 
 
-def promising(found: list[tuple[int, float, int, int, int]]) -> list[tuple[int, float, int, int, int]]:
+def promising(found: list[Child]) -> list[Child]:
     """Keep WIDTH of them: those with the most vectors for their q, then those with nearly so many."""
-    found = sorted(found, key=lambda one: (-one[0], -one[1]))
+    found = sorted(found, key=lambda one: (-one.n, -one.q))
     front: list[tuple[int, float]] = []
     for n, q, *_ in found:
         if not front or q > front[-1][1] + 1e-6:
             front.append((n, q))
     lengths = [q for _, q in front]
-    behind = {one: math.log(front[bisect.bisect_left(lengths, one[1] - 1e-6)][0] / one[0]) for one in found}
+    behind = {one: math.log(front[bisect.bisect_left(lengths, one.q - 1e-6)][0] / one.n) for one in found}
     return sorted(found, key=behind.__getitem__)[:WIDTH]
 
 
