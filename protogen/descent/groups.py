@@ -49,6 +49,14 @@ OTHERS = {
     "cyclic(2)xprojective(7)": 336,
     "special(7)": 336,
     "alternating(6)": 360,
+    "wreath(3,2)": 18,
+    "wreath(4,2)": 32,
+    "wreath(5,2)": 50,
+    "wreath(6,2)": 72,
+    "wreath(2,4)": 64,
+    "wreath(3,3)": 81,
+    "wreath(2,5)": 160,
+    "wreath(4,3)": 192,
 }
 
 
@@ -85,6 +93,8 @@ def group(name: str) -> Group:
     - `cyclic(m)`, `dihedral(m)` of order 2 m, `symmetric(m)`, `alternating(m)`;
     - `dicyclic(m)` of order 4 m, of which m = 2 is that of the quaternions 1, i, j, k and their negatives;
     - `affine(q,k)`: x -> a x + b over F_q, a in the subgroup of order k; q a prime, 4, 8, 9, 16, 25 or 27;
+    - `semidirect(m,k,u)` of order m k: x -> x + b modulo m and x -> u x, whose k-th power is the identity;
+    - `wreath(a,b)` of order b a^b: b places turn round, each of which turns round itself, by a;
     - `special(p)`: the 2 x 2 matrices of determinant 1 over F_p; `projective(p)`: these up to their sign;
     - `heisenberg(p)`: the upper triangular 3 x 3 matrices with ones on the diagonal over F_p;
     - `pauli(k)`: the signed permutations of 2^k axes that k commuting shifts and k changes of signs generate.
@@ -162,12 +172,50 @@ def families(most: int) -> dict[str, dict[str, int]]:
     fields = sorted({*primes, *FIELDS})
     affine = {f"affine({q},{k})": q * k for q in fields for k in range(2, q) if (q - 1) % k == 0 and q * k <= most}
     pairs = [(a, b) for a in range(2, math.isqrt(most) + 1) for b in range(a, most // a + 1, a)]
+    dihedral = {f"dihedral({m})": 2 * m for m in range(3, most // 2 + 1)}
+    dicyclic = {f"dicyclic({m})": 4 * m for m in range(2, most // 4 + 1)}
+    semidirect = _semidirect(most)
+    own = {**dihedral, **dicyclic, **semidirect, "pauli(2)": 32}
+    doubled = {f"cyclic({a})x{name}": a * own[name] for a in range(2, 6) for name in own if a * own[name] <= most}
     listed = {
+        "semidirect": semidirect,
+        "doubled": doubled,
         "cyclic": {f"cyclic({m})": m for m in range(2, most + 1)},
-        "dihedral": {f"dihedral({m})": 2 * m for m in range(3, most // 2 + 1)},
-        "dicyclic": {f"dicyclic({m})": 4 * m for m in range(2, most // 4 + 1)},
+        "dihedral": dihedral,
+        "dicyclic": dicyclic,
         "products": {f"cyclic({a})xcyclic({b})": a * b for a, b in pairs},
         "affine": affine,
         "others": {name: order for name, order in OTHERS.items() if order <= most},
     }
     return {family: names for family, names in listed.items() if names}
+
+
+def _semidirect(most: int) -> dict[str, int]:
+    """List the groups semidirect(m,k,u) of order at most `most` that are in no other family, with their orders.
+
+    Of all u whose powers are the same the least is there.
+    """
+    listed: dict[str, int] = {}
+    for m in range(3, most // 2 + 1):
+        prime, known = all(m % q for q in range(2, math.isqrt(m) + 1)), set[frozenset[int]]()
+        for u in range(2, m):
+            powers = _powers(u, m)
+            if not powers or powers in known:
+                continue
+            known.add(powers)
+            for k in range(len(powers), most // m + 1, len(powers)):
+                others = (k == 2 and u == m - 1) or (prime and k == len(powers))  # dihedral, affine
+                if not others:
+                    listed[f"semidirect({m},{k},{u})"] = m * k
+    return listed
+
+
+def _powers(u: int, m: int) -> frozenset[int]:
+    """Return the powers of u modulo m; none where these never come to 1."""
+    if math.gcd(u, m) > 1:
+        return frozenset()
+    powers, power = {1}, u
+    while power != 1:
+        powers.add(power)
+        power = power * u % m
+    return frozenset(powers)

@@ -10,13 +10,27 @@ from torch import Tensor
 from .groups import LARGEST_ORDER, Group, families, group, irreducibles
 
 # How often a group is drawn of each family; the cyclic ones whose order divides n, or one less, have their own share.
-# Of a family a group is drawn the more often the smaller it is: lines (12, 43) come to .2727 in place of .2893.
-SHARES = {"dividing": 0.25, "cyclic": 0.1, "dihedral": 0.1, "dicyclic": 0.05, "products": 0.15, "affine": 0.15}
-OTHER_SHARE = 0.2
-SHORT = 8  # orbits at most that are not like most
+SHARES = {
+    "dividing": 0.25,
+    "cyclic": 0.1,
+    "dihedral": 0.1,
+    "dicyclic": 0.05,
+    "products": 0.15,
+    "affine": 0.15,
+    "semidirect": 0.1,
+    "doubled": 0.1,
+    "others": 0.2,
+}
+# Of a family a group is drawn the more often the smaller it is: lines (12, 43) come to .2727 in place of .2893. Those
+# with which a set has more than USUAL orbits are no smaller in this.
+USUAL = 10
+# The best sets known have orbits of many lengths, such as 2, 4 and five times 8 of lines (12, 46). An orbit that is not
+# like most is drawn up to SHORT times, and stands up to TWICE times. In the share FEWER of all sets up to FEWEST of the
+# orbits that are like most are left out.
+SHORT, TWICE, FEWER, FEWEST = 12, 2, 0.4, 3
 DRAWS = 12  # of a representation, before a layout is given up
 FEW, RARE = 2.5, 0.2  # sets with fewer vectors an orbit than FEW are drawn so often
-MORE, OTHERS = 8, 0.5  # one vector in MORE, or one, may be too many or too few, in this share of all sets
+MORE, ABOUT = 8, 0.5  # one vector in MORE, or one, may be too many or too few, in this share of all sets
 
 
 @dataclass(frozen=True)
@@ -125,13 +139,13 @@ class Draws:
         orders = (m for whole in (n, n - 1, n + 1) for m in range(2, min(whole, LARGEST_ORDER) + 1) if whole % m == 0)
         self._families["dividing"] = {f"cyclic({m})": m for m in orders}
         self._families = {family: names for family, names in self._families.items() if names}
-        self._shares = [SHARES.get(family, OTHER_SHARE) for family in self._families]
+        self._shares = [SHARES[family] for family in self._families]
 
     def design(self) -> Design | None:
         """Draw a group, a representation and stabilisers; None where these do not go together."""
         (family,) = self._random.choices(list(self._families), self._shares)
         groups = self._families[family]
-        (name,) = self._random.choices(list(groups), [1 / order for order in groups.values()])
+        (name,) = self._random.choices(list(groups), [1 / max(order, self._n / USUAL) for order in groups.values()])
         known = _known(name)
         parts = self._faithful(known)
         layout = None if parts is None else self._layout(known, parts)
@@ -189,30 +203,30 @@ class Draws:
         return tuple(sorted(parts))
 
     def _layout(self, known: _Known, parts: tuple[int, ...]) -> tuple[Stabiliser, ...] | None:
-        """Draw stabilisers of orbits that have n vectors together, or nearly so many, most of them alike."""
+        """Draw stabilisers of orbits that have n vectors together, or about so many, most of them alike."""
         order = known.own.order
         main = self._stabiliser(known, parts, 0 if self._random.random() < 0.6 else 1 + self._random.randrange(2))
         if main is None:
             return None
         size, room = order // len(main.elements), max(1, self._n // MORE)
-        # With none other than these orbits, the set has some number of vectors that is near n, or not.
-        exact = self._random.random() >= OTHERS
-        most = self._n if exact else self._n + room
-        count = most // size
-        if exact and count and self._random.random() < 0.2:
-            count -= 1 + self._random.randrange(min(count, 2))
-        layout, left = [main] * count, most - count * size
+        wanted = self._n
+        if self._random.random() < ABOUT:
+            wanted += self._random.randint(-room, room)
+        count = wanted // size
+        if self._random.random() < FEWER:
+            count = max(0, count - 1 - self._random.randrange(FEWEST))
+        layout, left = [main] * count, wanted - count * size
         for _ in range(SHORT):
-            if left <= (0 if exact else 2 * room):
+            if not left:
                 break
             other = self._stabiliser(known, parts, self._random.randrange(3), whole=self._random.random() < 0.3)
-            if other is not None and order // len(other.elements) <= left:
-                layout.append(other)
-                left -= order // len(other.elements)
-        fits = left <= (0 if exact else 2 * room)
+            if other is not None and (length := order // len(other.elements)) <= left:
+                times = self._random.randint(1, min(left // length, TWICE))
+                layout += [other] * times
+                left -= length * times
         # A set of almost as many orbits as vectors is about as hard to find as any.
         rare = len(layout) > self._n / FEW and self._random.random() > RARE
-        return tuple(layout) if fits and layout and not rare else None
+        return tuple(layout) if not left and layout and not rare else None
 
     def _stabiliser(
         self, known: _Known, parts: tuple[int, ...], elements: int, whole: bool = False

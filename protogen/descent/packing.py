@@ -208,6 +208,14 @@ class Search(Changing):
             self.polishing = Polishing(state["polishing"]["rows"], self.asked.lines, 0)
             self.polishing.restore(state["polishing"])
 
+    def have_some(self) -> None:
+        """Take a random start for the best, where the search was ended before it had any set of n vectors."""
+        if self.best == math.inf:
+            self.best_rows = self._drawn(1)[0]
+            everyone = torch.zeros(1, dtype=torch.int64, device=self.best_rows.device)
+            rows = self.best_rows[None]
+            self.best = float(self._objective(rows, rows.new_ones(1), everyone).largest)
+
     def _last_sets(self) -> int:
         """How many sets are made sharp at last: one, or a few where these take a tenth of the effort."""
         afforded = int(0.1 * self.budget / (LAST_EVALUATIONS * self._unit))
@@ -221,11 +229,15 @@ class Search(Changing):
     def _for_programs(self) -> float:
         return POLISH_SHARE * self.budget if self._programs() else 0.0
 
-    def _drawn(self) -> Tensor:
+    def _starts(self) -> Tensor:
         """Draw random starts, as many as the effort allows."""
-        d, n, generator = self.asked.d, self.asked.n, self._generator()
-        count = starts(d, n, self.asked.effort)
-        rows = torch.randn(count, n, d, generator=generator, dtype=torch.float64, device="cpu")
+        return self._drawn(starts(self.asked.d, self.asked.n, self.asked.effort))
+
+    def _drawn(self, count: int) -> Tensor:
+        """Draw sets of random rows."""
+        rows = torch.randn(
+            count, self.asked.n, self.asked.d, generator=self._generator(), dtype=torch.float64, device="cpu"
+        )
         return normalize(rows, dim=-1).to(self._given)
 
     def _generator(self) -> torch.Generator:
@@ -270,7 +282,7 @@ class Search(Changing):
             self._make_sharp()
         elif self.phase == "freed":
             self.phase = "blunt"
-            self.batch = self._batch(self._drawn())
+            self.batch = self._batch(self._starts())
         else:
             self._hop_or_end()
 
@@ -301,7 +313,7 @@ class Search(Changing):
         self.phase = "freed" if chosen else "blunt"
         self._freed_groups = [one.group for one in chosen]
         fits = [fitted(one.rows, n, self.asked.lines, generator) for one in chosen]
-        self.batch = self._batch(torch.stack(fits).to(self._given) if fits else self._drawn())
+        self.batch = self._batch(torch.stack(fits).to(self._given) if fits else self._starts())
 
     def _meets_bound(self) -> bool:
         """Whether no set can be better than the best by more than ROOM."""
@@ -405,6 +417,7 @@ def pack(asked: Request, given: Tensor, run: Run, checkpoint: Checkpoint | None 
     if checkpoint and early:
         with contextlib.suppress(KeyboardInterrupt):  # a second interruption loses the state, not the best
             checkpoint.write()
+    search.have_some()
     status = early or search.status
     assert status is not None, "the walk is over"
     return Packed(search.best_rows.cpu(), search.best, search.step, status, search.jammed, search.group)

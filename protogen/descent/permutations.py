@@ -23,6 +23,11 @@ def generators(family: str, numbers: list[int]) -> list[Permutation]:
         case "alternating", [m]:
             moved = [(x, (x + 1), (x + 2)) for x in range(m - 2)]
             return [tuple({a: b, b: c, c: a}.get(x, x) for x in range(m)) for a, b, c in moved]
+        case "semidirect", [m, k, u]:
+            return _semidirect(m, k, u)
+        case "wreath", [a, b]:
+            turned = (*((x + 1) % a for x in range(a)), *range(a, a * b))
+            return [turned, tuple((x + a) % (a * b) for x in range(a * b))]
         case "affine", [q, k]:
             return _affine(q, k)
         case "special", [p]:
@@ -61,6 +66,14 @@ def _dicyclic(m: int) -> list[Permutation]:
     by_a = tuple(2 * ((i + 1) % whole) + j for i in range(whole) for j in range(2))
     by_b = tuple(2 * ((-i + m * j) % whole) + 1 - j for i in range(whole) for j in range(2))
     return [by_a, by_b]
+
+
+def _semidirect(m: int, k: int, u: int) -> list[Permutation]:
+    """x -> x + 1 modulo m, and x -> u x, which moves k other points round."""
+    return [
+        (*((x + 1) % m for x in range(m)), *range(m, m + k)),
+        (*(u * x % m for x in range(m)), *(m + (x + 1) % k for x in range(k))),
+    ]
 
 
 def _affine(q: int, k: int) -> list[Permutation]:

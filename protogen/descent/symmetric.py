@@ -14,20 +14,32 @@ from .effort import OVERHEAD
 from .layouts import Design, Draws, least_cost
 from .smooth import LEAST_EXPONENT, Smooth, tangent
 
-# The sharpness of the stages of a first try, of a second one of the best of these, of the last one of the best of all.
-STAGES = {"first": (20.0, 60.0), "second": (180.0, 540.0), "last": (540.0, 1620.0, 4860.0, 2e4, 1e5, 1e6)}
-STEPS = 100  # in a stage at the most
-EVALUATIONS = 115  # that a first try takes with its part of the second ones, about
-# Of the first tries of a round, so many come to a second one. Of 384 the twelve best at last were among the 33 best of
-# the first tries at lines (12, 48), (8, 44), (10, 40) and points (17, 94).
-PROMISING = 0.125
+
+@dataclass(frozen=True)
+class Heat:
+    """Say how sharp the stages of a heat are, how many steps a stage has at most, which share of its sets goes on.
+
+    The share is 0 where no other heat follows.
+    """
+
+    stages: tuple[float, ...]
+    steps: int
+    promising: float
+
+
+# The heats of a round. Of 400 sets the sixteen best at last were among the 62 of lowest smooth maximum after twenty
+# steps at sharpness 10, and among the 31 at the end of sharpness 20, of lines (7, 81), (8, 44), (12, 48) and points
+# (17, 96); by their largest cosines they were not.
+HEATS = (Heat((10.0,), 20, 0.25), Heat((20.0,), 100, 0.3), Heat((60.0, 180.0, 540.0), 100, 0.0))
+LAST = Heat((540.0, 1620.0, 4860.0, 2e4, 1e5, 1e6), 100, 0.0)  # of the best of all
+EVALUATIONS = 42  # that a set takes in the heats of a round, about, since few go on
 ALIKE = 4  # starts of each layout that is drawn, with a representation each
 MOST_STARTS, MOST_HELD = 256, 2**23  # sets of a batch, and numbers of their matrices
 ROUNDS, MOST_DRAWN = 4, 4096  # draws go into batches, so many times, or more often where many would be drawn at once
 MOST_DRAWS = 2000  # of layouts, at once; many do not fit
 DRAW = 2e6  # multiplications that a core does in the time that a layout takes to be drawn
 FRESH = 0.3  # of the work, from which on some layouts are drawn from that did well
-SCREENED = 0.75  # of the work, for first tries
+SCREENED = 0.75  # of the work, for rounds
 ADVANCED, PARENTS, MANY = 0.7, 10, 12  # the share of layouts that are, so many, and with so many starts each time
 FALLING = 0.75  # how often one is drawn from, over how often a better one is
 KEPT, BEST = 32, 48  # sets that descend again, and that are remembered
@@ -51,6 +63,7 @@ class _Tried:
     largest: float
     design: Design
     rows: Tensor  # (k, d), one of each orbit
+    value: float = 0.0  # the smooth maximum at the end of a heat
 
 
 _Start = tuple[Design, Tensor | None]  # what descends, and from which rows; random ones where there are none
@@ -136,10 +149,10 @@ class OrbitSets:
 class SymmetricSearch:
     """Search for n lines or points in R^d among sets that a finite group maps to itself, by a seed.
 
-    1. Layouts are drawn in rounds, each with ALIKE representations, and descend a little from random rows; the
-       PROMISING of a round descend on. After the share FRESH of the work most starts are of layouts that did well,
-       the better the more.
-    2. The best descend again, to the largest sharpness.
+    1. Layouts are drawn in rounds, each with ALIKE representations, and descend from random rows in the HEATS of the
+       round, of each of which only the promising go on. After the share FRESH of the work most starts are of layouts
+       that did well, the better the more.
+    2. LAST: the best descend again, to the largest sharpness.
 
     One `advance` is an evaluation of a batch. `spent` is what was done in multiplications.
     """
@@ -149,9 +162,9 @@ class SymmetricSearch:
         self._draws, self._random = Draws(d, n, lines, seed), random.Random(seed + 1)
         self._generator = torch.Generator().manual_seed(seed % 2**63)
         self._tried: list[_Tried] = []
-        self._screened: list[_Tried] = []  # what the first tries of this round came to
+        self._screened: list[_Tried] = []  # what the sets of this heat came to, of which some go on to the next
         self._designs: list[Design] = []
-        self._try, self.spent = "first", 0.0
+        self._heat, self.spent = HEATS[0], 0.0
         self._waiting = self._drawn()
         self.ended = not self._waiting
         if self._waiting:
@@ -192,6 +205,13 @@ class SymmetricSearch:
         listed = zip(figures, self._designs, self._sets.brought(self._batch.rows, everyone), strict=True)
         return [_Tried(figure, own, rows[: len(own.layout)]) for figure, own, rows in listed if figure < math.inf]
 
+    def _ended(self) -> list[_Tried]:
+        """List the places where the sets of the batch ended, with their smooth maxima there; the batch is over."""
+        everyone = torch.arange(len(self._designs), device="cpu")
+        ends, values = self._sets.brought(self._batch.ends, everyone), self._batch.values.tolist()
+        listed = zip(self._batch.largest.tolist(), values, self._designs, ends, strict=True)
+        return [_Tried(figure, own, rows[: len(own.layout)], value) for figure, value, own, rows in listed]
+
     def _whole(self, tried: _Tried) -> Symmetric:
         matrices, orbits, _ = tried.design.tables()
         rows = (matrices @ tried.rows[orbits][..., None])[..., 0]
@@ -202,35 +222,36 @@ class SymmetricSearch:
 
     def _proceed(self) -> None:
         """Note what the batch came to, and begin the next, if there is work left."""
-        if self._try == "first":
-            self._screened += self._under_way()
-            if self.spent >= SCREENED * self._budget:
+        if self._heat.promising:
+            self._screened += self._ended()
+            if self._heat is HEATS[0] and self.spent >= SCREENED * self._budget:
                 self._waiting = []
         else:
             self._tried = self._kept([*self._tried, *self._under_way()])
         if not self._waiting:
-            self._change_stages()
+            self._change_heats()
         if self._waiting:
             self._begin()
         else:
             self.ended = True
 
-    def _change_stages(self) -> None:
-        """Go from first tries to second ones, from these to first ones of another round, and at last to the last."""
+    def _change_heats(self) -> None:
+        """Go from a heat to the next one, from the last of a round to another round, and at last to LAST."""
         if self._screened:
-            self._try, self._waiting, self._screened = "second", self._promising(), []
-        elif self._try != "last" and self.spent < SCREENED * self._budget:
-            self._try, self._waiting = "first", self._drawn()
-        elif self._try != "last":
-            self._try, self._waiting = "last", self._finalists()
+            following = HEATS[HEATS.index(self._heat) + 1]
+            self._waiting, self._heat, self._screened = self._promising(), following, []
+        elif self._heat is not LAST and self.spent < SCREENED * self._budget:
+            self._waiting, self._heat = self._drawn(), HEATS[0]
+        elif self._heat is not LAST:
+            self._waiting, self._heat = self._finalists(), LAST
 
     def _promising(self) -> list[_Start]:
-        """List the best of the first tries of this round, of n vectors and of other numbers, sorted by their orbits."""
+        """List the best of the sets of this heat, of n vectors and of other numbers, sorted by their orbits."""
         chosen = []
         for of_n in (True, False):
             own = [tried for tried in self._screened if (sum(tried.design.sizes) == self._n) == of_n]
-            own.sort(key=lambda tried: tried.largest)
-            chosen += own[: math.ceil(PROMISING * len(own))]
+            own.sort(key=lambda tried: tried.value)
+            chosen += own[: math.ceil(self._heat.promising * len(own))]
         return sorted(((tried.design, tried.rows) for tried in chosen), key=_orbits)
 
     def _finalists(self) -> list[_Start]:
@@ -271,7 +292,7 @@ class SymmetricSearch:
             if rows is not None:
                 drawn[place] = pad(rows, (0, 0, 0, len(drawn[place]) - len(rows)))
         starts = self._sets.brought(drawn, torch.arange(len(taken), device="cpu"))
-        self._batch = Batch(starts, self._sets, STAGES[self._try], STEPS)
+        self._batch = Batch(starts, self._sets, self._heat.stages, self._heat.steps)
 
     def _next(self) -> list[_Start]:
         """Take from those that wait, sorted by their orbits, the next for a batch.

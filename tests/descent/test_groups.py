@@ -24,6 +24,9 @@ GROUPS = {
     "affine(8,7)": [1, 2, 2, 2, 7],
     "affine(9,4)": [1, 1, 2, 4, 4],
     "pauli(1)": [1, 1, 1, 1, 2],
+    "semidirect(8,2,3)": [1, 1, 1, 1, 2, 4],
+    "semidirect(3,4,2)": [1, 1, 2, 2, 4],
+    "wreath(3,2)": [1, 1, 2, 2, 2, 4],
 }
 
 
@@ -42,9 +45,10 @@ def test_irreducible_parts_are_representations_and_all_there_are(name: str) -> N
 
 
 def test_every_group_of_a_search_is_there_in_the_order_that_was_asked_for() -> None:
-    listed = [name for family in families(30).values() for name in family]
-    assert len(listed) == len(set(listed))
-    assert max(group(name).order for name in listed) <= 30
+    listed = [of_name for family in families(30).values() for of_name in family.items()]
+    assert len(listed) == len({name for name, _ in listed})
+    assert [group(name).order for name, _ in listed] == [order for _, order in listed]
+    assert max(order for _, order in listed) <= 30
     with pytest.raises(ValueError, match="names no group"):
         group("cyclic(3)ycyclic(2)")
 

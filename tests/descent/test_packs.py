@@ -124,7 +124,7 @@ def test_after_a_kill_it_goes_on_and_ends_bit_for_bit_the_same(share: float, tmp
 def test_each_program_of_the_polish_is_a_step_that_it_can_go_on_from(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("protogen.descent.phases.SYMMETRIC_SHARE", 0.01)
     monkeypatch.setattr("protogen.descent.packing.starts", lambda d, n, effort: 1)
-    asked, none = Request(True, 3, 7, 0, "low"), NONE.expand(0, 7, 3)
+    asked, none = Request(True, 3, 8, 0, "low"), NONE.expand(0, 8, 3)
     search, again = Search(asked, none, "cpu"), Search(asked, none, "cpu")
     search._hop_or_end = search._make_sharp  # type: ignore[method-assign]
     states = list[tuple[float, object]]()
