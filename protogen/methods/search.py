@@ -89,7 +89,8 @@ def search(
     """
     import torch
 
-    from protogen.descent.packing import Request, pack
+    from protogen.descent.packing import pack
+    from protogen.descent.search import Request
 
     rows = known_starts(lines, task.d, task.n, effort, task.seed)
     rows = rows if given is None else torch.cat((given[None].double(), rows))

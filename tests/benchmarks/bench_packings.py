@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from protogen import Run, ensure, generate, resolve
-from protogen.descent import packing
+from protogen.descent import search
 
 DRAWN = 20261129  # the seed that cells are drawn by
 EQUAL = 1e-6  # cosines that differ by less count as equal
@@ -114,13 +114,13 @@ def leave_out(stage: str) -> None:
     """Let searches of this process do without a stage."""
     match stage:
         case "symmetric":
-            packing.SymmetricSearch = NoSymmetric  # type: ignore[assignment,misc]
+            search.SymmetricSearch = NoSymmetric  # type: ignore[assignment,misc]
         case "starts":
-            packing.starts = lambda d, n, effort: 1
+            search.starts = lambda d, n, effort: 1
         case "hops":
-            packing.Search._hop_or_end = packing.Search._make_sharp  # type: ignore[method-assign]
+            search.Search._hop_or_end = search.Search._make_sharp  # type: ignore[method-assign]
         case "polish":
-            packing.POLISH_SHARE = 0.0
+            search.POLISH_SHARE = 0.0
 
 
 def held(out: Path) -> list[Result]:

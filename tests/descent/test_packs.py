@@ -10,7 +10,8 @@ from draws import double_rows
 from protogen.descent.checkpoint import Checkpoint
 from protogen.descent.effort import BUDGETS
 from protogen.descent.hops import fitted, hopped
-from protogen.descent.packing import Packed, Request, Search, pack
+from protogen.descent.packing import Packed, pack
+from protogen.descent.search import Request, Search
 from protogen.run import Progress, Run
 from protogen.solution import Status
 from protogen.spec import Spec
@@ -76,7 +77,7 @@ def test_a_target_ends_it_and_takes_nothing_away() -> None:
 @pytest.mark.slow
 def test_every_phase_is_reported_in_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(BUDGETS, "low", 5e9)
-    monkeypatch.setattr("protogen.descent.packing.OFTEN", 2.0)  # which no share is
+    monkeypatch.setattr("protogen.descent.search.OFTEN", 2.0)  # which no share is
     seen: list[Progress] = []
     found(False, 3, 9, run=Run(report=seen.append))
     assert list(dict.fromkeys(at.phase for at in seen)) == [
@@ -123,7 +124,7 @@ def test_after_a_kill_it_goes_on_and_ends_bit_for_bit_the_same(share: float, tmp
 @pytest.mark.usefixtures("little")
 def test_each_program_of_the_polish_is_a_step_that_it_can_go_on_from(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("protogen.descent.phases.SYMMETRIC_SHARE", 0.01)
-    monkeypatch.setattr("protogen.descent.packing.starts", lambda d, n, effort: 1)
+    monkeypatch.setattr("protogen.descent.search.starts", lambda d, n, effort: 1)
     asked, none = Request(True, 3, 8, 0, "low"), NONE.expand(0, 8, 3)
     search, again = Search(asked, none, "cpu"), Search(asked, none, "cpu")
     search._hop_or_end = search._make_sharp  # type: ignore[method-assign]
@@ -150,7 +151,7 @@ def test_each_program_of_the_polish_is_a_step_that_it_can_go_on_from(monkeypatch
 @pytest.mark.parametrize(("lines", "d", "n"), [(False, 4, 620), (True, 6, 60)])
 def test_an_effort_is_kept(lines: bool, d: int, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(BUDGETS, "low", 4e8)
-    monkeypatch.setattr("protogen.descent.packing.LEAST_STEPS", 2)
+    monkeypatch.setattr("protogen.descent.search.LEAST_STEPS", 2)
     search = Search(Request(lines, d, n, 0, "low"), torch.zeros(0, n, d), "cpu")
     assert search.budget == (1.2e9 if n > 600 else 4e8)
     while search.status is None:

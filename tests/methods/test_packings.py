@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from protogen.descent.effort import BUDGETS
-from protogen.descent.packing import Request
+from protogen.descent.packing import pack
+from protogen.descent.search import Request
 from protogen.run import Progress, Run
 
 TABLE = "# comment\nkind\td\tn\tvalue\nline\t3\t6\t0.447213600\nline\t3\t6\t0.5\npoint\t3\t12\t0.44\npoint\t3\t5\t0.0\n"
@@ -64,14 +65,14 @@ def test_what_was_written_is_read_again_as_a_table(
 @pytest.mark.parametrize("stage", ["symmetric", "starts", "hops", "polish"])
 def test_a_stage_is_left_out(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SymmetricSearch", "starts", "POLISH_SHARE"):
-        monkeypatch.setattr(bench_packings.packing, name, getattr(bench_packings.packing, name))
-    search = bench_packings.packing.Search
+        monkeypatch.setattr(bench_packings.search, name, getattr(bench_packings.search, name))
+    search = bench_packings.search.Search
     monkeypatch.setattr(search, "_hop_or_end", search._hop_or_end)
     monkeypatch.setitem(BUDGETS, "low", 1e8)
     bench_packings.leave_out(stage)
     seen: list[Progress] = []
     search_of = Request(True, 3, 7, 0, "low")
-    found = bench_packings.packing.pack(search_of, torch.zeros(0, 7, 3), Run(report=seen.append))
+    found = pack(search_of, torch.zeros(0, 7, 3), Run(report=seen.append))
     assert found.largest < 0.7
     phases = {at.phase for at in seen if at.step > 1}
     assert (stage == "hops") <= ("hops" not in phases)

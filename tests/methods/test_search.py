@@ -7,8 +7,8 @@ from protogen import resolve
 from protogen.catalog import label
 from protogen.descent.effort import BUDGETS, evaluation_cost
 from protogen.descent.hops import fitted
-from protogen.descent.packing import Request, Search
 from protogen.descent.phases import MANY_PHASES
+from protogen.descent.search import Request, Search
 from protogen.errors import BadRequest
 from protogen.measuring.geometry import random_rows
 from protogen.methods.search import known_starts, neighbours
