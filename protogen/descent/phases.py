@@ -28,7 +28,7 @@ class Plan:
     gain: float
 
 
-SYMMETRIC_SHARE = 0.55
+SYMMETRIC_SHARE = 0.5
 PHASES = {
     "given": Phase((180.0, 540.0, 1620.0), 300, 0.1),
     "freed": Phase((60.0, 180.0, 540.0, 1620.0), 300, 0.08),

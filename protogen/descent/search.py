@@ -30,7 +30,7 @@ ROOM = 1e-9  # over the lower bound, that a figure which meets it may have
 # points (13, 58) all of eleven come to .1736, where .1714 is known.
 OFTEN, LEAST_SHARP = 0.5, 32
 FREED_SETS = 32  # symmetric sets that are freed
-POLISH_SHARE = 0.1  # of the effort
+POLISH_SHARE = 0.06  # of the effort
 LEAST_PROGRAMS, PROGRAMS = 6, 25  # linear programs of a polish
 OVER = 1.25  # times its share, that a search among symmetric sets may take
 LEAST_STEPS = 20  # in a stage, whatever the share

@@ -37,7 +37,8 @@ ALIKE = 4  # starts of each layout that is drawn, with a representation each
 MOST_STARTS, MOST_HELD = 256, 2**23  # sets of a batch, and numbers of their matrices
 ROUNDS, MOST_DRAWN = 4, 4096  # draws go into batches, so many times, or more often where many would be drawn at once
 MOST_DRAWS = 2000  # of layouts, at once; many do not fit
-DRAW = 2e6  # multiplications that a core does in the time that a layout takes to be drawn
+# Multiplications that a core does in the time that it takes to try to draw a layout, and to set up a start.
+DRAW, SET_UP = 1e6, 5e5
 FRESH = 0.3  # of the work, from which on some layouts are drawn from that did well
 SCREENED = 0.75  # of the work, for rounds
 ADVANCED, PARENTS, MANY = 0.7, 10, 12  # the share of layouts that are, so many, and with so many starts each time
@@ -326,7 +327,9 @@ class SymmetricSearch:
             some = [design for design in drawn if design is not None]
             designs += some
             each = [least_cost(self._d, sum(design.sizes), len(design.layout)) for design in some]
-            cost += DRAW + EVALUATIONS * sum(each)
+            drawing = DRAW + SET_UP * len(some)
+            self.spent += drawing
+            cost += drawing + EVALUATIONS * sum(each)
         return sorted(((design, None) for design in designs), key=_orbits)
 
 
