@@ -5,7 +5,7 @@ from typing import Literal, get_args
 Effort = Literal["low", "default", "high"]
 EFFORTS = get_args(Effort)
 BUDGETS = {"low": 3e9, "default": 5e10, "high": 4e11}  # multiplications; a core does about 2 10^9 a second
-START_SHARE = 0.08  # of the effort, for random starts
+START_SHARE = 0.15  # of the effort, for random starts
 START_EVALUATIONS = 700  # that a start takes, about
 MOST_STARTS, MOST_PAIRS = 512, 2**23  # of a batch
 OVERHEAD = 1e6  # multiplications, that a core does while torch is called for one evaluation of a batch
