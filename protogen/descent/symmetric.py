@@ -60,7 +60,9 @@ class Symmetric:
 
 
 @dataclass(frozen=True)
-class _Tried:
+class Tried:
+    """A set that was tried, by what moves of it: its design, a row of each orbit, its largest cosine or |cosine|."""
+
     largest: float
     design: Design
     rows: Tensor  # (k, d), one of each orbit
@@ -162,8 +164,8 @@ class SymmetricSearch:
         self._d, self._n, self._lines, self._budget = d, n, lines, multiplications
         self._draws, self._random = Draws(d, n, lines, seed), random.Random(seed + 1)
         self._generator = torch.Generator().manual_seed(seed % 2**63)
-        self._tried: list[_Tried] = []
-        self._screened: list[_Tried] = []  # what the sets of this heat came to, of which some go on to the next
+        self._tried: list[Tried] = []
+        self._screened: list[Tried] = []  # what the sets of this heat came to, of which some go on to the next
         self._designs: list[Design] = []
         self._heat, self.spent = HEATS[0], 0.0
         self._waiting = self._drawn()
@@ -197,23 +199,23 @@ class SymmetricSearch:
             ranked.append((turns[count], place, tried))
         return [self._whole(tried) for _, _, tried in sorted(ranked, key=lambda one: one[:2])[:most]]
 
-    def _under_way(self) -> list[_Tried]:
+    def _under_way(self) -> list[Tried]:
         """List what the sets of the batch came to; none where the batch has not begun."""
         if not self._designs:
             return []
         figures = self._batch.largest.tolist()
         everyone = torch.arange(len(figures), device="cpu")
         listed = zip(figures, self._designs, self._sets.brought(self._batch.rows, everyone), strict=True)
-        return [_Tried(figure, own, rows[: len(own.layout)]) for figure, own, rows in listed if figure < math.inf]
+        return [Tried(figure, own, rows[: len(own.layout)]) for figure, own, rows in listed if figure < math.inf]
 
-    def _ended(self) -> list[_Tried]:
+    def _ended(self) -> list[Tried]:
         """List the places where the sets of the batch ended, with their smooth maxima there; the batch is over."""
         everyone = torch.arange(len(self._designs), device="cpu")
         ends, values = self._sets.brought(self._batch.ends, everyone), self._batch.values.tolist()
         listed = zip(self._batch.largest.tolist(), values, self._designs, ends, strict=True)
-        return [_Tried(figure, own, rows[: len(own.layout)], value) for figure, value, own, rows in listed]
+        return [Tried(figure, own, rows[: len(own.layout)], value) for figure, value, own, rows in listed]
 
-    def _whole(self, tried: _Tried) -> Symmetric:
+    def _whole(self, tried: Tried) -> Symmetric:
         matrices, orbits, _ = tried.design.tables()
         rows = (matrices @ tried.rows[orbits][..., None])[..., 0]
         text = tried.design.text + (f"; {len(rows)} vectors" if len(rows) != self._n else "")
@@ -264,17 +266,17 @@ class SymmetricSearch:
         count = max(1, int((1 - SCREENED) * self._budget / each))
         return [(tried.design, tried.rows) for tried in mine[:count]]
 
-    def _parents(self) -> list[_Tried]:
+    def _parents(self) -> list[Tried]:
         """List the best of each group and lengths of orbits, the best first."""
-        listed: dict[object, _Tried] = {}
+        listed: dict[object, Tried] = {}
         for tried in self._tried:
             if sum(tried.design.sizes) == self._n:
                 listed.setdefault((tried.design.group, *sorted(tried.design.sizes)), tried)
         return list(listed.values())[:PARENTS]
 
-    def _kept(self, tried: list[_Tried]) -> list[_Tried]:
+    def _kept(self, tried: list[Tried]) -> list[Tried]:
         """Return the best of those of n vectors, and a few of each other number; those first, then these."""
-        kept, counts = list[_Tried](), dict[int, int]()
+        kept, counts = list[Tried](), dict[int, int]()
         for one in _distinct(tried):
             count = sum(one.design.sizes)
             counts[count] = counts.get(count, 0) + 1
@@ -337,9 +339,9 @@ def _orbits(start: _Start) -> int:
     return len(start[0].layout)
 
 
-def _distinct(tried: list[_Tried]) -> list[_Tried]:
+def _distinct(tried: list[Tried]) -> list[Tried]:
     """Sort by the figures, and keep one of those of the same."""
-    kept: list[_Tried] = []
+    kept: list[Tried] = []
     for one in sorted(tried, key=lambda one: one.largest):
         if not kept or one.largest > kept[-1].largest + SAME:
             kept.append(one)

@@ -7,7 +7,7 @@ from torch.nn.functional import normalize
 
 from protogen.descent.groups import group
 from protogen.descent.layouts import Design, Draws, Stabiliser
-from protogen.descent.symmetric import OrbitSets, SymmetricSearch
+from protogen.descent.symmetric import HEATS, OrbitSets, SymmetricSearch, Tried
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -109,8 +109,22 @@ def test_a_search_finds_symmetric_sets(lines: bool, d: int, n: int, best: float 
     assert search.spent > 3e8 * 0.7
 
 
+def test_the_sets_of_lowest_smooth_maximum_go_on_to_the_next_heat() -> None:
+    search = SymmetricSearch(4, 12, lines=True, seed=0, multiplications=1e8)
+    design = next(one for one in drawn(4, 12, True, 9) if sum(one.sizes) == 12)
+    rows = torch.zeros(len(design.layout), 4, dtype=torch.float64)
+    # The largest cosines rank them the other way round.
+    search._screened = [Tried(1 - place / 10, design, rows + place, place / 10) for place in (3, 0, 7, 5, 1, 6, 4, 2)]
+    assert [float(start[0, 0]) for _, start in search._promising() if start is not None] == [0, 1]
+    assert HEATS[0].promising == 0.25
+
+
 def test_draws_are_of_all_kinds() -> None:
     designs = drawn(8, 24, True, 150)
     assert any(len(set(design.layout)) > 1 for design in designs)
     assert any(-1 in stabiliser.signs for design in designs for stabiliser in design.layout)
+    numbers = {sum(design.sizes) for design in designs}
+    assert numbers <= set(range(21, 28))
+    assert len(numbers) > 4
+    assert max(len(set(design.sizes)) for design in designs) > 2
     assert {"cyclic", "dihedral", "affine"} < {design.group.split("(")[0] for design in designs}
