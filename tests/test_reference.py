@@ -37,6 +37,7 @@ DIGESTS = {
 RECORDS: dict[str, tuple[float, float]] = {
     "ebv/d11-n24/v1-d5e823c9d967.safetensors": (0.2360680, 0.2441326),
     "ebv/d12-n52/v1-97bf05383840.safetensors": (0.2926240, 0.3075682),
+    "ebv/d12-n65/v1-fe50473dc1da.safetensors": (0.3193639, 0.3231501),
     "ebv/d12-n89/v1-97dc9b35c1b8.safetensors": (0.3333397, 0.3575455),
     "ebv/d13-n54/v1-77acd9ad2e5d.safetensors": (0.2723827, 0.2786227),
     "ebv/d15-n46/v1-b05e5cbb2fad.safetensors": (0.2380447, 0.2419559),
@@ -44,7 +45,6 @@ RECORDS: dict[str, tuple[float, float]] = {
     "ebv/d16-n49/v1-2c63748ab6af.safetensors": (0.2305616, 0.2336790),
     "ebv/d7-n100/v1-364d02dfc20d.safetensors": (0.6000013, 0.6059521),
     "ebv/d8-n240/v1-86d2d26236ab.safetensors": (0.6572146, 0.7071068),
-    "ebv/d9-n63/v1-5e4a31ceff1b.safetensors": (0.4330701, 0.4357185),
 }
 COMMITTED = sorted([*DIGESTS, *RECORDS])
 
