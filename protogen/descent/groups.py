@@ -121,22 +121,23 @@ def group(name: str) -> Group:
 
 def _table(generating: list[Permutation]) -> Tensor:
     one = tuple(range(len(generating[0])))
-    known, new = {one: 0}, [one]
+    known, origins = {one: 0}, list[tuple[int, int]]()  # of each but the identity: which element times which generator
+    new = [one]
     while new:
         grown = []
         for old in new:
-            for generator in generating:
-                product = tuple(old[image] for image in generator)
+            for place, generator in enumerate(generating):
+                product = tuple([old[image] for image in generator])
                 if product not in known:
+                    origins.append((known[old], place))
                     known[product] = len(known)
                     grown.append(product)
         new = grown
-    elements = torch.tensor(list(known), device="cpu")
-    # A number tells which element a product is, as long as those of all elements differ.
-    weights = torch.randint(2**62, (len(one),), generator=torch.Generator().manual_seed(0), device="cpu")
-    numbers, places = (elements * weights).sum(1).sort()
-    assert len(numbers.unique()) == len(elements), "two elements have the same number"
-    rows = [places[torch.searchsorted(numbers, (element[elements] * weights).sum(1))] for element in elements]
+    moved = [[known[tuple([generator[image] for image in element])] for element in known] for generator in generating]
+    by = torch.tensor(moved, device="cpu")
+    rows = [torch.arange(len(known), device="cpu")]
+    for element, generator in origins:
+        rows.append(rows[element][by[generator]])
     return torch.stack(rows)
 
 
@@ -154,12 +155,13 @@ def irreducibles(name: str) -> tuple[Tensor, ...]:
     weights = torch.randn(m, generator=torch.Generator().manual_seed(m), dtype=torch.float64, device="cpu")
     element = (weights + weights[inverses])[own.table[inverses]]
     values, vectors = torch.linalg.eigh(element)
+    moving = own.table[inverses].T.contiguous()  # where an element (second) takes what a place (first) holds from
     edges = [0, *(values.diff() > 1e-8 * values.abs().max()).nonzero()[:, 0].add(1).tolist(), m]
     found: dict[tuple[float, ...], Tensor] = {}
     for first, last in pairwise(edges):
         basis = vectors[:, first:last]
-        moved = basis[own.table[inverses]]  # (m, m, f): what an element makes of the basis
-        matrices = basis.mT @ moved
+        # One product gives what all elements make of the basis.
+        matrices = (basis.mT @ basis[moving].flatten(1)).view(last - first, m, last - first).transpose(0, 1)
         character = tuple(matrices.diagonal(dim1=1, dim2=2).sum(1).mul(1e4).round().div(1e4).add(0.0).tolist())
         found.setdefault(character, matrices)
     ordered = sorted(found, key=lambda character: (character[0], tuple(-value for value in character)))

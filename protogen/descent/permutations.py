@@ -86,9 +86,10 @@ def _affine(q: int, k: int) -> list[Permutation]:
         over = element[-1]
         return tuple((below + over * c) % p for below, c in zip((0, *element[:-1]), least, strict=True))
 
+    factor = next(a for a in range(1, p) if _multiplicative_order(a, p) == k) if degree == 1 else 0
+
     def turned(element: Permutation) -> Permutation:
         if degree == 1:
-            factor = next(a for a in range(1, p) if _multiplicative_order(a, p) == k)
             return ((element[0] * factor) % p,)
         for _ in range((q - 1) // k):
             element = times_x(element)

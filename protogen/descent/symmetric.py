@@ -19,19 +19,20 @@ from .smooth import LEAST_EXPONENT, Smooth, tangent
 class Heat:
     """Say how sharp the stages of a heat are, how many steps a stage has at most, which share of its sets goes on.
 
-    The share is 0 where no other heat follows.
+    The share is 0 where no other heat follows. `dtype` is that of its numbers.
     """
 
     stages: tuple[float, ...]
     steps: int
     promising: float
+    dtype: torch.dtype = torch.float32
 
 
 # The heats of a round. Of 400 sets the sixteen best at last were among the 63 of lowest smooth maximum after twenty
 # steps at sharpness 10, and among the 32 at the end of sharpness 20, of lines (7, 81), (8, 44), (12, 48) and points
 # (17, 96); by their largest cosines they were not.
 HEATS = (Heat((10.0,), 20, 0.25), Heat((20.0,), 100, 0.3), Heat((60.0, 180.0, 540.0), 100, 0.0))
-LAST = Heat((540.0, 1620.0, 4860.0, 2e4, 1e5, 1e6), 100, 0.0)  # of the best of all
+LAST = Heat((540.0, 1620.0, 4860.0, 2e4, 1e5, 1e6), 100, 0.0, torch.float64)  # of the best of all
 EVALUATIONS = 42  # that a set takes in the heats of a round, about, since few go on
 ALIKE = 4  # starts of each layout that is drawn, with a representation each
 MOST_STARTS, MOST_HELD = 256, 2**23  # sets of a batch, and numbers of their matrices
@@ -79,8 +80,8 @@ class OrbitSets:
     of a vector that moves and any, as often as its orbit is long.
     """
 
-    def __init__(self, designs: Sequence[Design], lines: bool) -> None:
-        tables = [design.tables() for design in designs]
+    def __init__(self, designs: Sequence[Design], lines: bool, dtype: torch.dtype = torch.float64) -> None:
+        tables = [[table.to(dtype) if table.is_floating_point() else table for table in design.tables()] for design in designs]
         vectors, orbits = max(len(table[0]) for table in tables), max(len(design.layout) for design in designs)
         self.lines, self.shape = lines, (len(designs), orbits, tables[0][0].shape[1])
         self._matrices = torch.stack([pad(table[0], (0, 0, 0, 0, 0, vectors - len(table[0]))) for table in tables])
@@ -88,7 +89,7 @@ class OrbitSets:
         self.spaces = torch.stack([pad(table[2], (0, 0, 0, 0, 0, orbits - len(table[2]))) for table in tables])
         sizes = [design.sizes for design in designs]
         self._sizes = torch.tensor(
-            [own + [0] * (orbits - len(own)) for own in sizes], dtype=torch.float64, device="cpu"
+            [own + [0] * (orbits - len(own)) for own in sizes], dtype=dtype, device="cpu"
         )
         self._out = torch.zeros(len(designs), orbits, vectors, dtype=torch.bool, device="cpu")
         for place, own in enumerate(sizes):
@@ -205,13 +206,13 @@ class SymmetricSearch:
             return []
         figures = self._batch.largest.tolist()
         everyone = torch.arange(len(figures), device="cpu")
-        listed = zip(figures, self._designs, self._sets.brought(self._batch.rows, everyone), strict=True)
+        listed = zip(figures, self._designs, self._sets.brought(self._batch.rows, everyone).double(), strict=True)
         return [Tried(figure, own, rows[: len(own.layout)]) for figure, own, rows in listed if figure < math.inf]
 
     def _ended(self) -> list[Tried]:
         """List the places where the sets of the batch ended, with their smooth maxima there; the batch is over."""
         everyone = torch.arange(len(self._designs), device="cpu")
-        ends, values = self._sets.brought(self._batch.ends, everyone), self._batch.values.tolist()
+        ends, values = self._sets.brought(self._batch.ends, everyone).double(), self._batch.values.tolist()
         listed = zip(self._batch.largest.tolist(), values, self._designs, ends, strict=True)
         return [Tried(figure, own, rows[: len(own.layout)], value) for figure, value, own, rows in listed]
 
@@ -288,9 +289,10 @@ class SymmetricSearch:
         """Let some of those that wait descend, with about as many orbits each, from their rows or from random ones."""
         taken = self._next()
         self._designs = [design for design, _ in taken]
-        self._sets = OrbitSets(self._designs, self._lines)
+        self._sets = OrbitSets(self._designs, self._lines, self._heat.dtype)
         self._other = torch.tensor([sum(design.sizes) != self._n for design in self._designs], device="cpu")
         drawn = torch.randn(self._sets.shape, generator=self._generator, dtype=torch.float64, device="cpu")
+        drawn = drawn.to(self._heat.dtype)
         for place, (_, rows) in enumerate(taken):
             if rows is not None:
                 drawn[place] = pad(rows, (0, 0, 0, len(drawn[place]) - len(rows)))
