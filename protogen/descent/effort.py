@@ -4,10 +4,10 @@ from typing import Literal, get_args
 
 Effort = Literal["low", "default", "high"]
 EFFORTS = get_args(Effort)
-BUDGETS = {"low": 3e9, "default": 5e10, "high": 4e11}  # multiplications; a core does about 2 10^9 a second
-START_SHARE = 0.15  # of the effort, for random starts
+BUDGETS = {"low": 3e9, "default": 8e10, "high": 6e11}  # multiplications; a core does about 2 10^9 a second
+START_SHARE, KNOWN_SHARE = 0.15, 0.15  # of the effort, for random starts, and for those from closed forms
 START_EVALUATIONS = 700  # that a start takes, about
-MOST_STARTS, MOST_PAIRS = 512, 2**23  # of a batch
+MOST_STARTS, MOST_KNOWN, MOST_PAIRS = 512, 128, 2**23  # of a batch
 OVERHEAD = 1e6  # multiplications, that a core does while torch is called for one evaluation of a batch
 
 
@@ -30,6 +30,11 @@ def starts(d: int, n: int, effort: str) -> int:
     return sets_for(START_SHARE * BUDGETS[effort] / START_EVALUATIONS, d, n, MOST_STARTS)
 
 
+def known_sets(d: int, n: int, effort: str) -> int:
+    """How many sets are made of closed forms, where there are some."""
+    return sets_for(KNOWN_SHARE * BUDGETS[effort] / START_EVALUATIONS, d, n, MOST_KNOWN)
+
+
 def sets_for(allowed: float, d: int, n: int, most: int) -> int:
     """How many sets descend at once, where an evaluation of all may cost so much; at least one.
 
@@ -42,5 +47,5 @@ def sets_for(allowed: float, d: int, n: int, most: int) -> int:
 
 def search_bytes(d: int, n: int, effort: str) -> int:
     """Estimate the memory of a search: of each set its Gram matrix six times, its rows 36 times; programs beside."""
-    sets = max(64 if 64 * n * n <= MOST_PAIRS else 1, starts(d, n, effort))
+    sets = max(64 if 64 * n * n <= MOST_PAIRS else 1, starts(d, n, effort) + known_sets(d, n, effort))
     return 8 * sets * (6 * n * n + 36 * n * d) + 2**28

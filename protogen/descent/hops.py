@@ -1,16 +1,27 @@
 """Hops from one local optimum to another: what is most jammed goes into the deepest holes."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
+
+from .batch import Batch
+from .smooth import LEAST_EXPONENT, Smooth, tangent
 
 SHARPNESS = 300.0  # of the weights by which a row counts as jammed
 PLACES = 20  # drawn for each coordinate, among which the deepest hole is looked for
 SHARE = 0.15  # of the rows, that hop at most
 TIE = 1e-9  # of a row's jam: rows that differ by less are equally jammed
 HOLES = 4  # the deepest, of which one is filled
+DRAWN, DESCENDING = 16384, 512  # random vectors, and those of them that descend into holes
+HOLE_STAGES, HOLE_STEPS = (20.0, 80.0, 320.0, 1280.0, 5120.0), 40
+SAME_HOLE = 0.995  # the cosine of places in one hole
+UNEVEN = 0.01  # is added to the figures of holes at most, so that not always the same are filled
+CHOICES = 64  # of holes, of which the best is taken
+TAKEN = 2.0  # the figure of a hole that is filled
+NEAR_HOLE = 0.8  # the largest cosine of a hole that is filled with others
 LITTLE = 1e-3  # the length by which a coordinate moves, of a set that may leave its symmetry
 NOISE = 0.1  # the length by which every row is moved, where they are
 
@@ -43,21 +54,79 @@ def hopped(rows: Tensor, lines: bool, noise: float, generator: torch.Generator) 
     return moved
 
 
-def fitted(rows: Tensor, n: int, lines: bool, generator: torch.Generator) -> Tensor:
+@dataclass(frozen=True)
+class Holes:
+    """The deepest holes of a set that were found: unit vectors (h, d), the deepest first, and their figures (h,).
+
+    The figure of a hole is the largest cosine, or |cosine|, that a vector there has with those of the set.
+    """
+
+    places: Tensor
+    figures: Tensor
+
+
+def deepest_holes(rows: Tensor, lines: bool, generator: torch.Generator) -> Holes:
+    """Find the deepest holes of a set (N, d): of DRAWN random vectors the deepest DESCENDING descend."""
+    drawn = normalize(_normal((DRAWN, rows.shape[1]), rows, generator), dim=1)
+    starts = drawn[_sizes(drawn @ rows.T, lines).amax(1).argsort()[:DESCENDING]]
+
+    def evaluate(places: Tensor, sharpness: Tensor, index: Tensor) -> Smooth:
+        cosines = places[:, 0] @ rows.T
+        sizes = _sizes(cosines, lines)
+        largest = sizes.amax(1)
+        weights = ((sizes - largest[:, None]) * sharpness[:, None]).clamp_(min=LEAST_EXPONENT).exp_()
+        total = weights.sum(1)
+        towards = (weights.copysign_(cosines) if lines else weights) @ rows / total[:, None]
+        return Smooth(largest + total.log() / sharpness, tangent(places, towards[:, None]), largest)
+
+    batch = Batch(starts[:, None], evaluate, HOLE_STAGES, HOLE_STEPS)
+    while batch.going:
+        batch.advance()
+    order = batch.largest.argsort()
+    places, figures = batch.rows[order, 0], batch.largest[order]
+    same = (_sizes(places @ places.T, lines) > SAME_HOLE).tril(-1).any(1)
+    return Holes(places[~same], figures[~same])
+
+
+def fitted(rows: Tensor, n: int, lines: bool, generator: torch.Generator, holes: Holes | None = None) -> Tensor:
     """Make a set of n vectors of one of more or fewer, (N, d).
 
-    Too many: the most jammed are taken out, one after the other; which of those that are equally jammed is drawn. Too
-    few: holes are filled, each one of the deepest that are found. Then each row moves a little, so that a symmetric set
-    may leave its symmetry.
+    - Too many: the most jammed are taken out, one after the other; which of those that are equally jammed is drawn.
+    - Too few: `holes` are filled, as far as these go; then each time one of the deepest of random vectors.
+
+    Then each row moves a little, so that a symmetric set may leave its symmetry.
     """
     if len(rows) > n:
         rows = rows[_least_jammed(rows, n, lines, generator)]
+    elif holes is not None:
+        rows = torch.cat((rows, _chosen(holes, n - len(rows), lines, generator)))
     while len(rows) < n:
         drawn = normalize(_normal((PLACES * rows.shape[1], rows.shape[1]), rows, generator), dim=1)
         deepest = _sizes(drawn @ rows.T, lines).amax(1).argsort()[:HOLES]
         place = torch.randint(len(deepest), (), generator=generator, device="cpu")
         rows = torch.cat((rows, drawn[deepest[place]][None]))
     return normalize(rows + LITTLE * _normal(tuple(rows.shape), rows, generator), dim=1)
+
+
+def _chosen(holes: Holes, most: int, lines: bool, generator: torch.Generator) -> Tensor:
+    """Choose holes that are deep and far from each other, the best of CHOICES; none nearer to another than NEAR_HOLE.
+
+    Each choice takes the deepest hole that is left, where those taken before count as vectors of the set.
+    """
+    nearness = _sizes(holes.places @ holes.places.T, lines).fill_diagonal_(TAKEN)
+    figures = holes.figures.expand(CHOICES, -1)
+    uneven = UNEVEN * _uniform(tuple(figures.shape), figures, generator)
+    chosen, worst = list[Tensor](), figures.new_full((CHOICES,), -1.0)
+    while len(chosen) < most:
+        places = (figures + uneven).argmin(1)
+        taken = figures.gather(1, places[:, None])[:, 0]
+        if taken.min() > NEAR_HOLE:
+            break
+        chosen.append(places)
+        worst = worst.maximum(taken)
+        figures = figures.maximum(nearness[places])
+    best = worst.argmin()
+    return holes.places[[int(places[best]) for places in chosen]]
 
 
 def _least_jammed(rows: Tensor, n: int, lines: bool, generator: torch.Generator) -> Tensor:

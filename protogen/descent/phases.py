@@ -28,11 +28,11 @@ class Plan:
     gain: float
 
 
-SYMMETRIC_SHARE = 0.5
+SYMMETRIC_SHARE = 0.4
 PHASES = {
-    "given": Phase((180.0, 540.0, 1620.0), 300, 0.1),
+    "given": Phase((180.0, 540.0, 1620.0), 300, 0.06),
     "freed": Phase((60.0, 180.0, 540.0, 1620.0), 300, 0.08),
-    "blunt": Phase((20.0, 60.0, 180.0), 600, 0.15),
+    "blunt": Phase((20.0, 60.0, 180.0), 600, 0.25),
     "sharp": Phase((540.0, 1620.0), 600, 0.15),
     "hops": Phase((180.0,), 300, 1.0),
     "landed": Phase((540.0, 1620.0), 300, 1.0),
@@ -44,7 +44,7 @@ MANY, DESCENT, ADDED = 600, 2200, 2
 MANY_SYMMETRIC, MANY_GAIN = 0.2, 1e-4
 MANY_PHASES = {
     **PHASES,
-    "given": Phase((180.0, 540.0, 1620.0), 300, 0.08),
+    "given": Phase((180.0, 540.0, 1620.0), 300, 0.06),
     "freed": Phase((60.0, 180.0, 540.0, 1620.0), 300, 0.04),
     "blunt": Phase((20.0, 60.0), 430, 0.2),
     "sharp": Phase((180.0, 540.0, 1620.0), 300, 0.25),

@@ -39,6 +39,8 @@ LEAST_STEPS = 20  # in a stage, whatever the share
 # (10, 91); at 60 they were not at (7, 93). Of 64 that had hopped they were in 16 of 18 rounds, of lines (7, 85),
 # (10, 42) and points (16, 76).
 PROMISING = {"blunt": 0.25, "hops": 0.25}
+FOLLOWING = {"blunt": "sharp", "hops": "landed"}
+GIVEN_EVALUATIONS, MOST_GIVEN = 350, 16  # that a set to start from takes, about; sets
 FREED_EVALUATIONS = 350  # that a freed set takes, about
 HOP_EVALUATIONS = 450  # that a hop takes at the most, with its part of what the promising ones take
 LAST_SETS, LAST_EVALUATIONS = 3, 1000  # that are made sharp at last, and what one takes, about
@@ -65,10 +67,10 @@ class Search(Changing):
 
     Phases follow each other:
 
-    1. `given`, where there are sets to start from.
+    1. `given`: the first of the sets to start from, where there are some; they stay about what they are.
     2. `symmetric`: sets that a finite group maps to itself, some of them with a few vectors more or less.
     3. `freed`: the best of these, brought to n vectors, descend as any set.
-    4. `blunt`, then the promising ones `sharp`: random starts.
+    4. `blunt`, then the promising ones `sharp`: all sets to start from, and random ones.
     5. `hops`, then the promising ones `landed`, as often as the effort allows.
     6. `last`: the best descend to the largest sharpness. `polish`: linear programs, one at each `advance`.
 
@@ -110,7 +112,7 @@ class Search(Changing):
         self._freed_groups, self._last_groups = list[str](), list[str]()
         self.stage_steps, self.polished = 0, 0  # the most in a stage of this batch, and sets
         self.polishing: Polishing | None = None
-        self.batch: Batch | None = self._batch(self._given) if len(given) else None
+        self.batch: Batch | None = self._batch(self._given[: self._first()]) if len(given) else None
         self.best_rows = self._given.new_zeros(n, d)
         self.symmetric: SymmetricSearch | None = None if len(given) else self._symmetric()
 
@@ -131,13 +133,24 @@ class Search(Changing):
         self.batch.advance()
         figure, place = (value.item() for value in self.batch.largest.min(0))
         if figure < self.best:
-            self.best, self.best_rows = figure, self.batch.rows[int(place)]
-            self.group = self._groups(len(self.batch.rows))[int(place)]
+            self._note_best(self.batch.rows[int(place)], self._groups(len(self.batch.rows))[int(place)])
         if self.reached:
             self.status = Status.REACHED
         elif not self.batch.going:
             self._proceed(self.batch)
         return figure
+
+    def _note_best(self, rows: Tensor, group: str) -> None:
+        """Take a set for the best, if it is that in numbers of full length too."""
+        rows = normalize(rows.to(self._given), dim=-1)
+        figure = self._largest(rows)
+        if figure < self.best:
+            self.best, self.best_rows, self.group = figure, rows, group
+
+    def _largest(self, rows: Tensor) -> float:
+        """Return the largest cosine or |cosine| of a set (n, d)."""
+        everyone = torch.zeros(1, dtype=torch.int64, device=rows.device)
+        return float(self._objective(rows[None], rows.new_ones(1), everyone).largest)
 
     def _advance_symmetric(self, symmetric: SymmetricSearch) -> float:
         before = symmetric.spent
@@ -191,9 +204,7 @@ class Search(Changing):
         """Take a random start for the best, where the search was ended before it had any set of n vectors."""
         if self.best == math.inf:
             self.best_rows = self._drawn(1)[0]
-            everyone = torch.zeros(1, dtype=torch.int64, device=self.best_rows.device)
-            rows = self.best_rows[None]
-            self.best = float(self._objective(rows, rows.new_ones(1), everyone).largest)
+            self.best = self._largest(self.best_rows)
 
     def _last_sets(self) -> int:
         """How many sets are made sharp at last: one, or a few where these take a tenth of the effort."""
@@ -208,9 +219,15 @@ class Search(Changing):
     def _for_programs(self) -> float:
         return POLISH_SHARE * self.budget if self._programs() else 0.0
 
+    def _first(self) -> int:
+        """How many of the sets to start from descend at once."""
+        allowed = self._plan.phases["given"].share * self.budget / GIVEN_EVALUATIONS
+        return sets_for(allowed, self.asked.d, self.asked.n, MOST_GIVEN)
+
     def _starts(self) -> Tensor:
-        """Draw random starts, as many as the effort allows."""
-        return self._drawn(starts(self.asked.d, self.asked.n, self.asked.effort))
+        """Return the sets to start from and random starts, as many as the effort allows."""
+        drawn = self._drawn(starts(self.asked.d, self.asked.n, self.asked.effort))
+        return torch.cat((self._given, drawn))
 
     def _drawn(self, count: int) -> Tensor:
         """Draw sets of random rows."""
@@ -233,7 +250,9 @@ class Search(Changing):
         return self._batch_again(rows)
 
     def _batch_again(self, rows: Tensor) -> Batch:
-        return Batch(rows, self._objective, self._plan.phases[self.phase].stages, self.stage_steps, self._plan.gain)
+        dtype = torch.float32 if self.phase in PROMISING else self._given.dtype
+        stages = self._plan.phases[self.phase].stages
+        return Batch(rows.to(dtype), self._objective, stages, self.stage_steps, self._plan.gain)
 
     def _promising(self, batch: Batch) -> Tensor:
         """Return the sets of a batch that has ended whose smooth maximum is lowest, at its last sharpness."""
@@ -248,7 +267,7 @@ class Search(Changing):
         """Go from a batch that has ended to what comes next."""
         if self.phase in PROMISING:
             promising = self._promising(batch)
-            self.phase = {"blunt": "sharp", "hops": "landed"}[self.phase]
+            self.phase = FOLLOWING[self.phase]
             self.batch = self._batch(promising)
             return
         often = self.phase == "sharp" and self._come_often(batch)

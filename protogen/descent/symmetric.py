@@ -81,16 +81,16 @@ class OrbitSets:
     """
 
     def __init__(self, designs: Sequence[Design], lines: bool, dtype: torch.dtype = torch.float64) -> None:
-        tables = [[table.to(dtype) if table.is_floating_point() else table for table in design.tables()] for design in designs]
+        tables = [
+            [table.to(dtype) if table.is_floating_point() else table for table in design.tables()] for design in designs
+        ]
         vectors, orbits = max(len(table[0]) for table in tables), max(len(design.layout) for design in designs)
         self.lines, self.shape = lines, (len(designs), orbits, tables[0][0].shape[1])
         self._matrices = torch.stack([pad(table[0], (0, 0, 0, 0, 0, vectors - len(table[0]))) for table in tables])
         self._orbits = torch.stack([pad(table[1], (0, vectors - len(table[1]))) for table in tables])
         self.spaces = torch.stack([pad(table[2], (0, 0, 0, 0, 0, orbits - len(table[2]))) for table in tables])
         sizes = [design.sizes for design in designs]
-        self._sizes = torch.tensor(
-            [own + [0] * (orbits - len(own)) for own in sizes], dtype=dtype, device="cpu"
-        )
+        self._sizes = torch.tensor([own + [0] * (orbits - len(own)) for own in sizes], dtype=dtype, device="cpu")
         self._out = torch.zeros(len(designs), orbits, vectors, dtype=torch.bool, device="cpu")
         for place, own in enumerate(sizes):
             self._out[place, :, sum(own) :] = True

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from protogen import catalog
 from protogen.bounds import TOLERANCE, coherence_bound
 from protogen.checks import check_word
-from protogen.descent.effort import BUDGETS, EFFORTS, evaluation_cost, sets_for
+from protogen.descent.effort import EFFORTS, evaluation_cost, known_sets
 from protogen.errors import BadRequest
 from protogen.files.facts import Facts
 from protogen.rows import InMemory
@@ -28,8 +28,8 @@ MOST_SEARCHED, MOST_CHEAP, CHEAP = 600, 1024, 8.2e7
 # (12, 65) are .3232 against .3278.
 FEW_NUMBERS = 4096
 # Closed forms of LEAST to MOST times as many vectors give starts, the best KNOWN of them, for a share of the effort.
-LEAST, MOST, KNOWN = 0.9, 1.5, 4
-KNOWN_SHARE, KNOWN_EVALUATIONS, MOST_KNOWN = 0.1, 350, 16  # evaluations that a start takes, about; starts
+LEAST, MOST, KNOWN = 0.5, 1.5, 12
+BELOW = 0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5  # by how much fewer a form is looked for
 
 
 def searches(d: int, n: int, effort: str | None, other: Sequence[str]) -> bool:
@@ -109,18 +109,25 @@ def search(
 def known_starts(lines: bool, d: int, n: int, effort: str, seed: int) -> "Tensor":
     """Make sets of n vectors in R^d, (k, n, d) float64, of the closed forms that have a few more or fewer.
 
-    They are as many as a share of the effort lets descend, MOST_KNOWN at most, and take turns by their forms: what is
-    taken out and which holes are filled is drawn anew each time, by the seed.
+    They are as many as a share of the effort lets descend, MOST_KNOWN at most, and take turns by their forms, that of
+    the lowest figure at once first: what is taken out and which holes are filled is drawn anew each time, by the seed.
     """
     import torch
 
-    from protogen.descent.hops import fitted
+    from protogen.descent.hops import deepest_holes, fitted
 
     forms = neighbours(lines, d, n)
-    count = sets_for(KNOWN_SHARE * BUDGETS[effort] / KNOWN_EVALUATIONS, d, n, MOST_KNOWN) if forms else 0
+    count = known_sets(d, n, effort) if forms else 0
     generator = torch.Generator().manual_seed(seed % 2**63)
-    whole = [catalog.Padded(form, form.own_n, d).rows(0, form.own_n).double() for form in forms[:count]]
-    made = [fitted(whole[place % len(whole)], n, lines, generator) for place in range(count)]
+    whole = [catalog.Padded(form, form.own_n, d).rows(0, form.own_n).double() for form in forms]
+    holes = [deepest_holes(rows, lines, generator) if len(rows) < n else None for rows in whole]
+    first = [fitted(rows, n, lines, generator, own) for rows, own in zip(whole, holes, strict=True)]
+    cosines = [(rows @ rows.T).fill_diagonal_(-1 + lines) for rows in first]
+    figures = [float((own.abs() if lines else own).max()) for own in cosines]
+    order = sorted(range(len(forms)), key=figures.__getitem__)
+    made = [first[place] for place in order[:count]]
+    turns = [order[turn % len(order)] for turn in range(len(made), count)]
+    made += [fitted(whole[place], n, lines, generator, holes[place]) for place in turns]
     return torch.stack(made) if made else torch.zeros(0, n, d, dtype=torch.float64, device="cpu")
 
 
@@ -130,7 +137,9 @@ def neighbours(lines: bool, d: int, n: int) -> list[catalog.ClosedForm]:
     They have LEAST to MOST times as many, and are the best of their families for n or for some numbers below it.
     """
     families = catalog.LINES if lines else catalog.POINTS
-    numbers = sorted({n, *(max(2, n - 1 - int(share * n)) for share in (0, 0.02, 0.05, 1 - LEAST))}, reverse=True)
+    numbers = sorted({n, *(max(2, n - 1 - int(share * n)) for share in BELOW)}, reverse=True)
     found = {form: None for number in numbers for form in catalog.reaching(families, d, number)}
     near = [form for form in found if LEAST * n <= form.own_n <= MOST * n]
-    return sorted(near, key=lambda form: (round(form.cosine, 12), abs(form.own_n - n)))[:KNOWN]
+    near.sort(key=lambda form: (round(form.cosine, 12), abs(form.own_n - n)))
+    differing = {(round(form.cosine, 12), form.own_n): form for form in reversed(near)}
+    return list(reversed(differing.values()))[:KNOWN]
