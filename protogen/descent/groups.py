@@ -136,8 +136,8 @@ def _table(generating: list[Permutation]) -> Tensor:
     moved = [[known[tuple([generator[image] for image in element])] for element in known] for generator in generating]
     by = torch.tensor(moved, device="cpu")
     rows = [torch.arange(len(known), device="cpu")]
-    for element, generator in origins:
-        rows.append(rows[element][by[generator]])
+    for element, place in origins:
+        rows.append(rows[element][by[place]])
     return torch.stack(rows)
 
 
