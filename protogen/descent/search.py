@@ -20,7 +20,7 @@ from .loop import SMALL
 from .phases import MANY, planned
 from .polish import Polishing
 from .pool import POOL, SAME, Pool
-from .smooth import of_lines, of_points
+from .smooth import largest_cosine, of_lines, of_points
 from .states import State
 from .symmetric import SymmetricSearch
 
@@ -143,14 +143,9 @@ class Search(Changing):
     def _note_best(self, rows: Tensor, group: str) -> None:
         """Take a set for the best, if it is that in numbers of full length too."""
         rows = normalize(rows.to(self._given), dim=-1)
-        figure = self._largest(rows)
+        figure = largest_cosine(rows, self.asked.lines)
         if figure < self.best:
             self.best, self.best_rows, self.group = figure, rows, group
-
-    def _largest(self, rows: Tensor) -> float:
-        """Return the largest cosine or |cosine| of a set (n, d)."""
-        everyone = torch.zeros(1, dtype=torch.int64, device=rows.device)
-        return float(self._objective(rows[None], rows.new_ones(1), everyone).largest)
 
     def _advance_symmetric(self, symmetric: SymmetricSearch) -> float:
         before = symmetric.spent
@@ -204,7 +199,7 @@ class Search(Changing):
         """Take a random start for the best, where the search was ended before it had any set of n vectors."""
         if self.best == math.inf:
             self.best_rows = self._drawn(1)[0]
-            self.best = self._largest(self.best_rows)
+            self.best = largest_cosine(self.best_rows, self.asked.lines)
 
     def _last_sets(self) -> int:
         """How many sets are made sharp at last: one, or a few where these take a tenth of the effort."""

@@ -77,6 +77,12 @@ def of_points(rows: "Tensor", sharpness: "Tensor", index: "Tensor") -> Smooth:
     return smooth_maximum(rows, sharpness, lines=False)
 
 
+def largest_cosine(rows: "Tensor", lines: bool) -> float:
+    """Return the largest cosine of points (n, d), or |cosine| of lines, by all pairs at once."""
+    cosines = rows @ rows.mT
+    return float((cosines.abs() if lines else cosines).fill_diagonal_(-1.0).max())
+
+
 def tangent(rows: "Tensor", vectors: "Tensor") -> "Tensor":
     """Project vectors (..., n, d) on the tangent spaces of the sphere at unit rows (..., n, d)."""
     return vectors - (vectors * rows).sum(-1, keepdim=True) * rows

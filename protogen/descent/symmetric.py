@@ -12,7 +12,7 @@ from torch.nn.functional import normalize, pad
 from .batch import Batch
 from .effort import OVERHEAD
 from .layouts import Design, Draws, least_cost
-from .smooth import LEAST_EXPONENT, Smooth, tangent
+from .smooth import LEAST_EXPONENT, Smooth, largest_cosine, tangent
 
 
 @dataclass(frozen=True)
@@ -221,8 +221,7 @@ class SymmetricSearch:
         rows = (matrices @ tried.rows[orbits][..., None])[..., 0]
         text = tried.design.text + (f"; {len(rows)} vectors" if len(rows) != self._n else "")
         rows = normalize(rows, dim=1)
-        cosines = (rows @ rows.T).fill_diagonal_(-1.0)
-        return Symmetric(rows, float((cosines.abs().fill_diagonal_(0) if self._lines else cosines).max()), text)
+        return Symmetric(rows, largest_cosine(rows, self._lines), text)
 
     def _proceed(self) -> None:
         """Note what the batch came to, and begin the next, if there is work left."""

@@ -115,20 +115,23 @@ def known_starts(lines: bool, d: int, n: int, effort: str, seed: int) -> "Tensor
     import torch
 
     from protogen.descent.hops import deepest_holes, fitted
+    from protogen.descent.smooth import largest_cosine
 
     forms = neighbours(lines, d, n)
-    count = known_sets(d, n, effort) if forms else 0
+    if not forms:
+        return torch.zeros(0, n, d, dtype=torch.float64, device="cpu")
     generator = torch.Generator().manual_seed(seed % 2**63)
     whole = [catalog.Padded(form, form.own_n, d).rows(0, form.own_n).double() for form in forms]
     holes = [deepest_holes(rows, lines, generator) if len(rows) < n else None for rows in whole]
-    first = [fitted(rows, n, lines, generator, own) for rows, own in zip(whole, holes, strict=True)]
-    cosines = [(rows @ rows.T).fill_diagonal_(-1 + lines) for rows in first]
-    figures = [float((own.abs() if lines else own).max()) for own in cosines]
-    order = sorted(range(len(forms)), key=figures.__getitem__)
-    made = [first[place] for place in order[:count]]
-    turns = [order[turn % len(order)] for turn in range(len(made), count)]
-    made += [fitted(whole[place], n, lines, generator, holes[place]) for place in turns]
-    return torch.stack(made) if made else torch.zeros(0, n, d, dtype=torch.float64, device="cpu")
+
+    def made(form: int) -> "Tensor":
+        return fitted(whole[form], n, lines, generator, holes[form])
+
+    first = [made(form) for form in range(len(forms))]
+    order = sorted(range(len(forms)), key=lambda form: largest_cosine(first[form], lines))
+    count = known_sets(d, n, effort)
+    others = [made(order[turn % len(order)]) for turn in range(len(order), count)]
+    return torch.stack([*(first[form] for form in order), *others][:count])
 
 
 def neighbours(lines: bool, d: int, n: int) -> list[catalog.ClosedForm]:

@@ -10,7 +10,8 @@ degrees that are lost against it (negative: gained). A summary follows. A cell t
 value.
 
 - `--store` keeps the sets in a store.
-- `--without` leaves out symmetric, starts, hops or polish, and what these would have cost goes to the others.
+- `--without` leaves out symmetric, starts, hops, polish or forms (the starts from closed forms), and what these would
+  have cost goes to the others.
 - `--table-of` makes nothing: it reads a FILE that `--out` has written, and writes a table in Markdown: the best
   first.
 """
@@ -26,6 +27,7 @@ from pathlib import Path
 
 from protogen import Run, ensure, generate, resolve
 from protogen.descent import search
+from protogen.methods import search as methods_search
 
 DRAWN = 20261129  # the seed that cells are drawn by
 EQUAL = 1e-6  # cosines that differ by less count as equal
@@ -113,6 +115,8 @@ class NoSymmetric:
 def leave_out(stage: str) -> None:
     """Let searches of this process do without a stage."""
     match stage:
+        case "forms":
+            methods_search.KNOWN = 0
         case "symmetric":
             search.SymmetricSearch = NoSymmetric  # type: ignore[assignment,misc]
         case "starts":
@@ -162,7 +166,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--store", type=Path)
-    parser.add_argument("--without", choices=("symmetric", "starts", "hops", "polish"))
+    parser.add_argument("--without", choices=("forms", "symmetric", "starts", "hops", "polish"))
     parser.add_argument("--table-of", type=Path)
     given = parser.parse_args(arguments)
     table = read(given.table)

@@ -175,6 +175,23 @@ def test_a_set_that_is_given_is_where_it_starts() -> None:
     assert search.best == pytest.approx(math.cos(math.pi / 5), abs=1e-12)
 
 
+@pytest.mark.usefixtures("little")
+def test_blunt_descents_are_in_short_numbers_and_the_best_in_long_ones() -> None:
+    search = Search(Request(True, 4, 9, 0, "low"), double_rows(9, 4)[None], "cpu")
+    assert torch.equal(search._starts()[:1], double_rows(9, 4)[None])
+    types: dict[str, torch.dtype] = {}
+    while search.status is None:
+        if search.batch is not None:
+            types[search.phase] = search.batch.rows.dtype
+        search.advance()
+        if search.best < math.inf:
+            assert search.best_rows.dtype == torch.float64
+            assert coherence(search.best_rows) == pytest.approx(search.best, abs=1e-14)
+    assert {"given", "blunt", "sharp", "last"} <= set(types)
+    short = {phase for phase, dtype in types.items() if dtype == torch.float32}
+    assert short == set(types) & {"blunt", "hops"}
+
+
 @pytest.mark.parametrize("lines", [False, True])
 def test_what_hops_lands_in_a_hole(lines: bool) -> None:
     rows = torch.stack([double_rows(12, 4, seed=seed) for seed in range(5)])
