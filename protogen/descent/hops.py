@@ -14,8 +14,9 @@ SHARPNESS = 300.0  # of the weights by which a row counts as jammed
 PLACES = 20  # drawn for each coordinate, among which the deepest hole is looked for
 SHARE = 0.15  # of the rows, that hop at most
 TIE = 1e-9  # of a row's jam: rows that differ by less are equally jammed
+FILLING = 2 * 10**9  # multiplications, that looking for holes among random vectors may take for one set
 HOLES = 4  # the deepest, of which one is filled
-DRAWN, DESCENDING = 16384, 512  # random vectors, and those of them that descend into holes
+DESCENDING, DRAWN = 512, 32  # vectors that descend into holes at most, and random ones for each, which are less deep
 HOLE_STAGES, HOLE_STEPS = (20.0, 80.0, 320.0, 1280.0, 5120.0), 40
 SAME_HOLE = 0.995  # the cosine of places in one hole
 UNEVEN = 0.01  # is added to the figures of holes at most, so that not always the same are filled
@@ -65,10 +66,12 @@ class Holes:
     figures: Tensor
 
 
-def deepest_holes(rows: Tensor, lines: bool, generator: torch.Generator) -> Holes:
-    """Find the deepest holes of a set (N, d): of DRAWN random vectors the deepest DESCENDING descend."""
-    drawn = normalize(_normal((DRAWN, rows.shape[1]), rows, generator), dim=1)
-    starts = drawn[_sizes(drawn @ rows.T, lines).amax(1).argsort()[:DESCENDING]]
+def deepest_holes(rows: Tensor, lines: bool, generator: torch.Generator, allowed: float) -> Holes:
+    """Find the deepest holes of a set (N, d) for so many multiplications: of random vectors the deepest descend."""
+    each = len(HOLE_STAGES) * HOLE_STEPS * len(rows) * (2.0 * rows.shape[1] + 12)
+    descending = max(1, min(DESCENDING, int(allowed / each)))
+    drawn = normalize(_normal((DRAWN * descending, rows.shape[1]), rows, generator), dim=1)
+    starts = drawn[_sizes(drawn @ rows.T, lines).amax(1).argsort()[:descending]]
 
     def evaluate(places: Tensor, sharpness: Tensor, index: Tensor) -> Smooth:
         cosines = places[:, 0] @ rows.T
@@ -100,8 +103,10 @@ def fitted(rows: Tensor, n: int, lines: bool, generator: torch.Generator, holes:
         rows = rows[_least_jammed(rows, n, lines, generator)]
     elif holes is not None:
         rows = torch.cat((rows, _chosen(holes, n - len(rows), lines, generator)))
+    d = rows.shape[1]
+    places = min(PLACES * d, max(HOLES, FILLING // (n * d * max(1, n - len(rows)))))
     while len(rows) < n:
-        drawn = normalize(_normal((PLACES * rows.shape[1], rows.shape[1]), rows, generator), dim=1)
+        drawn = normalize(_normal((places, d), rows, generator), dim=1)
         deepest = _sizes(drawn @ rows.T, lines).amax(1).argsort()[:HOLES]
         place = torch.randint(len(deepest), (), generator=generator, device="cpu")
         rows = torch.cat((rows, drawn[deepest[place]][None]))

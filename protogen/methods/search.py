@@ -29,6 +29,7 @@ MOST_SEARCHED, MOST_CHEAP, CHEAP = 600, 1024, 8.2e7
 FEW_NUMBERS = 4096
 # Closed forms of LEAST to MOST times as many vectors give starts, the best KNOWN of them, for a share of the effort.
 LEAST, MOST, KNOWN = 0.5, 1.5, 12
+HOLES_SHARE = 0.15  # of the effort, that is added to it, for their holes
 BELOW = 0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5  # by how much fewer a form is looked for
 
 
@@ -115,6 +116,7 @@ def known_starts(lines: bool, d: int, n: int, effort: str, seed: int) -> "Tensor
     import torch
 
     from protogen.descent.hops import deepest_holes, fitted
+    from protogen.descent.phases import planned
     from protogen.descent.smooth import largest_cosine
 
     forms = neighbours(lines, d, n)
@@ -122,7 +124,9 @@ def known_starts(lines: bool, d: int, n: int, effort: str, seed: int) -> "Tensor
         return torch.zeros(0, n, d, dtype=torch.float64, device="cpu")
     generator = torch.Generator().manual_seed(seed % 2**63)
     whole = [catalog.Padded(form, form.own_n, d).rows(0, form.own_n).double() for form in forms]
-    holes = [deepest_holes(rows, lines, generator) if len(rows) < n else None for rows in whole]
+    fewer = sum(len(rows) < n for rows in whole)
+    allowed = HOLES_SHARE * planned(d, n, effort).budget / max(1, fewer)
+    holes = [deepest_holes(rows, lines, generator, allowed) if len(rows) < n else None for rows in whole]
 
     def made(form: int) -> "Tensor":
         return fitted(whole[form], n, lines, generator, holes[form])

@@ -249,7 +249,7 @@ def test_what_is_taken_out_is_the_most_jammed_and_what_comes_in_fills_a_hole() -
 def test_the_deepest_holes_of_the_axes_are_the_diagonals_and_each_is_listed_once() -> None:
     axes = torch.cat((torch.eye(3), -torch.eye(3))).double()
     generator = torch.Generator().manual_seed(0)
-    points, lines = deepest_holes(axes, False, generator), deepest_holes(axes[:3], True, generator)
+    points, lines = deepest_holes(axes, False, generator, 1e9), deepest_holes(axes[:3], True, generator, 1e9)
     assert (len(points.figures), len(lines.figures)) == (8, 4)
     for holes in (points, lines):
         assert (holes.figures - 3**-0.5).abs().max() < 1e-6
@@ -258,7 +258,7 @@ def test_the_deepest_holes_of_the_axes_are_the_diagonals_and_each_is_listed_once
 
 def test_deep_holes_are_filled_each_once_and_then_others() -> None:
     axes = torch.cat((torch.eye(3), -torch.eye(3))).double()
-    holes = deepest_holes(axes, False, torch.Generator().manual_seed(0))
+    holes = deepest_holes(axes, False, torch.Generator().manual_seed(0), 1e9)
     cube = fitted(axes, 14, False, torch.Generator().manual_seed(1), holes)
     assert float((cube @ cube.T).fill_diagonal_(-1).max()) == pytest.approx(3**-0.5, abs=4e-3)
     assert fitted(axes, 15, False, torch.Generator().manual_seed(1), holes).shape == (15, 3)

@@ -67,7 +67,7 @@ def test_the_twelve_deepest_holes_of_36_lines_lead_to_the_best_48_known() -> Non
     (form,) = (form for form in neighbours(True, 12, 48) if label(form).startswith("net") and form.own_n == 36)
     rows = form.rows(0, 36).double()
     generator = torch.Generator().manual_seed(0)
-    holes = deepest_holes(rows, True, generator)
+    holes = deepest_holes(rows, True, generator, 1e9)
     sets = torch.stack([fitted(rows, 48, True, generator, holes) for _ in range(4)])
     batch = Batch(sets, of_lines, (180.0, 540.0, 1620.0, 4860.0, 14580.0), 300)
     while batch.going:
