@@ -30,6 +30,7 @@ FEW_NUMBERS = 4096
 # Closed forms of LEAST to MOST times as many vectors give starts, the best KNOWN of them, for a share of the effort.
 LEAST, MOST, KNOWN = 0.5, 1.5, 12
 HOLES_SHARE = 0.15  # of the effort, that is added to it, for their holes
+SOON, SOON_STEPS = 180.0, 30  # the sharpness and the steps by which they are ranked, where not all can descend further
 BELOW = 0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5  # by how much fewer a form is looked for
 
 
@@ -110,8 +111,9 @@ def search(
 def known_starts(lines: bool, d: int, n: int, effort: str, seed: int) -> "Tensor":
     """Make sets of n vectors in R^d, (k, n, d) float64, of the closed forms that have a few more or fewer.
 
-    They are as many as a share of the effort lets descend, MOST_KNOWN at most, and take turns by their forms, that of
-    the lowest figure at once first: what is taken out and which holes are filled is drawn anew each time, by the seed.
+    They are as many as a share of the effort lets descend, MOST_KNOWN at most, and take turns by their forms: what is
+    taken out and which holes are filled is drawn anew each time, by the seed. Where they are fewer than the forms, the
+    forms that come first are those that are best after a few steps.
     """
     import torch
 
@@ -132,10 +134,24 @@ def known_starts(lines: bool, d: int, n: int, effort: str, seed: int) -> "Tensor
         return fitted(whole[form], n, lines, generator, holes[form])
 
     first = [made(form) for form in range(len(forms))]
-    order = sorted(range(len(forms)), key=lambda form: largest_cosine(first[form], lines))
     count = known_sets(d, n, effort)
+    figures = [largest_cosine(rows, lines) for rows in first] if count >= len(forms) else _soon(first, lines)
+    order = sorted(range(len(forms)), key=figures.__getitem__)
     others = [made(order[turn % len(order)]) for turn in range(len(order), count)]
     return torch.stack([*(first[form] for form in order), *others][:count])
+
+
+def _soon(sets: "list[Tensor]", lines: bool) -> list[float]:
+    """Return the smooth maxima that sets (n, d) come to in a few steps."""
+    import torch
+
+    from protogen.descent.batch import Batch
+    from protogen.descent.smooth import of_lines, of_points
+
+    batch = Batch(torch.stack(sets).float(), of_lines if lines else of_points, (SOON,), SOON_STEPS)
+    while batch.going:
+        batch.advance()
+    return batch.values.tolist()
 
 
 def neighbours(lines: bool, d: int, n: int) -> list[catalog.ClosedForm]:
