@@ -1,4 +1,4 @@
-"""Hops from one local optimum to another: what is most jammed goes into the deepest holes."""
+"""Sets changed in one go: rows that hop into holes, and sets brought to n vectors by what is jammed or deep."""
 
 import math
 from dataclasses import dataclass
