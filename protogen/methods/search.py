@@ -93,8 +93,10 @@ def search(
 
     from protogen.descent.packing import pack
     from protogen.descent.search import Request
+    from protogen.descent.threads import threads_for
 
-    rows = known_starts(lines, task.d, task.n, effort, task.seed)
+    with threads_for(int(evaluation_cost(task.d, task.n))):
+        rows = known_starts(lines, task.d, task.n, effort, task.seed)
     rows = rows if given is None else torch.cat((given[None].double(), rows))
     asked = Request(lines, task.d, task.n, task.seed, effort, alpha)
     found = pack(asked, rows, task.run, task.checkpoint)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from protogen import resolve
+from protogen import generate, resolve
 from protogen.catalog import label
 from protogen.descent.batch import Batch
 from protogen.descent.effort import BUDGETS, MOST_KNOWN, evaluation_cost
@@ -62,6 +62,24 @@ def test_the_form_that_is_best_after_a_few_steps_comes_first_where_one_can_desce
     largest = (made @ made.T).fill_diagonal_(-1).amax(1)
     assert largest.max() > 0.3  # three holes of the 552 points at 1/5 are filled, which are not as deep at once
     assert (largest < 0.21).sum() > 200  # where the 567 points at 1/4 have .25 everywhere
+
+
+def test_small_starts_are_made_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[int] = []
+
+    def counted(lines: bool, d: int, n: int, effort: str, seed: int) -> torch.Tensor:
+        used.append(torch.get_num_threads())
+        return known_starts(lines, d, n, effort, seed)[:1]
+
+    monkeypatch.setattr("protogen.methods.search.known_starts", counted)
+    monkeypatch.setitem(BUDGETS, "low", 1e7)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        generate(resolve("ebv", d=5, n=12, effort="low"))
+        assert (used, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_which_of_equally_jammed_rows_are_taken_out_is_drawn() -> None:
