@@ -123,7 +123,7 @@ class OrbitSets:
         """
         _, _, spaces, counts, out = self._of(index)
         left = (spaces @ rows[..., None])[..., 0].norm(dim=2)
-        lost = ((left < LEAST_LEFT) & (counts > 0)).any(1) * LOST
+        lost = ((left < LEAST_LEFT) & (counts > 0)).any(1).to(rows.dtype) * LOST
         rows = self.brought(rows, index)
         vectors = self.vectors(rows, index)
         cosines = rows @ vectors.mT
