@@ -245,6 +245,7 @@ class Search(Changing):
         return self._batch_again(rows)
 
     def _batch_again(self, rows: Tensor) -> Batch:
+        # Which sets are promising float32 tells as well, in 55 to 75% of the time.
         dtype = torch.float32 if self.phase in PROMISING else self._given.dtype
         stages = self._plan.phases[self.phase].stages
         return Batch(rows.to(dtype), self._objective, stages, self.stage_steps, self._plan.gain)

@@ -19,7 +19,7 @@ from .smooth import LEAST_EXPONENT, Smooth, largest_cosine, tangent
 class Heat:
     """Say how sharp the stages of a heat are, how many steps a stage has at most, which share of its sets goes on.
 
-    The share is 0 where no other heat follows. `dtype` is that of its numbers.
+    The share is 0 where no other heat follows. `dtype` is that of its numbers: float32 ranks sets as well, and faster.
     """
 
     stages: tuple[float, ...]
