@@ -28,7 +28,7 @@ APART = "status", "jammed", "batch", "polishing", "pool"  # in a state, beside t
 ROOM = 1e-9  # over the lower bound, that a figure which meets it may have
 # The share of the sharp sets, of which one smooth maximum is taken for the lowest there is, if so many are sharp: at
 # points (13, 58) all of eleven come to .1736, where .1714 is known.
-OFTEN, LEAST_SHARP = 0.5, 32
+OFTEN, LEAST_SHARP = 0.5, 64
 FREED_SETS = 32  # symmetric sets that are freed
 POLISH_SHARE = 0.06  # of the effort
 LEAST_PROGRAMS, PROGRAMS = 6, 25  # linear programs of a polish
@@ -39,6 +39,7 @@ LEAST_STEPS = 20  # in a stage, whatever the share
 # (10, 91); at 60 they were not at (7, 93). Of 64 that had hopped they were in 16 of 18 rounds, of lines (7, 85),
 # (10, 42) and points (16, 76).
 PROMISING = {"blunt": 0.25, "hops": 0.25}
+SHORT = {"soft", *PROMISING}  # phases whose numbers are of 32 bits
 FOLLOWING = {"blunt": "sharp", "hops": "landed"}
 GIVEN_EVALUATIONS, MOST_GIVEN = 350, 16  # that a set to start from takes, about; sets
 FREED_EVALUATIONS = 350  # that a freed set takes, about
@@ -70,9 +71,10 @@ class Search(Changing):
     1. `given`: the first of the sets to start from, where there are some; they stay about what they are.
     2. `symmetric`: sets that a finite group maps to itself, some of them with a few vectors more or less.
     3. `freed`: the best of these, brought to n vectors, descend as any set.
-    4. `blunt`, then the promising ones `sharp`: all sets to start from, and random ones.
-    5. `hops`, then the promising ones `landed`, as often as the effort allows.
-    6. `last`: the best descend to the largest sharpness. `polish`: linear programs, one at each `advance`.
+    4. `soft`: random sets, which a blunter maximum than that of the next phase leads to better places.
+    5. `blunt`, then the promising ones `sharp`: these and all sets to start from.
+    6. `hops`, then the promising ones `landed`, as often as the effort allows.
+    7. `last`: the best descend to the largest sharpness. `polish`: linear programs, one at each `advance`.
 
     A phase takes no more than its share of the effort: its stages are as short. Where the lower bound is met, or where
     one smooth maximum is what many random starts come to, the last two follow at once.
@@ -219,11 +221,6 @@ class Search(Changing):
         allowed = self._plan.phases["given"].share * self.budget / GIVEN_EVALUATIONS
         return sets_for(allowed, self.asked.d, self.asked.n, MOST_GIVEN)
 
-    def _starts(self) -> Tensor:
-        """Return the sets to start from and random starts, as many as the effort allows."""
-        drawn = self._drawn(starts(self.asked.d, self.asked.n, self.asked.effort))
-        return torch.cat((self._given, drawn))
-
     def _drawn(self, count: int) -> Tensor:
         """Draw sets of random rows."""
         rows = torch.randn(
@@ -246,7 +243,7 @@ class Search(Changing):
 
     def _batch_again(self, rows: Tensor) -> Batch:
         # Which sets are promising float32 tells as well, in 55 to 75% of the time.
-        dtype = torch.float32 if self.phase in PROMISING else self._given.dtype
+        dtype = torch.float32 if self.phase in SHORT else self._given.dtype
         stages = self._plan.phases[self.phase].stages
         return Batch(rows.to(dtype), self._objective, stages, self.stage_steps, self._plan.gain)
 
@@ -261,6 +258,10 @@ class Search(Changing):
 
     def _proceed(self, batch: Batch) -> None:
         """Go from a batch that has ended to what comes next."""
+        if self.phase == "soft":
+            self.phase = "blunt"
+            self.batch = self._batch(torch.cat((self._given, batch.ends.to(self._given))))
+            return
         if self.phase in PROMISING:
             promising = self._promising(batch)
             self.phase = FOLLOWING[self.phase]
@@ -275,8 +276,7 @@ class Search(Changing):
         elif often or self._meets_bound():
             self._make_sharp()
         elif self.phase == "freed":
-            self.phase = "blunt"
-            self.batch = self._batch(self._starts())
+            self._begin_soft()
         else:
             self._hop_or_end()
 
@@ -304,10 +304,18 @@ class Search(Changing):
             self._plan.phases["freed"].share * self.budget / FREED_EVALUATIONS, self.asked.d, n, FREED_SETS
         )
         chosen = symmetric.others(count)
-        self.phase = "freed" if chosen else "blunt"
+        if not chosen:
+            self._begin_soft()
+            return
+        self.phase = "freed"
         self._freed_groups = [one.group for one in chosen]
         fits = [fitted(one.rows, n, self.asked.lines, generator) for one in chosen]
-        self.batch = self._batch(torch.stack(fits).to(self._given) if fits else self._starts())
+        self.batch = self._batch(torch.stack(fits).to(self._given))
+
+    def _begin_soft(self) -> None:
+        """Let random starts descend, as many as the effort allows."""
+        self.phase = "soft"
+        self.batch = self._batch(self._drawn(starts(self.asked.d, self.asked.n, self.asked.effort)))
 
     def _meets_bound(self) -> bool:
         """Whether no set can be better than the best by more than ROOM."""

@@ -1,5 +1,6 @@
 """A search for a stated effort, beside a closed form: when it is made, what a Spec may say of it, what comes of it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -27,11 +28,14 @@ MOST_SEARCHED, MOST_CHEAP, CHEAP = 600, 1024, 8.2e7
 # Of so few numbers a search finds lines that are a third of a degree better than a form within 5% of the bound: lines
 # (12, 65) are .3232 against .3278.
 FEW_NUMBERS = 4096
-# Closed forms of LEAST to MOST times as many vectors give starts, the best KNOWN of them, for a share of the effort. So
+# Closed forms of LEAST to MOST times as many vectors give starts, FORMS of them at most, for a share of the effort. So
 # few as half may lead to the best set known: lines (12, 48) come from 36 lines at 1/4 and their twelve deepest holes.
-LEAST, MOST, KNOWN = 0.5, 1.5, 12
-HOLES_SHARE = 0.15  # of the effort, that is added to it, for their holes
-SOON, SOON_STEPS = 180.0, 30  # the sharpness and the steps by which they are ranked, where not all can descend further
+LEAST, MOST, FORMS, LEAST_FORMS = 0.5, 1.5, 16, 8
+HOLES_SHARE, DRAWN_SHARE = 0.2, 0.05  # of the effort, that are added to it, for their holes, and for what is drawn
+# Sets are drawn from these forms and descend a little, SOON_STEPS at the sharpness SOON, which tells the good ones from
+# the others: of 128 points in R^16 one pair in six is such that the 126 left descend to .2001, the others to .215.
+# Half of them are of all forms, the others of the share GOOD_FORMS of forms that came lowest.
+SOON, SOON_STEPS, MOST_DRAWN, GOOD_FORMS = 180.0, 30, 256, 0.25
 BELOW = 0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5  # by how much fewer a form is looked for
 
 
@@ -114,34 +118,46 @@ def search(
 def known_starts(lines: bool, d: int, n: int, effort: str, seed: int) -> "Tensor":
     """Make sets of n vectors in R^d, (k, n, d) float64, of the closed forms that have about as many, see `neighbours`.
 
-    They are as many as a share of the effort lets descend, MOST_KNOWN at most, and take turns by their forms: what is
-    taken out and which holes are filled is drawn anew each time, by the seed. Where they are fewer than the forms, the
-    forms that come first are those that are best after a few steps.
+    They are as many as a share of the effort lets descend, of more that are drawn by the seed: what is taken out and
+    which holes are filled. Half of them are the best of each form, of the forms that come lowest in a few steps; the
+    others are the best that are left.
     """
     import torch
 
     from protogen.descent.hops import deepest_holes, fitted
     from protogen.descent.phases import planned
-    from protogen.descent.smooth import largest_cosine
 
-    forms = neighbours(lines, d, n)
+    budget = planned(d, n, effort).budget
+    afforded = int(DRAWN_SHARE * budget / (SOON_STEPS * evaluation_cost(d, n)))
+    forms = neighbours(lines, d, n)[: max(LEAST_FORMS, afforded)]
     if not forms:
         return torch.zeros(0, n, d, dtype=torch.float64, device="cpu")
     generator = torch.Generator().manual_seed(seed % 2**63)
     whole = [catalog.Padded(form, form.own_n, d).rows(0, form.own_n).double() for form in forms]
     fewer = sum(len(rows) < n for rows in whole)
-    allowed = HOLES_SHARE * planned(d, n, effort).budget / max(1, fewer)
+    allowed = HOLES_SHARE * budget / max(1, fewer)
     holes = [deepest_holes(rows, lines, generator, allowed) if len(rows) < n else None for rows in whole]
 
-    def made(form: int) -> "Tensor":
-        return fitted(whole[form], n, lines, generator, holes[form])
+    def drawn(chosen: list[int], count: int) -> "list[tuple[float, int, Tensor]]":
+        """Draw sets of the forms in turn; return what they come to soon, their forms and rows."""
+        turns = [chosen[turn % len(chosen)] for turn in range(count)]
+        sets = [fitted(whole[form], n, lines, generator, holes[form]) for form in turns]
+        return list(zip(_soon(sets, lines), turns, sets, strict=True)) if sets else []
 
-    first = [made(form) for form in range(len(forms))]
+    most = max(len(forms), min(MOST_DRAWN, afforded))
+    sets = drawn(list(range(len(forms))), max(1, most // (2 * len(forms))) * len(forms))
+    best = {form: value for value, form, _ in sorted(sets, key=_figure, reverse=True)}
+    good = sorted(best, key=best.__getitem__)[: math.ceil(GOOD_FORMS * len(forms))]
+    sets = sorted(sets + drawn(good, most - len(sets)), key=_figure)
+    firsts = {form: place for place, (_, form, _) in reversed(list(enumerate(sets)))}
     count = known_sets(d, n, effort)
-    figures = [largest_cosine(rows, lines) for rows in first] if count >= len(forms) else _soon(first, lines)
-    order = sorted(range(len(forms)), key=figures.__getitem__)
-    others = [made(order[turn % len(order)]) for turn in range(len(order), count)]
-    return torch.stack([*(first[form] for form in order), *others][:count])
+    chosen = sorted(firsts.values())[: math.ceil(count / 2)]
+    others = [place for place in range(len(sets)) if place not in chosen]
+    return torch.stack([sets[place][2] for place in [*chosen, *others][:count]])
+
+
+def _figure(one: "tuple[float, int, Tensor]") -> float:
+    return one[0]
 
 
 def _soon(sets: "list[Tensor]", lines: bool) -> list[float]:
@@ -161,7 +177,7 @@ def _soon(sets: "list[Tensor]", lines: bool) -> list[float]:
 
 
 def neighbours(lines: bool, d: int, n: int) -> list[catalog.ClosedForm]:
-    """List the KNOWN best closed forms in R^d that have about n vectors, the lowest cosine first.
+    """List the FORMS best closed forms in R^d that have about n vectors, the lowest cosine first.
 
     They have LEAST to MOST times as many, and are the best of their families for n or for some numbers below it.
     """
@@ -171,4 +187,4 @@ def neighbours(lines: bool, d: int, n: int) -> list[catalog.ClosedForm]:
     near = [form for form in found if LEAST * n <= form.own_n <= MOST * n]
     near.sort(key=lambda form: (round(form.cosine, 12), abs(form.own_n - n)))
     differing = {(round(form.cosine, 12), form.own_n): form for form in reversed(near)}
-    return list(reversed(differing.values()))[:KNOWN]
+    return list(reversed(differing.values()))[:FORMS]
