@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from protogen import catalog
@@ -138,26 +138,40 @@ def known_starts(lines: bool, d: int, n: int, effort: str, seed: int) -> "Tensor
     allowed = HOLES_SHARE * budget / max(1, fewer)
     holes = [deepest_holes(rows, lines, generator, allowed) if len(rows) < n else None for rows in whole]
 
-    def drawn(chosen: list[int], count: int) -> "list[tuple[float, int, Tensor]]":
-        """Draw sets of the forms in turn; return what they come to soon, their forms and rows."""
+    def draw(chosen: list[int], count: int) -> list[_Drawn]:
         turns = [chosen[turn % len(chosen)] for turn in range(count)]
         sets = [fitted(whole[form], n, lines, generator, holes[form]) for form in turns]
-        return list(zip(_soon(sets, lines), turns, sets, strict=True)) if sets else []
+        return [_Drawn(*one) for one in zip(_soon(sets, lines), turns, sets, strict=True)] if sets else []
 
     most = max(len(forms), min(MOST_DRAWN, afforded))
-    sets = drawn(list(range(len(forms))), max(1, most // (2 * len(forms))) * len(forms))
-    best = {form: value for value, form, _ in sorted(sets, key=_figure, reverse=True)}
-    good = sorted(best, key=best.__getitem__)[: math.ceil(GOOD_FORMS * len(forms))]
-    sets = sorted(sets + drawn(good, most - len(sets)), key=_figure)
-    firsts = {form: place for place, (_, form, _) in reversed(list(enumerate(sets)))}
+    drawn = draw(list(range(len(forms))), max(1, most // (2 * len(forms))) * len(forms))
+    good = [one.form for one in _best_of_each(drawn)[: math.ceil(GOOD_FORMS * len(forms))]]
+    drawn += draw(good, most - len(drawn))
     count = known_sets(d, n, effort)
-    chosen = sorted(firsts.values())[: math.ceil(count / 2)]
-    others = [place for place in range(len(sets)) if place not in chosen]
-    return torch.stack([sets[place][2] for place in [*chosen, *others][:count]])
+    firsts = _best_of_each(drawn)[: math.ceil(count / 2)]
+    others = sorted((one for one in drawn if one not in firsts), key=_value)
+    return torch.stack([one.rows for one in [*firsts, *others][:count]])
 
 
-def _figure(one: "tuple[float, int, Tensor]") -> float:
-    return one[0]
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """A set that was drawn: the smooth maximum that it comes to soon, the place of its form, its rows (n, d)."""
+
+    value: float
+    form: int
+    rows: "Tensor"
+
+
+def _value(one: _Drawn) -> float:
+    return one.value
+
+
+def _best_of_each(drawn: list[_Drawn]) -> list[_Drawn]:
+    """List the lowest set of each form, the lowest first."""
+    listed: dict[int, _Drawn] = {}
+    for one in sorted(drawn, key=_value):
+        listed.setdefault(one.form, one)
+    return list(listed.values())
 
 
 def _soon(sets: "list[Tensor]", lines: bool) -> list[float]:

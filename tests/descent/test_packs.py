@@ -12,6 +12,7 @@ from protogen.descent.effort import BUDGETS
 from protogen.descent.hops import deepest_holes, fitted, hopped
 from protogen.descent.packing import Packed, pack
 from protogen.descent.search import Request, Search
+from protogen.descent.smooth import of_lines
 from protogen.run import Progress, Run
 from protogen.solution import Status
 from protogen.spec import Spec
@@ -190,6 +191,25 @@ def test_blunt_descents_are_in_short_numbers_and_the_best_in_long_ones() -> None
     assert {"given", "soft", "blunt", "sharp", "last"} <= set(types)
     short = {phase for phase, dtype in types.items() if dtype == torch.float32}
     assert short == set(types) & {"soft", "blunt", "hops"}
+
+
+@pytest.mark.usefixtures("little")
+def test_random_starts_have_descended_before_they_go_on_with_the_others() -> None:
+    given = double_rows(9, 4)[None]
+    search = Search(Request(True, 4, 9, 0, "low"), given, "cpu")
+    while search.phase != "soft":
+        search.advance()
+    assert search.batch is not None
+    drawn = search.batch.rows
+    while search.phase == "soft":
+        search.advance()
+    rows = search.batch.rows
+    assert torch.equal(rows[:1], given.float())
+    assert len(rows) == 1 + len(drawn)
+    assert rows[1:].abs().max() <= 1 + 1e-6
+    ten = rows.new_full((len(drawn),), 10.0)
+    before, after = (of_lines(some, ten, ten).values for some in (drawn, rows[1:]))
+    assert (after < before - 0.05).all()
 
 
 @pytest.mark.parametrize("lines", [False, True])

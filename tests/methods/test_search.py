@@ -1,5 +1,7 @@
 """Where a search is made, and the closed forms of about as many vectors that it starts from."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -10,7 +12,7 @@ from protogen.descent.effort import BUDGETS, MOST_KNOWN, evaluation_cost
 from protogen.descent.hops import deepest_holes, fitted
 from protogen.descent.phases import MANY_PHASES
 from protogen.descent.search import Request, Search
-from protogen.descent.smooth import of_lines
+from protogen.descent.smooth import of_lines, of_points
 from protogen.errors import BadRequest
 from protogen.measuring.geometry import random_rows
 from protogen.methods.search import FORMS, LEAST, known_starts, neighbours
@@ -97,6 +99,35 @@ def test_the_twelve_deepest_holes_of_36_lines_lead_to_the_best_48_known() -> Non
     while batch.going:
         batch.advance()
     assert float(batch.largest.min()) < 0.2765  # random starts end at .2921
+
+
+def test_the_good_pairs_that_128_points_may_lose_are_among_those_drawn() -> None:
+    batch = Batch(known_starts(False, 16, 126, "default", 0), of_points, (20.0, 60.0, 180.0, 540.0, 1620.0), 300)
+    while batch.going:
+        batch.advance()
+    assert float(batch.largest.min()) < 0.21  # most pairs end at .2145, random starts at .235
+
+
+def test_a_form_gives_several_starts_where_it_comes_lowest_and_others_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    sources: list[int] = []
+
+    def counted(rows: torch.Tensor, n: int, *others: Any) -> torch.Tensor:
+        sources.append(len(rows))
+        made = fitted(rows, n, *others)
+        marks[tuple(made[0].tolist())] = len(rows)
+        return made
+
+    marks: dict[tuple[float, ...], int] = {}
+    monkeypatch.setattr("protogen.descent.hops.fitted", counted)
+    made = known_starts(False, 16, 126, "default", 0)
+    own = [marks[tuple(rows[0].tolist())] for rows in made]
+    forms = neighbours(False, 16, 126)
+    assert len(sources) > 5 * len(made)
+    assert {form.own_n for form in forms} == set(sources)
+    assert own.count(112) > len(made) / 3  # a section of the Leech lattice and fourteen holes come to .221
+    assert (
+        len(set(own)) >= len(made) / 2 - 1
+    )  # the others are of one form each, but for two numbers that two forms have
 
 
 def test_points_to_1024_are_searched_and_lines_where_an_effort_is_given() -> None:
