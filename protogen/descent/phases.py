@@ -31,7 +31,7 @@ class Plan:
 SYMMETRIC_SHARE = 0.4
 # Random starts come lower for as many evaluations where they begin at sharpness 5 and 10. The best quarter of 256 sets
 # of points (13, 59) ends in one valley, in place of the best eighth; the median of 192 of points (17, 94) is .1974, in
-# place of .1977, by smooth maxima at 540. Starts from closed forms come higher: from 128 points less two, .226, not .215.
+# place of .1977, by smooth maxima at 540. Starts from closed forms come higher: of 128 points less two, .226, not .215.
 PHASES = {
     "given": Phase((180.0, 540.0, 1620.0), 300, 0.06),
     "freed": Phase((60.0, 180.0, 540.0, 1620.0), 300, 0.08),
