@@ -2,7 +2,7 @@
 
 import random
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ USUAL = 10
 SHORT, TWICE, FEWER, FEWEST = 12, 2, 0.4, 3
 DRAWS = 12  # of a representation, before a layout is given up
 FEW, RARE = 2.5, 0.2  # sets with fewer vectors an orbit than FEW are drawn so often
+HELD = 512  # representations, of up to a megabyte; there is no end to them in a process that makes many sets
 MORE, ABOUT = 8, 0.5  # one vector in MORE, or one, may be too many or too few, in this share of all sets
 
 
@@ -115,7 +116,7 @@ def _bits(which: Tensor) -> int:
     return sum(1 << place for place in which.nonzero()[:, 0].tolist())
 
 
-@cache
+@lru_cache(HELD)
 def _representation(name: str, parts: tuple[int, ...]) -> Tensor:
     """Return the matrices (m, d, d) of a representation by its irreducible parts."""
     blocks = [irreducibles(name)[part] for part in parts]
