@@ -39,9 +39,10 @@ LEAST_STEPS = 20  # in a stage, whatever the share
 # (10, 91); at 60 they were not at (7, 93). Of 64 that had hopped they were in 16 of 18 rounds, of lines (7, 85),
 # (10, 42) and points (16, 76).
 PROMISING = {"blunt": 0.25, "hops": 0.25}
-# Phases whose numbers are of 64 bits. In the others float32 comes as low, in 55 to 75% of the time.
-LONG = "given", "last"
 FOLLOWING = {"blunt": "sharp", "hops": "landed"}
+# Phases whose numbers are of 64 bits: in `given` a set that is the best already stays so, `last` gives the last digits.
+# In the others float32 comes as low, in 55 to 75% of the time.
+LONG = "given", "last"
 GIVEN_EVALUATIONS, MOST_GIVEN = 350, 16  # that a set to start from takes, about; sets
 FREED_EVALUATIONS = 350  # that a freed set takes, about
 HOP_EVALUATIONS = 450  # that a hop takes at the most, with its part of what the promising ones take

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from protogen import catalog
@@ -30,6 +31,7 @@ MOST_SEARCHED, MOST_CHEAP, CHEAP = 600, 1024, 8.2e7
 FEW_NUMBERS = 4096
 # Closed forms of LEAST to MOST times as many vectors give starts, FORMS of them at most, for a share of the effort. So
 # few as half may lead to the best set known: lines (12, 48) come from 36 lines at 1/4 and their twelve deepest holes.
+# Where the effort affords no more, as at lines (400, 500), they are LEAST_FORMS: each has its holes found.
 LEAST, MOST, FORMS, LEAST_FORMS = 0.5, 1.5, 16, 8
 HOLES_SHARE, DRAWN_SHARE = 0.2, 0.05  # of the effort, that are added to it, for their holes, and for what is drawn
 # Sets are drawn from these forms and descend a little, SOON_STEPS at the sharpness SOON, which tells the good ones from
@@ -149,7 +151,7 @@ def known_starts(lines: bool, d: int, n: int, effort: str, seed: int) -> "Tensor
     drawn += draw(good, most - len(drawn))
     count = known_sets(d, n, effort)
     firsts = _best_of_each(drawn)[: math.ceil(count / 2)]
-    others = sorted((one for one in drawn if one not in firsts), key=_value)
+    others = sorted((one for one in drawn if one not in firsts), key=attrgetter("value"))
     return torch.stack([one.rows for one in [*firsts, *others][:count]])
 
 
@@ -162,14 +164,10 @@ class _Drawn:
     rows: "Tensor"
 
 
-def _value(one: _Drawn) -> float:
-    return one.value
-
-
 def _best_of_each(drawn: list[_Drawn]) -> list[_Drawn]:
     """List the lowest set of each form, the lowest first."""
     listed: dict[int, _Drawn] = {}
-    for one in sorted(drawn, key=_value):
+    for one in sorted(drawn, key=attrgetter("value")):
         listed.setdefault(one.form, one)
     return list(listed.values())
 
