@@ -124,9 +124,7 @@ class Batch(Changing):
         curvature, square = (step * change).sum((-2, -1)), change.square().sum((-2, -1))
         told = taken & self._values.isfinite() & (curvature > LEAST_CURVATURE * square)
         self._scales = torch.where(told, curvature / square, self._scales)
-        only = told[:, None, None]
-        inverse = torch.where(told, 1 / curvature, 0.0)
-        self._history.append((torch.where(only, step, 0.0), torch.where(only, change, 0.0), inverse))
+        self._history.append((step, change, torch.where(told, 1 / curvature, 0.0)))
         del self._history[:-MEMORY]
 
     def _passing(self, lost: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ BUDGETS = {"low": 3e9, "default": 8e10, "high": 4e11}  # multiplications; a core
 START_SHARE, KNOWN_SHARE = 0.15, 0.15  # of the effort, for random starts, and for those from closed forms
 START_EVALUATIONS = 700  # that a start takes, about
 MOST_STARTS, MOST_KNOWN, MOST_PAIRS = 512, 128, 2**23  # of a batch
-OVERHEAD = 1e6  # multiplications, that a core does while torch is called for one evaluation of a batch
+OVERHEAD = 2.5e6  # multiplications, that a core does while torch is called for one evaluation of a batch
 
 
 def evaluation_cost(d: int, n: int) -> float:

@@ -69,23 +69,22 @@ class Design:
     def tables(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return what makes the set of one vector an orbit.
 
-        - Matrices (N, d, d), one a vector of the set; the first of each orbit is the identity.
-        - The orbit of each (N,).
+        - Matrices (e, d, d) of some elements; the first is the identity.
+        - Which of these make the vectors of each orbit (k, e): one of each coset of its stabiliser.
         - The projections (k, d, d) on what the stabilisers leave as it is, or turn round as their signs say.
         """
         matrices = _representation(self.group, self.parts)
-        known = _known(self.group)
-        kept: dict[Stabiliser, tuple[Tensor, Tensor]] = {}
-        for stabiliser in self.layout:
-            if stabiliser not in kept:
-                elements = list(stabiliser.elements)
-                # The least element of each coset stands for it.
-                cosets = known.own.table[:, elements].amin(1).unique()
-                signs = matrices.new_tensor(stabiliser.signs)[:, None, None]
-                kept[stabiliser] = matrices[cosets], (matrices[elements] * signs).mean(0)
-        moving = [kept[stabiliser][0] for stabiliser in self.layout]
-        orbits = torch.tensor([place for place, some in enumerate(moving) for _ in some], device="cpu")
-        return torch.cat(moving), orbits, torch.stack([kept[stabiliser][1] for stabiliser in self.layout])
+        elements, making = _images(self.group, self.layout)
+        spaces = {}
+        for stabiliser in dict.fromkeys(self.layout):
+            signs = matrices.new_tensor(stabiliser.signs)[:, None, None]
+            spaces[stabiliser] = (matrices[list(stabiliser.elements)] * signs).mean(0)
+        return matrices[elements], making, torch.stack([spaces[stabiliser] for stabiliser in self.layout])
+
+    def vectors(self, rows: Tensor) -> Tensor:
+        """Return the set (N, d) of rows (k, d), one of each orbit: orbit by orbit."""
+        matrices, making, _ = self.tables()
+        return (matrices @ rows.T).permute(2, 0, 1)[making]
 
 
 @dataclass(frozen=True)
@@ -128,6 +127,26 @@ def _representation(name: str, parts: tuple[int, ...]) -> Tensor:
         matrices[:, place:end, place:end] = block
         place = end
     return matrices
+
+
+@lru_cache(HELD)
+def _images(name: str, layout: tuple[Stabiliser, ...]) -> tuple[Tensor, Tensor]:
+    """Choose elements (e,) of a group that make all vectors of each orbit; say which make those of each (k, e).
+
+    They are few: what makes the vectors of the longest orbit makes most or all of the others.
+    """
+    table = _known(name).own.table
+    # The least element of its coset stands for each element.
+    cosets = {stabiliser: table[:, list(stabiliser.elements)].amin(1) for stabiliser in dict.fromkeys(layout)}
+    chosen: list[int] = []
+    for own in sorted(cosets.values(), key=lambda own: len(own.unique()), reverse=True):
+        chosen += sorted(set(own.tolist()) - set(own[chosen].tolist()))
+    making = {}
+    for stabiliser, own in cosets.items():
+        made = own[chosen].tolist()
+        making[stabiliser] = [made.index(coset) == place for place, coset in enumerate(made)]
+    elements = torch.tensor(chosen, device="cpu")
+    return elements, torch.tensor([making[stabiliser] for stabiliser in layout], device="cpu")
 
 
 class Draws:

@@ -35,7 +35,9 @@ HEATS = (Heat((10.0,), 20, 0.25), Heat((20.0,), 100, 0.3), Heat((60.0, 180.0, 54
 LAST = Heat((540.0, 1620.0, 4860.0, 2e4, 1e5, 1e6), 100, 0.0, torch.float64)  # of the best of all
 EVALUATIONS = 42  # that a set takes in the heats of a round, about, since few go on
 ALIKE = 4  # starts of each layout that is drawn, with a representation each
-MOST_STARTS, MOST_HELD = 256, 2**23  # sets of a batch, and numbers of their matrices
+MOST_STARTS, MOST_HELD = 512, 2**23  # sets of a batch, and numbers of their matrices
+# Multiplications of an evaluation that a batch may take beyond what its sets take alone, since a batch more costs more.
+PADDED = 4e6
 ROUNDS, MOST_DRAWN = 4, 4096  # draws go into batches, so many times, or more often where many would be drawn at once
 MOST_DRAWS = 2000  # of layouts, at once; many do not fit
 # Multiplications that a core does in the time that it takes to try to draw a layout, and to set up a start.
@@ -76,44 +78,42 @@ _Start = tuple[Design, Tensor | None]  # what descends, and from which rows; ran
 class OrbitSets:
     """The sets of several designs, evaluated at once as `Batch` asks for it.
 
-    A set has up to k vectors that move, and up to N in all. The sum over all pairs of vectors is the sum over those
-    of a vector that moves and any, as often as its orbit is long.
+    A set has up to k vectors that move, on each of which up to e elements act, and up to N vectors in all. The sum
+    over all pairs of vectors is the sum over those of a vector that moves and any, as often as its orbit is long.
     """
 
     def __init__(self, designs: Sequence[Design], lines: bool, dtype: torch.dtype = torch.float64) -> None:
-        tables = [
-            [table.to(dtype) if table.is_floating_point() else table for table in design.tables()] for design in designs
-        ]
-        vectors, orbits = max(len(table[0]) for table in tables), max(len(design.layout) for design in designs)
-        self.lines, self.shape = lines, (len(designs), orbits, tables[0][0].shape[1])
-        self._matrices = torch.stack([pad(table[0], (0, 0, 0, 0, 0, vectors - len(table[0]))) for table in tables])
-        self._orbits = torch.stack([pad(table[1], (0, vectors - len(table[1]))) for table in tables])
-        self.spaces = torch.stack([pad(table[2], (0, 0, 0, 0, 0, orbits - len(table[2]))) for table in tables])
-        sizes = [design.sizes for design in designs]
-        self._sizes = torch.tensor([own + [0] * (orbits - len(own)) for own in sizes], dtype=dtype, device="cpu")
-        self._out = torch.zeros(len(designs), orbits, vectors, dtype=torch.bool, device="cpu")
-        for place, own in enumerate(sizes):
-            self._out[place, :, sum(own) :] = True
-            self._out[place, len(own) :] = True
-            firsts = [sum(own[:orbit]) for orbit in range(len(own))]
-            self._out[place, list(range(len(own))), firsts] = True
-        self._whole = self._matrices, self._orbits, self.spaces, self._sizes, self._out
-        self._taken, self._held = len(designs), self._whole
+        tables = [design.tables() for design in designs]
+        elements, orbits = max(len(table[0]) for table in tables), max(len(design.layout) for design in designs)
+        d = tables[0][0].shape[1]
+        self.lines, self.shape = lines, (len(designs), orbits, d)
+        # Side by side, so that one product is that of all elements and all rows of a set: (s, d, e d).
+        beside = [table[0].to(dtype).mT.transpose(0, 1).flatten(1) for table in tables]
+        self._matrices = torch.stack([pad(own, (0, elements * d - own.shape[1])) for own in beside])
+        making = [pad(table[1], (0, elements - table[1].shape[1], 0, orbits - len(table[1]))) for table in tables]
+        made = torch.stack(making)
+        spaces = [pad(table[2].to(dtype), (0, 0, 0, 0, 0, orbits - len(table[2]))) for table in tables]
+        self.spaces = torch.stack(spaces)
+        sizes = made.sum(2)
+        self._sizes = sizes.to(dtype)
+        counts = sizes.sum(1)[:, None]
+        # The places (s, N) of the vectors among all that elements make of rows; those that are none are last.
+        ranked = made.flatten(1).to(torch.int8).argsort(dim=1, descending=True, stable=True)
+        self._places = ranked[:, : int(counts.max())]
+        beyond = torch.arange(self._places.shape[1], device="cpu") >= counts
+        firsts = torch.arange(orbits, device="cpu")[:, None] * elements
+        self._out = beyond[:, None] | (self._places[:, None] == firsts) | (sizes == 0)[..., None]
+        self._taken = 0
+        self._held = self._of(torch.arange(len(designs), device="cpu"))
 
     @property
     def cost(self) -> float:
         """The multiplications of one evaluation of one set."""
         return least_cost(self.shape[2], self._out.shape[2], self.shape[1])
 
-    def vectors(self, rows: Tensor, index: Tensor) -> Tensor:
-        """Return all vectors (s, N, d) of sets of rows (s, k, d); those beyond a set's own are zeros."""
-        matrices, orbits, *_ = self._of(index)
-        sources = rows.gather(1, orbits[..., None].expand(-1, -1, rows.shape[2]))
-        return (matrices @ sources[..., None])[..., 0]
-
     def brought(self, rows: Tensor, index: Tensor) -> Tensor:
         """Return the nearest unit rows that their stabilisers leave as they are, or turn round."""
-        return normalize((self._of(index)[2] @ rows[..., None])[..., 0], dim=2)
+        return normalize(_products(self._of(index)[2], rows), dim=2)
 
     def __call__(self, rows: Tensor, sharpness: Tensor, index: Tensor) -> Smooth:
         """Evaluate sets of rows (s, k, d), each at its own sharpness; `index` (s,) are their designs.
@@ -121,33 +121,40 @@ class OrbitSets:
         The rows are brought to what their stabilisers leave as it is: where these leave no freedom, all that a step
         is made of is rounding. A step that has left a row next to nothing there counts as worse than any.
         """
-        _, _, spaces, counts, out = self._of(index)
-        left = (spaces @ rows[..., None])[..., 0].norm(dim=2)
-        lost = ((left < LEAST_LEFT) & (counts > 0)).any(1).to(rows.dtype) * LOST
-        rows = self.brought(rows, index)
-        vectors = self.vectors(rows, index)
+        matrices, places, spaces, sizes, out = self._of(index)
+        left = _products(spaces, rows)
+        lost = ((left.norm(dim=2) < LEAST_LEFT) & (sizes > 0)).any(1).to(rows.dtype) * LOST
+        rows = normalize(left, dim=2)
+        vectors = (rows @ matrices).view(-1, rows.shape[2]).index_select(0, places).view(len(rows), -1, rows.shape[2])
         cosines = rows @ vectors.mT
-        sizes = cosines.abs() if self.lines else cosines.clone()
-        sizes.masked_fill_(out, -1.0)
-        largest = sizes.amax((1, 2))
-        weights = sizes.sub_(largest[:, None, None]).mul_(sharpness[:, None, None])
-        weights.clamp_(min=LEAST_EXPONENT).exp_()
-        weights.mul_(counts[..., None]).masked_fill_(out, 0.0)
+        weights = cosines.abs() if self.lines else cosines.clone()
+        weights.masked_fill_(out, -1.0)
+        largest = weights.amax((1, 2))
+        weights.sub_(largest[:, None, None]).mul_(sharpness[:, None, None]).clamp_(min=LEAST_EXPONENT).exp_()
+        weights.mul_(sizes[..., None]).masked_fill_(out, 0.0)
         total = weights.sum((1, 2))
         if self.lines:
             weights.copysign_(cosines)
-        sums = (spaces @ (weights @ vectors)[..., None])[..., 0]
-        gradients = tangent(rows, sums * (2 / total)[:, None, None])
+        gradients = tangent(rows, _products(spaces, weights @ vectors) * (2 / total)[:, None, None])
         return Smooth(largest + (total / 2).log() / sharpness + lost, gradients, largest + lost)
 
     def _of(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Return the tables of some designs. Sets go on in one order, so that as many are the same ones."""
-        if len(index) == self.shape[0]:
-            return self._whole
+        """Return the tables of some designs. Sets go on in one order, so that as many are the same ones.
+
+        The places are those among what elements make of the rows of all sets.
+        """
         if len(index) != self._taken:
-            matrices, orbits, spaces, sizes, out = (table[index] for table in self._whole)
-            self._taken, self._held = len(index), (matrices, orbits, spaces, sizes, out)
+            whole = self._matrices, self._places, self.spaces, self._sizes, self._out
+            matrices, places, spaces, sizes, out = whole if len(index) == self.shape[0] else [t[index] for t in whole]
+            each = self.shape[1] * (matrices.shape[2] // self.shape[2])
+            firsts = torch.arange(len(index), device="cpu")[:, None] * each
+            self._taken, self._held = len(index), (matrices, (places + firsts).flatten(), spaces, sizes, out)
         return self._held
+
+
+def _products(spaces: Tensor, rows: Tensor) -> Tensor:
+    """Multiply each row (s, k, d) by its matrix (s, k, d, d)."""
+    return (spaces @ rows[..., None])[..., 0]
 
 
 class SymmetricSearch:
@@ -217,10 +224,8 @@ class SymmetricSearch:
         return [Tried(figure, own, rows[: len(own.layout)], value) for figure, value, own, rows in listed]
 
     def _whole(self, tried: Tried) -> Symmetric:
-        matrices, orbits, _ = tried.design.tables()
-        rows = (matrices @ tried.rows[orbits][..., None])[..., 0]
+        rows = normalize(tried.design.vectors(tried.rows), dim=1)
         text = tried.design.text + (f"; {len(rows)} vectors" if len(rows) != self._n else "")
-        rows = normalize(rows, dim=1)
         return Symmetric(rows, largest_cosine(rows, self._lines), text)
 
     def _proceed(self) -> None:
@@ -301,14 +306,14 @@ class SymmetricSearch:
     def _next(self) -> list[_Start]:
         """Take from those that wait, sorted by their orbits, the next for a batch.
 
-        All cost as much as that with the most orbits. So many are taken that this adds no more than another batch.
+        All cost as much as that with the most orbits. So many are taken that this adds no more than PADDED.
         """
         held = max(sum(design.sizes) for design, _ in self._waiting) * self._d**2
         taken, before, added = 0, 0.0, 0.0
         for design, _ in self._waiting[: max(1, min(MOST_STARTS, MOST_HELD // held))]:
             cost = least_cost(self._d, self._n, len(design.layout))
             added += taken * (cost - before)
-            if taken and added > OVERHEAD:
+            if taken and added > PADDED:
                 break
             taken, before = taken + 1, cost
         starts, self._waiting = self._waiting[:taken], self._waiting[taken:]
