@@ -4,11 +4,11 @@ from typing import Literal, get_args
 
 Effort = Literal["low", "default", "high"]
 EFFORTS = get_args(Effort)
-BUDGETS = {"low": 3e9, "default": 8e10, "high": 4e11}  # multiplications; a core does about 2 10^9 a second
-START_SHARE, KNOWN_SHARE = 0.15, 0.15  # of the effort, for random starts, and for those from closed forms
+BUDGETS = {"low": 6e9, "default": 8e10, "high": 4e11}  # multiplications; a core does about 2 10^9 a second
+START_SHARE, KNOWN_SHARE = 0.15, 0.17  # of the effort, for random starts, and for those from closed forms
 START_EVALUATIONS = 700  # that a start takes, about
 MOST_STARTS, MOST_KNOWN, MOST_PAIRS = 512, 128, 2**23  # of a batch
-OVERHEAD = 2.5e6  # multiplications, that a core does while torch is called for one evaluation of a batch
+OVERHEAD = 2e6  # multiplications, that a core does while torch is called for one evaluation of a batch
 
 
 def evaluation_cost(d: int, n: int) -> float:

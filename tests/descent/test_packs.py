@@ -77,7 +77,7 @@ def test_a_target_ends_it_and_takes_nothing_away() -> None:
 
 @pytest.mark.slow
 def test_every_phase_is_reported_in_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(BUDGETS, "low", 5e9)
+    monkeypatch.setitem(BUDGETS, "low", 1e10)
     monkeypatch.setattr("protogen.descent.search.OFTEN", 2.0)  # which no share is
     seen: list[Progress] = []
     found(False, 3, 9, run=Run(report=seen.append))
@@ -93,7 +93,7 @@ def test_every_phase_is_reported_in_its_turn(monkeypatch: pytest.MonkeyPatch) ->
         "polish",
     ]
     assert [at.step for at in seen] == sorted(at.step for at in seen)
-    assert {at.steps for at in seen} == {5000}
+    assert {at.steps for at in seen} == {10000}
     assert [at.best for at in seen] == sorted((at.best for at in seen), reverse=True)
 
 
