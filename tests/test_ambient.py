@@ -12,6 +12,7 @@ import torch
 
 import protogen
 from protogen import catalog
+from protogen.descent.effort import BUDGETS
 from protogen.measuring.geometry import random_signs
 from protogen.measuring.measure import measure
 from protogen.nn import CosineHead, StructuredPrototypes, as_prototypes
@@ -148,7 +149,8 @@ def test_closed_forms_have_the_same_bytes(label: str, ambient) -> None:
     ],
     ids=lambda spec: f"{spec.method}-{spec.options.get('start')}-{spec.options.get('update')}",
 )
-def test_methods_have_the_same_bytes_and_figures(spec: protogen.Spec, ambient) -> None:
+def test_methods_have_the_same_bytes_and_figures(spec: protogen.Spec, ambient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BUDGETS, "low", 1e9)
     with ambient():
         made = protogen.generate(spec)
     forget()

@@ -18,6 +18,7 @@ FILLING = 2 * 10**9  # multiplications, that looking for holes among random vect
 HOLES = 4  # the deepest, of which one is filled
 DESCENDING, DRAWN = 512, 32  # vectors that descend into holes at most, and random ones for each, which are less deep
 HOLE_STAGES, HOLE_STEPS = (20.0, 80.0, 320.0, 1280.0, 5120.0), 40
+HOLE_EVALUATIONS = len(HOLE_STAGES) * HOLE_STEPS
 SAME_HOLE = 0.995  # the least cosine of places in one hole, where descents from several sides end
 UNEVEN = 0.01  # is added to the figures of holes at most, so that not always the same are filled
 CHOICES = 64  # of holes, of which the best is taken
@@ -68,7 +69,7 @@ class Holes:
 
 def deepest_holes(rows: Tensor, lines: bool, generator: torch.Generator, allowed: float) -> Holes:
     """Find the deepest holes of a set (N, d) for so many multiplications: of random vectors the deepest descend."""
-    each = len(HOLE_STAGES) * HOLE_STEPS * len(rows) * (2.0 * rows.shape[1] + 12)
+    each = HOLE_EVALUATIONS * len(rows) * (2.0 * rows.shape[1] + 12)
     descending = max(1, min(DESCENDING, int(allowed / each)))
     drawn = normalize(_normal((DRAWN * descending, rows.shape[1]), rows, generator), dim=1)
     starts = drawn[_sizes(drawn @ rows.T, lines).amax(1).argsort()[:descending]]

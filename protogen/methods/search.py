@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from protogen import catalog
 from protogen.bounds import TOLERANCE, coherence_bound
 from protogen.checks import check_word
-from protogen.descent.effort import EFFORTS, evaluation_cost, known_sets
+from protogen.descent.effort import EFFORTS, OVERHEAD, evaluation_cost, known_sets
 from protogen.errors import BadRequest
 from protogen.files.facts import Facts
 from protogen.rows import InMemory
@@ -126,12 +126,13 @@ def known_starts(lines: bool, d: int, n: int, effort: str, seed: int) -> "Tensor
     """
     import torch
 
-    from protogen.descent.hops import deepest_holes, fitted
+    from protogen.descent.hops import HOLE_EVALUATIONS, deepest_holes, fitted
     from protogen.descent.phases import planned
 
     budget = planned(d, n, effort).budget
     afforded = int(DRAWN_SHARE * budget / (SOON_STEPS * evaluation_cost(d, n)))
-    forms = neighbours(lines, d, n)[: max(LEAST_FORMS, afforded)]
+    searched = int(HOLES_SHARE * budget / (HOLE_EVALUATIONS * OVERHEAD))  # forms: a low effort has holes for three
+    forms = neighbours(lines, d, n)[: max(1, min(searched, max(LEAST_FORMS, afforded)))]
     if not forms:
         return torch.zeros(0, n, d, dtype=torch.float64, device="cpu")
     generator = torch.Generator().manual_seed(seed % 2**63)
