@@ -76,7 +76,8 @@ def test_restarts_keep_the_best() -> None:
     one, four = extended(base, 20), extended(base, 20, restarts=4)
     assert one.stats is not None
     assert four.stats is not None
-    assert four.stats.coherence.value <= one.stats.coherence.value + 1e-6
+    # The best is chosen before its end: another may end a little lower.
+    assert four.stats.coherence.value <= one.stats.coherence.value + 1e-3
     assert torch.equal(four.rows(0, 10), base.tensor)
 
 
