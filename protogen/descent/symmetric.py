@@ -37,7 +37,7 @@ EVALUATIONS = 42  # that a set takes in the heats of a round, about, since few g
 ALIKE = 4  # starts of each layout that is drawn, with a representation each
 MOST_STARTS, MOST_HELD = 512, 2**23  # sets of a batch, and numbers of their matrices
 # Multiplications of an evaluation that a batch may take beyond what its sets take alone, since a batch more costs more.
-PADDED = 4e6
+PADDED = 4e6  # lines (11, 43) take 22.5 s so, and 26.6 with a quarter of it
 ROUNDS, MOST_DRAWN = 4, 4096  # draws go into batches, so many times, or more often where many would be drawn at once
 MOST_DRAWS = 2000  # of layouts, at once; many do not fit
 # Multiplications that a core does in the time that it takes to try to draw a layout, and to set up a start.
