@@ -8,8 +8,8 @@ BUDGETS = {"low": 6e9, "default": 8e10, "high": 4e11}  # multiplications; a core
 START_SHARE, KNOWN_SHARE = 0.15, 0.17  # of the effort, for random starts, and for those from closed forms
 START_EVALUATIONS = 700  # that a start takes, about
 MOST_STARTS, MOST_KNOWN, MOST_PAIRS = 512, 128, 2**23  # of a batch
-# Multiplications that a core does while torch is called for one evaluation of a batch: calls take 1 to 1.5 ms. At half as
-# much the smallest sizes took longest, lines (7, 18) twice as long for the same set.
+# Multiplications that a core does while torch is called for one evaluation of a batch, which takes 1 to 1.5 ms. At half
+# as much the smallest sizes took longest: lines (7, 18) twice as long, for the same set.
 OVERHEAD = 2e6
 
 
