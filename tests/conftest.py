@@ -3,14 +3,18 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from commands import Command, Ran
 
 from protogen import cli
 from protogen.store.store import Store
+
+# One thread, as there are tests on the other cores. Small products are faster so, and a forked process can go on.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # of processes that tests start
 
 # A shell has what it runs in the background ignore Ctrl-C, which the tests send.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -46,14 +50,3 @@ def run(store: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.Captu
         return Ran(end.value.code, *map(os.fsdecode, capsysbinary.readouterr()))
 
     return command
-
-
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    """Work on one thread, which is faster for small products and goes on in a forked process."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)

@@ -38,11 +38,11 @@ SEARCHED = {"d": 11, "alpha": 0.45, "max_n": 130, "steps": 60}
 AT_ONCE = Run(time_limit=1e-9)
 WORDS = ("capacity", "--d", 11, "--alpha", 0.45, "--max-n", 130, "--steps", 60)
 
-pytestmark = pytest.mark.usefixtures("store", "one_thread")
+pytestmark = pytest.mark.usefixtures("store")
 
 
 @pytest.fixture(scope="module")
-def searched(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Capacity:
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Capacity:
     """A search that came to its end, in a store of its own, which no test changes."""
     return capacity(**SEARCHED, store=tmp_path_factory.mktemp("searched") / "store")
 

@@ -750,7 +750,6 @@ class TestInterrupted:
         assert tree(tmp_path) == []
 
 
-@pytest.mark.usefixtures("one_thread")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 warns of the test's own way
 class TestTwoAtOnce:
     def both(self, run: Command, *commands: tuple[object, ...]) -> list[Ran]:

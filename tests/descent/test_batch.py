@@ -10,7 +10,6 @@ from torch import Tensor
 from protogen.descent.batch import Batch
 from protogen.descent.smooth import of_lines, of_points, smooth_maximum
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 kinds = pytest.mark.parametrize("lines", [False, True])
 STAGES = [20.0 * 3**stage for stage in range(8)]
 

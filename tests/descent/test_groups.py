@@ -5,8 +5,6 @@ import torch
 
 from protogen.descent.groups import OTHERS, families, group, irreducibles
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 # The sizes of the real irreducible parts follow from the degrees, and from which of them are real.
 GROUPS = {
     "cyclic(5)": [1, 2, 2],

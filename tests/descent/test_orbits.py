@@ -9,8 +9,6 @@ from torch import Tensor
 
 from protogen.descent.correlations import TurnLoss
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def plain_loss(vectors: Tensor, sharpness: Tensor, lines: bool, order: int) -> tuple[Tensor, Tensor]:
     """The log-sum-exp over the pairs of vectors, less log(m) / sharpness, and the largest cosine."""

@@ -17,7 +17,6 @@ from protogen.run import Progress, Run
 from protogen.solution import Status
 from protogen.spec import Spec
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 NONE = torch.zeros(0, 1, 1)
 SPEC = Spec.of("any", 1, d=3, n=7, seed=0, params={})
 

@@ -10,8 +10,6 @@ from torch.nn.functional import normalize
 
 from protogen.descent.polish import Polishing, _unturned, steepest
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def icosahedron() -> Tensor:
     golden = (1 + math.sqrt(5)) / 2

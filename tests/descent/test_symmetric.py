@@ -9,8 +9,6 @@ from protogen.descent.groups import group
 from protogen.descent.layouts import Design, Draws, Stabiliser
 from protogen.descent.symmetric import HEATS, OrbitSets, SymmetricSearch, Tried
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def drawn(d: int, n: int, lines: bool, count: int) -> list[Design]:
     draws = Draws(d, n, lines, seed=3)

@@ -16,8 +16,6 @@ from protogen.run import Progress, Run
 from protogen.solution import Status
 from protogen.spec import Spec
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def asked(d: int = 8, n: int = 60, order: int = 12, lines: bool = True, steps: int = 60, **more: int) -> TurnedRequest:
     return TurnedRequest(lines, d, n, more.get("seed", 3), order, steps, more.get("restarts", 1))

@@ -31,7 +31,7 @@ KEYS = {
     "subcenters": "8444e8409525",
 }
 names = pytest.mark.parametrize("name", KEYS)
-pytestmark = pytest.mark.usefixtures("store", "one_thread")
+pytestmark = pytest.mark.usefixtures("store")
 
 
 def words_of(method: type[Method]) -> list[str]:

@@ -28,7 +28,6 @@ names = pytest.mark.parametrize("name", MADE)
 starts = pytest.mark.parametrize(
     ("name", "options"), [*((name, {}) for name in MADE), *((name, {"start": RANDOM}) for name in DESCENDING)]
 )
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.slow

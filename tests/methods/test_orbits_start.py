@@ -9,8 +9,6 @@ from protogen.errors import BadRequest
 from protogen.methods import method_of
 from protogen.methods.start import IMPROVED, ORBITS, Start, best_word, parts_of_orbits
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def checked(asked: Spec) -> None:
     """Check a Spec as one that may be made."""

@@ -17,7 +17,6 @@ from protogen.generating import generate
 from protogen.methods import METHODS, Task, resolve
 from protogen.methods.polytope import Cube, Orthoplex, Polytope, Simplex
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 KINDS = (Simplex, Orthoplex, Cube)
 
 

@@ -26,8 +26,6 @@ from protogen.report.record import record_of
 from protogen.rows import InMemory
 from protogen.run import Run
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture(autouse=True)
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -3,8 +3,6 @@
 import bench_gpu
 import pytest
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", bench_gpu.PARTS)

@@ -27,8 +27,6 @@ from protogen.nn import (
 )
 from protogen.spec import Spec
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 # Orders that are odd and even; planes of one frequency, of its mirror image, of none and of half the order.
 GROUPS = {6: Turns(7, (1, 6, 3)), 9: Turns(8, (4, 3, 0, 5))}
 
