@@ -22,6 +22,10 @@ REFUSED = {
 NAMED = "sha256", "size mismatch", "ignore_mismatched_sizes", "_extra_state", "as_linear()", "NOT_IMPLEMENTED"
 
 
+# What takes two seconds for each head is asked of the first alone in bfloat16.
+LONG = {"torch.compile in one graph, whole and by chunks", "ONNX, run by onnxruntime"}
+
+
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory: pytest.TempPathFactory) -> Sets:
     return Sets(Path(tmp_path_factory.mktemp("store")))
@@ -29,8 +33,8 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Sets:
 
 @pytest.mark.parametrize("case", CASES)
 def test_no_framework_changes_what_a_head_multiplies_with(case: str, sets: Sets) -> None:
-    for head in HEADS:
-        for dtype in DTYPES:
+    for place, head in enumerate(HEADS):
+        for dtype in DTYPES[:1] if place and case in LONG else DTYPES:
             found = outcome(case, head, dtype, sets)
             if head in REFUSED.get(case, ()):
                 assert found.startswith("refused: "), (head, dtype, found)
