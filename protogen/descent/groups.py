@@ -76,14 +76,15 @@ class Group:
         """The place of the inverse of each element (m,)."""
         return (self.table == 0).int().argmax(1)
 
-    def generated(self, elements: list[int]) -> tuple[int, ...]:
-        """Return the places of the subgroup that some elements generate, in order."""
-        found, new = {0}, [0]
-        while new:
-            products = {int(self.table[g, e]) for g in new for e in elements}
-            new = sorted(products - found)
-            found |= products
-        return tuple(sorted(found))
+
+def generated(table: list[list[int]], elements: list[int]) -> tuple[int, ...]:
+    """Return the places of the subgroup that some elements generate, in order, by the table of the group."""
+    found, new = {0}, [0]
+    while new:
+        products = {table[g][e] for g in new for e in elements}
+        new = list(products - found)
+        found |= products
+    return tuple(sorted(found))
 
 
 @cache

@@ -1,13 +1,16 @@
 """What of a symmetric set does not move: its group, the sizes of its orbits, how the group acts; drawn by a seed."""
 
+import json
 import random
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
+from itertools import groupby
+from typing import Self
 
 import torch
 from torch import Tensor
 
-from .groups import LARGEST_ORDER, Group, families, group, irreducibles
+from .groups import LARGEST_ORDER, Group, families, generated, group, irreducibles
 
 # How often a group is drawn of each family; the cyclic ones whose order divides n, or one less, have their own share.
 SHARES = {
@@ -59,6 +62,19 @@ class Design:
     def text(self) -> str:
         """The group in words."""
         return f"{self.group}; irreducible parts {'.'.join(map(str, self.parts))}; {len(self.layout)} orbits"
+
+    @cached_property
+    def written(self) -> str:
+        """The design as JSON, of which `read` makes it again."""
+        runs = [(one.elements, one.signs, len(list(alike))) for one, alike in groupby(self.layout)]
+        return json.dumps((self.group, self.parts, runs), separators=(",", ":"))
+
+    @classmethod
+    def read(cls, written: str) -> Self:
+        """Make a design of what `written` says."""
+        name, parts, runs = json.loads(written)
+        layout = [Stabiliser(tuple(elements), tuple(signs)) for elements, signs, times in runs for _ in range(times)]
+        return cls(name, tuple(layout), tuple(parts))
 
     @property
     def sizes(self) -> list[int]:
@@ -154,7 +170,7 @@ class Draws:
 
     def __init__(self, d: int, n: int, lines: bool, seed: int) -> None:
         self._d, self._n, self._lines = d, n, lines
-        self._random = random.Random(seed)
+        self.random = random.Random(seed)
         self._families = families(min(2 * n if lines else n + 1, LARGEST_ORDER))
         orders = (m for whole in (n, n - 1, n + 1) for m in range(2, min(whole, LARGEST_ORDER) + 1) if whole % m == 0)
         self._families["dividing"] = {f"cyclic({m})": m for m in orders}
@@ -163,9 +179,9 @@ class Draws:
 
     def design(self) -> Design | None:
         """Draw a group, a representation and stabilisers; None where these do not go together."""
-        (family,) = self._random.choices(list(self._families), self._shares)
+        (family,) = self.random.choices(list(self._families), self._shares)
         groups = self._families[family]
-        (name,) = self._random.choices(list(groups), [1 / max(order, self._n / USUAL) for order in groups.values()])
+        (name,) = self.random.choices(list(groups), [1 / max(order, self._n / USUAL) for order in groups.values()])
         known = _known(name)
         parts = self._faithful(known)
         layout = None if parts is None else self._layout(known, parts)
@@ -215,37 +231,37 @@ class Draws:
     def _parts(self, sizes: list[int]) -> tuple[int, ...]:
         """Draw irreducible parts that fill d dimensions, the larger the more often."""
         left, parts = self._d, []
-        allowed = range(0 if self._random.random() < 0.3 else min(1, len(sizes) - 1), len(sizes))
+        allowed = range(0 if self.random.random() < 0.3 else min(1, len(sizes) - 1), len(sizes))
         while left:
             fitting = [part for part in allowed if sizes[part] <= left] or [0]
-            parts.extend(self._random.choices(fitting, [sizes[part] ** 2 for part in fitting]))
+            parts.extend(self.random.choices(fitting, [sizes[part] ** 2 for part in fitting]))
             left -= sizes[parts[-1]]
         return tuple(sorted(parts))
 
     def _layout(self, known: _Known, parts: tuple[int, ...]) -> tuple[Stabiliser, ...] | None:
         """Draw stabilisers of orbits that have n vectors together, or about so many, most of them alike."""
         order = known.own.order
-        main = self._stabiliser(known, parts, 0 if self._random.random() < 0.6 else 1 + self._random.randrange(2))
+        main = self._stabiliser(known, parts, 0 if self.random.random() < 0.6 else 1 + self.random.randrange(2))
         if main is None:
             return None
         size, room = order // len(main.elements), max(1, self._n // MORE)
         wanted = self._n
-        if self._random.random() < ABOUT:
-            wanted += self._random.randint(-room, room)
+        if self.random.random() < ABOUT:
+            wanted += self.random.randint(-room, room)
         count = wanted // size
-        if self._random.random() < FEWER:
-            count = max(0, count - 1 - self._random.randrange(FEWEST))
+        if self.random.random() < FEWER:
+            count = max(0, count - 1 - self.random.randrange(FEWEST))
         layout, left = [main] * count, wanted - count * size
         for _ in range(SHORT):
             if not left:
                 break
-            other = self._stabiliser(known, parts, self._random.randrange(3), whole=self._random.random() < 0.3)
+            other = self._stabiliser(known, parts, self.random.randrange(3), whole=self.random.random() < 0.3)
             if other is not None and (length := order // len(other.elements)) <= left:
-                times = self._random.randint(1, min(left // length, TWICE))
+                times = self.random.randint(1, min(left // length, TWICE))
                 layout += [other] * times
                 left -= length * times
         # A set of almost as many orbits as vectors is about as hard to find as any.
-        rare = len(layout) > self._n / FEW and self._random.random() > RARE
+        rare = len(layout) > self._n / FEW and self.random.random() > RARE
         return tuple(layout) if not left and layout and not rare else None
 
     def _stabiliser(
@@ -256,8 +272,8 @@ class Draws:
         None where it leaves no direction. What takes each line to itself is always in it.
         """
         minus = self._minus(known, parts)
-        drawn = [self._random.randrange(known.own.order) for _ in range(elements)] + [minus] * (minus > 0)
-        found = tuple(range(known.own.order)) if whole else _generated(known.table, drawn)
+        drawn = [self.random.randrange(known.own.order) for _ in range(elements)] + [minus] * (minus > 0)
+        found = tuple(range(known.own.order)) if whole else generated(known.table, drawn)
         signs = dict.fromkeys(found, 1)
         if self._lines and len(found) > 1:
             signs = self._signs(known.table, found, minus)
@@ -270,8 +286,8 @@ class Draws:
         for element in ((minus,) if minus else ()) + elements:
             if element not in reached:
                 generating.append(element)
-                reached = set(_generated(table, generating))
-        chosen = {element: -1 if element == minus else self._random.choice((1, -1)) for element in generating}
+                reached = set(generated(table, generating))
+        chosen = {element: -1 if element == minus else self.random.choice((1, -1)) for element in generating}
         signs, new = {0: 1}, [0]
         while new:
             element = new.pop()
@@ -282,16 +298,6 @@ class Draws:
                     new.append(product)
         sound = all(signs[table[g][h]] == signs[g] * sign for g in elements for h, sign in chosen.items())
         return signs if sound else dict.fromkeys(elements, 1)
-
-
-def _generated(table: list[list[int]], elements: list[int]) -> tuple[int, ...]:
-    """Return the places of the subgroup that some elements generate, in order."""
-    found, new = {0}, [0]
-    while new:
-        products = {table[g][e] for g in new for e in elements}
-        new = list(products - found)
-        found |= products
-    return tuple(sorted(found))
 
 
 def least_cost(d: int, vectors: int, orbits: int) -> float:

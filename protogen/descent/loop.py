@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from protogen.errors import RankLost
+from protogen.measuring.precision import full_precision
 from protogen.run import Progress, Run
 from protogen.solution import Status
 
@@ -140,6 +141,7 @@ class _Course:
             self.stepper.restore(state["stepper"])
 
 
+@full_precision()
 def descend(
     rows: Tensor,
     evaluator: Evaluator,

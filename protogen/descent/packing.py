@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from protogen.files.facts import Jammed
+from protogen.measuring.precision import full_precision
 from protogen.run import Progress, Run
 from protogen.solution import Status
 
 from .checkpoint import Checkpoint
 from .effort import evaluation_cost
-from .search import Request, Search
+from .search import Making, Request, Search
 from .threads import threads_for
 
 
@@ -32,16 +33,19 @@ class Packed:
     group: str
 
 
-def pack(asked: Request, given: Tensor, run: Run, checkpoint: Checkpoint | None = None) -> Packed:
+@full_precision()
+def pack(
+    asked: Request, given: Tensor, run: Run, checkpoint: Checkpoint | None = None, making: Making | None = None
+) -> Packed:
     """Search for the n lines or points in R^d whose figure is lowest, for the effort that is asked for.
 
-    `given` (g, n, d) are sets to start from, beside random ones. The best comes back on the CPU, float64 where
-    n d is small.
+    `given` (g, n, d) are sets to start from, beside random ones; `making` makes more of them, as the first piece of the
+    search. The best comes back on the CPU, float64 where n d is small.
 
     A KeyboardInterrupt, memory that runs out, or the run's time limit ends the search with the best so far. With a
     checkpoint the search goes on from the state there, and whatever ends it early leaves its state there.
     """
-    search = Search(asked, given, run.device)
+    search = Search(asked, given, run.device, making)
     if checkpoint:
         checkpoint.begin(search)
     early: Status | None = None

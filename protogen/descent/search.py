@@ -1,6 +1,7 @@
 """A search for a set whose largest cosine is lowest, piece by piece: starts, hops and a polish, for a stated effort."""
 
 import math
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -24,7 +25,7 @@ from .smooth import largest_cosine, of_lines, of_points
 from .states import State
 from .symmetric import SymmetricSearch
 
-APART = "status", "jammed", "batch", "polishing", "pool"  # in a state, beside the attributes that change
+APART = "status", "jammed", "batch", "polishing", "symmetric", "pool"  # in a state, beside the attributes that change
 ROOM = 1e-9  # over the lower bound, that a figure which meets it may have
 # The share of the sharp sets, of which one smooth maximum is taken for the lowest there is, if so many are sharp: at
 # points (13, 58) all of eleven come to .1736, and at (13, 59) half of 51 to .1805, where .1714 is known for both.
@@ -65,11 +66,22 @@ class Request:
     alpha: float | None = None
 
 
+# What makes sets to start from, piece by piece, and returns them, (g, n, d).
+Making = Generator[None, None, Tensor]
+
+
+def _none(like: Tensor) -> Making:
+    """Make no sets to start from."""
+    return like[:0]
+    yield
+
+
 class Search(Changing):
     """Where a search stands. One `advance` is an evaluation of a batch, or what leads from one batch to the next.
 
     Phases follow each other:
 
+    0. `forms`: the sets to start from are made.
     1. `given`: the first of the sets to start from, where there are some; they stay about what they are.
     2. `symmetric`: sets that a finite group maps to itself, some of them with a few vectors more or less.
     3. `freed`: the best of these, brought to n vectors, descend as any set.
@@ -93,21 +105,24 @@ class Search(Changing):
         "best",
         "best_rows",
         "group",
+        "_given",
+        "_lowest",
         "_freed_groups",
         "_last_groups",
         "stage_steps",
         "polished",
     )
 
-    def __init__(self, asked: Request, given: Tensor, device: str) -> None:
-        """`given` (g, n, d) are sets to start from beside the random ones; g may be 0."""
+    def __init__(self, asked: Request, given: Tensor, device: str, making: Making | None = None) -> None:
+        """`given` (g, n, d) are sets to start from beside the random ones; g may be 0. `making` makes more of them."""
         d, n = asked.d, asked.n
         self.asked, self._objective = asked, of_lines if asked.lines else of_points
         self._plan, self._unit = planned(d, n, asked.effort), evaluation_cost(d, n)
         self.budget = self._plan.budget
         dtype = torch.float64 if n * d <= SMALL and n <= MANY else torch.float32
         self._given = given.to(device, dtype)
-        self.phase, self.round, self.spent = "given" if len(given) else "symmetric", 0, 0.0
+        self._making: Making | None = making or _none(self._given)
+        self.phase, self.round, self.spent = "forms", 0, 0.0
         self.step, self.seconds = 0, 0.0
         self.best, self.group = math.inf, ""
         self.pool = Pool(self._given)
@@ -116,9 +131,10 @@ class Search(Changing):
         self._freed_groups, self._last_groups = list[str](), list[str]()
         self.stage_steps, self.polished = 0, 0  # the most in a stage of this batch, and sets
         self.polishing: Polishing | None = None
-        self.batch: Batch | None = self._batch(self._given[: self._first()]) if len(given) else None
+        self.batch: Batch | None = None
         self.best_rows = self._given.new_zeros(n, d)
-        self.symmetric: SymmetricSearch | None = None if len(given) else self._symmetric()
+        self.symmetric: SymmetricSearch | None = None
+        self._lowest = math.inf  # figure of a symmetric set of n vectors, before it was computed in full
 
     @property
     def reached(self) -> bool:
@@ -127,6 +143,8 @@ class Search(Changing):
 
     def advance(self) -> float:
         """Do the next piece of the work; return the figure that it came to."""
+        if self._making is not None and not self._made(self._making):
+            return self.best
         self.step += 1
         if self.symmetric is not None:
             return self._advance_symmetric(self.symmetric)
@@ -144,6 +162,19 @@ class Search(Changing):
             self._proceed(self.batch)
         return figure
 
+    def _made(self, making: Making) -> bool:
+        """Do a piece of what makes sets to start from; where all are made, begin with these and return True."""
+        try:
+            next(making)
+        except StopIteration as ended:
+            self._making, self._given = None, torch.cat((self._given, ended.value.to(self._given)))
+            if len(self._given):
+                self.phase = "given"
+                self.batch = self._batch(self._given[: self._first()])
+            else:
+                self._begin_symmetric()
+        return self._making is None
+
     def _note_best(self, rows: Tensor, group: str) -> None:
         """Take a set for the best, if it is that in numbers of full length too."""
         rows = normalize(rows.to(self._given), dim=-1)
@@ -152,10 +183,12 @@ class Search(Changing):
             self.best, self.best_rows, self.group = figure, rows, group
 
     def _advance_symmetric(self, symmetric: SymmetricSearch) -> float:
-        before = symmetric.spent
+        spent, batches = symmetric.spent, symmetric.batches
         figure = symmetric.advance() if not symmetric.ended else self.best
-        self.spent += symmetric.spent - before
-        if figure < self.best or symmetric.ended or self._took_long(symmetric):
+        self.spent += symmetric.spent - spent
+        # The figure of the best may lie a little over what it was in float32.
+        if figure < min(self.best, self._lowest) or symmetric.ended or self._took_long(symmetric):
+            self._lowest = min(figure, self._lowest)
             for found in symmetric.best():
                 if found.largest < self.best:
                     self.best, self.best_rows, self.group = found.largest, found.rows.to(self._given), found.group
@@ -164,6 +197,8 @@ class Search(Changing):
         elif symmetric.ended or self._meets_bound() or self._took_long(symmetric):
             self.symmetric = None
             self._free(symmetric)
+        elif symmetric.batches > batches:
+            self._note_batch()
         return min(figure, self.best) if figure == math.inf else figure
 
     def _took_long(self, symmetric: SymmetricSearch) -> bool:
@@ -173,15 +208,15 @@ class Search(Changing):
     def state(self) -> State:
         """Return all of it; of a search that has ended, the best is enough.
 
-        Symmetric sets are not kept: a search among them begins again.
+        Among symmetric sets it is where the batch began, and in `forms` the beginning.
         """
         if self.symmetric is not None:
-            return self._before
+            return {**self._before, "symmetric": self.symmetric.state()}
         jammed = None if self.jammed is None else vars(self.jammed)
         stand = {**super().state(), "status": self.status, "jammed": jammed, "pool": self.pool.state()}
         going = {"batch": self.batch, "polishing": self.polishing}
         under_way = {name: None if one is None or self.status else one.state() for name, one in going.items()}
-        return {**stand, **under_way}
+        return {**stand, **under_way, "symmetric": None}
 
     def restore(self, state: State) -> None:
         own = {name: state[name] for name in state if name not in APART}
@@ -189,15 +224,20 @@ class Search(Changing):
         self.status = None if state["status"] is None else Status(state["status"])
         self.jammed = None if state["jammed"] is None else Jammed(**state["jammed"])
         self.pool.restore(state["pool"])
-        self.batch = None
-        self.symmetric = self._symmetric() if self.phase == "symmetric" else None
+        self.batch, self.symmetric = None, None
+        if state["symmetric"] is not None:
+            self._begin_symmetric().restore(state["symmetric"])
+            self._note_batch()
         if state["batch"] is not None:
             self.batch = self._batch_again(state["batch"]["rows"])
             self.batch.restore(state["batch"])
         self.polishing = None
         if state["polishing"] is not None:
-            self.polishing = Polishing(state["polishing"]["rows"], self.asked.lines, 0)
-            self.polishing.restore(state["polishing"])
+            polishing = {**state["polishing"], "rows": state["polishing"]["rows"].cpu()}
+            self.polishing = Polishing(polishing["rows"], self.asked.lines, 0)
+            self.polishing.restore(polishing)
+        if self.phase != "forms":
+            self._making = None
 
     def have_some(self) -> None:
         """Take a random start for the best, where the search was ended before it had any set of n vectors."""
@@ -271,7 +311,7 @@ class Search(Changing):
         often = self.phase == "sharp" and self._come_often(batch)
         self.pool.take_in(batch.rows, batch.largest, self._groups(len(batch.rows)))
         if self.phase == "given":
-            self.phase, self.batch, self.symmetric = "symmetric", None, self._symmetric()
+            self._begin_symmetric()
         elif self.phase == "last":
             self.phase, self.batch = "polish", None
         elif often or self._meets_bound():
@@ -285,11 +325,18 @@ class Search(Changing):
         """Return the groups that the sets of the batch were found by."""
         return {"freed": self._freed_groups, "last": self._last_groups}.get(self.phase, [""] * count)[:count]
 
-    def _symmetric(self) -> SymmetricSearch:
+    def _begin_symmetric(self) -> SymmetricSearch:
         """Begin a search among symmetric sets."""
-        self._before = {**super().state(), **dict.fromkeys(APART), "pool": self.pool.state()}
+        self.phase, self.batch = "symmetric", None
         asked, share = self.asked, self._plan.symmetric * self.budget
-        return SymmetricSearch(asked.d, asked.n, lines=asked.lines, seed=asked.seed, multiplications=share)
+        begun = SymmetricSearch(asked.d, asked.n, lines=asked.lines, seed=asked.seed, multiplications=share)
+        self.symmetric = begun
+        self._note_batch()
+        return begun
+
+    def _note_batch(self) -> None:
+        """Note where a batch of symmetric sets began."""
+        self._before = {**super().state(), **dict.fromkeys(APART), "pool": self.pool.state()}
 
     def _free(self, symmetric: SymmetricSearch) -> None:
         """Take in the symmetric sets of n vectors, and let these and the others descend as any."""

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-AT_ONCE = 2**16  # cosines: what is made of more lies in no cache, and takes more than twice as long
+# Cosines that are made at once, by the kind of device. What is made of more lies in no cache of a CPU, and takes more
+# than twice as long; a GPU has more to do at each call.
+AT_ONCE = {"cpu": 2**16, "cuda": 2**26}
 # Of exponents: what is less adds nothing to a sum that holds exp(0), and exp takes up to ten times as long where it
 # comes to nothing.
 LEAST_EXPONENT = -60.0
@@ -34,7 +36,7 @@ def smooth_maximum(rows: "Tensor", sharpness: "Tensor", lines: bool) -> Smooth:
     """
     import torch
 
-    sets = max(1, AT_ONCE // rows.shape[1] ** 2)
+    sets = max(1, AT_ONCE[rows.device.type] // rows.shape[1] ** 2)
     parts = zip(rows.split(sets), sharpness.split(sets), strict=True)
     found = [_maximum(*part, lines) for part in parts]
     if len(found) == 1:
@@ -78,7 +80,8 @@ def of_points(rows: "Tensor", sharpness: "Tensor", index: "Tensor") -> Smooth:
 
 
 def largest_cosine(rows: "Tensor", lines: bool) -> float:
-    """Return the largest cosine of points (n, d), or |cosine| of lines, by all pairs at once."""
+    """Return the largest cosine of points (n, d), or |cosine| of lines, by all pairs at once, in float64."""
+    rows = rows.double()
     cosines = rows @ rows.mT
     return float((cosines.abs() if lines else cosines).fill_diagonal_(-1.0).max())
 

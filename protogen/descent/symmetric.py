@@ -13,6 +13,7 @@ from .batch import Batch
 from .effort import OVERHEAD
 from .layouts import Design, Draws, least_cost
 from .smooth import LEAST_EXPONENT, Smooth, largest_cosine, tangent
+from .states import State
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Heat:
 # (17, 96); by their largest cosines they were not.
 HEATS = (Heat((10.0,), 20, 0.25), Heat((20.0,), 100, 0.3), Heat((60.0, 180.0, 540.0), 100, 0.0))
 LAST = Heat((540.0, 1620.0, 4860.0, 2e4, 1e5, 1e6), 100, 0.0, torch.float64)  # of the best of all
+ALL_HEATS = (*HEATS, LAST)
 EVALUATIONS = 42  # that a set takes in the heats of a round, about, since few go on
 ALIKE = 4  # starts of each layout that is drawn, with a representation each
 MOST_STARTS, MOST_HELD = 512, 2**23  # sets of a batch, and numbers of their matrices
@@ -165,7 +167,8 @@ class SymmetricSearch:
        that did well, the better the more.
     2. LAST: the best descend again, to the largest sharpness.
 
-    One `advance` is an evaluation of a batch. `spent` is what was done in multiplications.
+    One `advance` is an evaluation of a batch. `spent` is what was done in multiplications, `batches` how many batches
+    have begun.
     """
 
     def __init__(self, d: int, n: int, *, lines: bool, seed: int, multiplications: float) -> None:
@@ -175,11 +178,10 @@ class SymmetricSearch:
         self._tried: list[Tried] = []
         self._screened: list[Tried] = []  # what the sets of this heat came to, of which some go on to the next
         self._designs: list[Design] = []
-        self._heat, self.spent = HEATS[0], 0.0
+        self._heat, self.spent, self.batches = HEATS[0], 0.0, 0
+        self._state: State | None = None
         self._waiting = self._drawn()
-        self.ended = not self._waiting
-        if self._waiting:
-            self._begin()
+        self._begin_or_end()
 
     def advance(self) -> float:
         """Evaluate all sets of the batch once; return the lowest figure of those of n vectors, or infinity."""
@@ -189,6 +191,30 @@ class SymmetricSearch:
         if not self._batch.going:
             self._proceed()
         return figure
+
+    def state(self) -> State:
+        """Return where the batch that is under way began: a search that goes on from there does it anew."""
+        if self._state is None:
+            waiting, generator, spent = self._begun
+            self._state = {
+                "heat": ALL_HEATS.index(self._heat),
+                "spent": spent,
+                "random": [list(own.getstate()[1]) for own in (self._random, self._draws.random)],
+                "generator": generator,
+                "waiting": _written(waiting),
+                "screened": _written_tried(self._screened),
+                "tried": _written_tried(self._tried),
+            }
+        return self._state
+
+    def restore(self, state: State) -> None:
+        self._heat, self.spent = ALL_HEATS[state["heat"]], state["spent"]
+        for own, numbers in zip((self._random, self._draws.random), state["random"], strict=True):
+            own.setstate((own.VERSION, tuple(numbers), None))
+        self._generator.set_state(state["generator"].cpu())
+        self._waiting = _read(state["waiting"])
+        self._screened, self._tried = _read_tried(state["screened"]), _read_tried(state["tried"])
+        self._begin_or_end()
 
     def best(self, most: int = 1) -> list[Symmetric]:
         """List the best sets of n vectors so far, no two of a figure; the best first."""
@@ -238,10 +264,7 @@ class SymmetricSearch:
             self._tried = self._kept([*self._tried, *self._under_way()])
         if not self._waiting:
             self._change_heats()
-        if self._waiting:
-            self._begin()
-        else:
-            self.ended = True
+        self._begin_or_end()
 
     def _change_heats(self) -> None:
         """Go from a heat to the next one, from the last of a round to another round, and at last to LAST."""
@@ -288,6 +311,15 @@ class SymmetricSearch:
             if counts[count] <= (BEST if count == self._n else FEW_OTHERS):
                 kept.append(one)
         return sorted(kept, key=lambda one: sum(one.design.sizes) != self._n)
+
+    def _begin_or_end(self) -> None:
+        """Begin a batch, where some wait for one."""
+        self._begun = self._waiting, self._generator.get_state(), self.spent
+        self._state = None
+        self.ended = not self._waiting
+        if self._waiting:
+            self.batches += 1
+            self._begin()
 
     def _begin(self) -> None:
         """Let some of those that wait descend, with about as many orbits each, from their rows or from random ones."""
@@ -343,6 +375,34 @@ class SymmetricSearch:
 
 def _orbits(start: _Start) -> int:
     return len(start[0].layout)
+
+
+def _written(starts: Sequence[_Start]) -> State:
+    """Return what `_read` makes starts of again; either all have rows, or none."""
+    rows = [rows for _, rows in starts if rows is not None]
+    return {"designs": [design.written for design, _ in starts], "rows": torch.cat(rows) if rows else None}
+
+
+def _read(state: State) -> list[_Start]:
+    designs = [Design.read(written) for written in state["designs"]]
+    if state["rows"] is None:
+        return [(design, None) for design in designs]
+    each = state["rows"].cpu().split([len(design.layout) for design in designs])
+    return list(zip(designs, each, strict=True))
+
+
+def _written_tried(tried: Sequence[Tried]) -> State:
+    starts = _written([(one.design, one.rows) for one in tried])
+    return {**starts, "figures": [(one.largest, one.value) for one in tried]}
+
+
+def _read_tried(state: State) -> list[Tried]:
+    starts = _read(state)
+    return [
+        Tried(largest, design, rows, value)
+        for (largest, value), (design, rows) in zip(state["figures"], starts, strict=True)
+        if rows is not None
+    ]
 
 
 def _distinct(tried: list[Tried]) -> list[Tried]:

@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 
 from protogen.errors import BadRequest
 from protogen.files.facts import Turns
+from protogen.measuring.precision import full_precision
 from protogen.rows import FILL
 from protogen.run import Progress, Run
 from protogen.solution import Status
@@ -190,6 +191,7 @@ def _keeps_apart(frequencies: list[int], asked: TurnedRequest) -> bool:
     return not any(all(2 * f * g % (2 * order) == order for f in frequencies) for g in range(1, order))
 
 
+@full_precision()
 def turned_descent(asked: TurnedRequest, run: Run, figure: str, checkpoint: Checkpoint | None = None) -> Turned:
     """Lower the largest |cos| of lines, or cos of points, among orbits of a cyclic group of the order asked for.
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,6 +14,7 @@ from protogen.rows import FILL, InMemory, Rows
 from .extremes import Extremes
 from .geometry import angles_deg
 from .memory import least_free
+from .precision import full_precision
 from .stats import BINS, AngleStats, Extreme
 from .sums import Sums
 from .tiles import blocks, gram_tile, pairless, tile_edge
@@ -29,21 +30,6 @@ CLOSE = 2**-11
 DENSE = 1 / 64  # of a tile's pairs: where more are close, a product in float64 is cheaper than pair by pair
 ALONE = 2**20  # so many pairs are measured by one rank while several would agree on who does what
 TURN = 16  # tiles of a rank between two moments at which all agree that they go on
-
-
-@contextmanager
-def _full_precision() -> Iterator[None]:
-    """Keep out TF32 and bfloat16, which this process may use for its other products."""
-    # torch sets mkldnn.matmul at run time and leaves it out of its types.
-    kinds = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
-    lowered = [(kind, kind.fp32_precision) for kind in kinds if kind.fp32_precision not in ("none", "ieee")]
-    for kind, _ in lowered:
-        kind.fp32_precision = "ieee"
-    try:
-        yield
-    finally:
-        for kind, precision in lowered:
-            kind.fp32_precision = precision
 
 
 def measure(
@@ -91,7 +77,7 @@ def _led(
     return ranks.together(_gram, source, device, tile, within, report=report)
 
 
-@_full_precision()
+@full_precision()
 def _gram(
     ranks: Ranks | None,
     source: Rows,

@@ -1,7 +1,7 @@
 """A search for a stated effort, beside a closed form: when it is made, what a Spec may say of it, what comes of it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -20,6 +20,8 @@ from .task import Task
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from protogen.descent.search import Making
 
 SEARCHABLE = 2.2e8  # multiplications of an evaluation; where it takes more, descents go by steps
 # So do they for more vectors than these, unless an evaluation is cheap, as it is of 1024 vectors in R^32: points
@@ -100,13 +102,11 @@ def search(
 
     from protogen.descent.packing import pack
     from protogen.descent.search import Request
-    from protogen.descent.threads import threads_for
 
-    with threads_for(int(evaluation_cost(task.d, task.n))):
-        rows = known_starts(lines, task.d, task.n, effort, task.seed)
-    rows = rows if given is None else torch.cat((given[None].double(), rows))
+    first = torch.zeros(0, task.n, task.d, device="cpu") if given is None else given[None]
     asked = Request(lines, task.d, task.n, task.seed, effort, alpha)
-    found = pack(asked, rows, task.run, task.checkpoint)
+    making = known_starts(lines, task.d, task.n, effort, task.seed)
+    found = pack(asked, first, task.run, task.checkpoint, making)
     facts = Facts(jammed=found.jammed, group=found.group or None)
     if built is not None and lowest is not None:
         if found.largest >= lowest - TOLERANCE:
@@ -117,39 +117,50 @@ def search(
     return Solution(InMemory(found.rows.float()), found.status, "statistical", steps=found.steps, facts=facts)
 
 
-def known_starts(lines: bool, d: int, n: int, effort: str, seed: int) -> "Tensor":
+def known_starts(lines: bool, d: int, n: int, effort: str, seed: int) -> "Making":
     """Make sets of n vectors in R^d, (k, n, d) float64, of the closed forms that have about as many, see `neighbours`.
+
+    It yields after each piece of the work.
 
     They are as many as a share of the effort lets descend, of more that are drawn by the seed: what is taken out and
     which holes are filled. Half of them are the best of each form, of the forms that come lowest in a few steps; the
     others are the best that are left.
     """
     import torch
+    from torch import Tensor
 
-    from protogen.descent.hops import HOLE_EVALUATIONS, deepest_holes, fitted
+    from protogen.descent.hops import HOLE_EVALUATIONS, Holes, deepest_holes, fitted
     from protogen.descent.phases import planned
 
     budget = planned(d, n, effort).budget
     afforded = int(DRAWN_SHARE * budget / (SOON_STEPS * evaluation_cost(d, n)))
     searched = int(HOLES_SHARE * budget / (HOLE_EVALUATIONS * OVERHEAD))  # forms: a low effort has holes for three
     forms = neighbours(lines, d, n)[: max(1, min(searched, max(LEAST_FORMS, afforded)))]
+    yield
     if not forms:
         return torch.zeros(0, n, d, dtype=torch.float64, device="cpu")
     generator = torch.Generator().manual_seed(seed % 2**63)
     whole = [catalog.Padded(form, form.own_n, d).rows(0, form.own_n).double() for form in forms]
     fewer = sum(len(rows) < n for rows in whole)
     allowed = HOLES_SHARE * budget / max(1, fewer)
-    holes = [deepest_holes(rows, lines, generator, allowed) if len(rows) < n else None for rows in whole]
+    holes = list[Holes | None]()
+    for rows in whole:
+        holes.append(deepest_holes(rows, lines, generator, allowed) if len(rows) < n else None)
+        yield
 
-    def draw(chosen: list[int], count: int) -> list[_Drawn]:
+    def draw(chosen: list[int], count: int) -> Generator[None, None, list[_Drawn]]:
         turns = [chosen[turn % len(chosen)] for turn in range(count)]
-        sets = [fitted(whole[form], n, lines, generator, holes[form]) for form in turns]
-        return [_Drawn(*one) for one in zip(_soon(sets, lines), turns, sets, strict=True)] if sets else []
+        sets = list[Tensor]()
+        for form in turns:
+            sets.append(fitted(whole[form], n, lines, generator, holes[form]))
+            yield
+        soon = (yield from _soon(sets, lines)) if sets else []
+        return [_Drawn(*one) for one in zip(soon, turns, sets, strict=True)]
 
     most = max(len(forms), min(MOST_DRAWN, afforded))
-    drawn = draw(list(range(len(forms))), max(1, most // (2 * len(forms))) * len(forms))
+    drawn = yield from draw(list(range(len(forms))), max(1, most // (2 * len(forms))) * len(forms))
     good = [one.form for one in _best_of_each(drawn)[: math.ceil(GOOD_FORMS * len(forms))]]
-    drawn += draw(good, most - len(drawn))
+    drawn += yield from draw(good, most - len(drawn))
     count = known_sets(d, n, effort)
     firsts = _best_of_each(drawn)[: math.ceil(count / 2)]
     others = sorted((one for one in drawn if one not in firsts), key=attrgetter("value"))
@@ -173,8 +184,8 @@ def _best_of_each(drawn: list[_Drawn]) -> list[_Drawn]:
     return list(listed.values())
 
 
-def _soon(sets: "list[Tensor]", lines: bool) -> list[float]:
-    """Return the smooth maxima that sets (n, d) come to in SOON_STEPS.
+def _soon(sets: "list[Tensor]", lines: bool) -> Generator[None, None, list[float]]:
+    """Return the smooth maxima that sets (n, d) come to in SOON_STEPS; yield after each step.
 
     The largest cosine would rank them wrongly at once: of 552 points at 1/5 and three holes it is that of the holes.
     """
@@ -186,6 +197,7 @@ def _soon(sets: "list[Tensor]", lines: bool) -> list[float]:
     batch = Batch(torch.stack(sets).float(), of_lines if lines else of_points, (SOON,), SOON_STEPS)
     while batch.going:
         batch.advance()
+        yield
     return batch.values.tolist()
 
 

@@ -105,7 +105,7 @@ class NoSymmetric:
     """Stands for a search among symmetric sets that has found nothing."""
 
     def __init__(self, *_: object, **__: object) -> None:
-        self.ended, self.spent = True, 0.0
+        self.ended, self.spent, self.batches = True, 0.0, 0
 
     def best(self, most: int = 1) -> list[object]:
         return []

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from protogen.descent.checkpoint import Checkpoint
 from protogen.descent.effort import BUDGETS
 from protogen.descent.hops import deepest_holes, fitted, hopped
 from protogen.descent.packing import Packed, pack
-from protogen.descent.search import Request, Search
+from protogen.descent.search import Making, Request, Search
 from protogen.descent.smooth import of_lines
 from protogen.run import Progress, Run
 from protogen.solution import Status
@@ -31,6 +32,15 @@ def found(
     lines: bool, d: int, n: int, effort: str = "low", alpha: float | None = None, run: Run | None = None
 ) -> Packed:
     return pack(Request(lines, d, n, 0, effort, alpha), torch.zeros(0, n, d), run or Run())
+
+
+def three_sets() -> Making:
+    """Make three sets to start from, one after the other."""
+    made = []
+    for seed in range(3):
+        made.append(double_rows(9, 4, seed=seed))
+        yield
+    return torch.stack(made)
 
 
 def coherence(rows: torch.Tensor) -> float:
@@ -97,29 +107,73 @@ def test_every_phase_is_reported_in_its_turn(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("little")
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_after_a_kill_it_goes_on_and_ends_bit_for_bit_the_same(share: float, tmp_path: Path) -> None:
-    asked = Request(True, 3, 7, 0, "low")
-    whole = pack(asked, NONE.expand(0, 7, 3), Run())
+@pytest.mark.parametrize("making", [None, three_sets], ids=["random starts alone", "others too"])
+def test_after_a_kill_it_goes_on_and_ends_bit_for_bit_the_same(
+    making: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is killed in each phase, some pieces of work after this began; and goes on from each of these in turn."""
+    monkeypatch.setitem(BUDGETS, "low", 1e9)
+    monkeypatch.setattr("protogen.descent.search.OFTEN", 2.0)  # which no share is
+    asked, none = Request(True, 4, 9, 0, "low"), NONE.expand(0, 9, 4)
+    seen: list[str] = []
+    whole = pack(asked, none, Run(report=lambda at: seen.append(str(at.phase))), making=making and making())
+    phases = dict.fromkeys(seen)
+    assert {"symmetric", "freed", "soft", "blunt", "sharp", "last", "polish"} <= {*phases}
+    assert (making is not None) == ({"forms", "given"} <= {*phases})
+    for phase in phases:
+        left = [seen.count(phase) // 2 + 1]
 
-    def checkpoint() -> Checkpoint:
-        return Checkpoint(tmp_path, SPEC, torch.device("cpu"), lambda line: None)
+        def interrupt(at: Progress, phase: str = phase, left: list[int] = left) -> None:
+            left[0] -= at.phase == phase
+            if not left[0]:
+                raise KeyboardInterrupt
 
-    left = [int(share * whole.steps)]
-
-    def interrupt(at: Progress) -> None:
-        left[0] -= 1
-        if not left[0]:
-            raise KeyboardInterrupt
-
-    broken = pack(asked, NONE.expand(0, 7, 3), Run(report=interrupt), checkpoint())
-    assert broken.status == Status.INTERRUPTED
-    assert coherence(broken.rows) == pytest.approx(broken.largest, abs=1e-12)
-    again = pack(asked, NONE.expand(0, 7, 3), Run(), checkpoint())
+        checkpoint = Checkpoint(tmp_path, SPEC, torch.device("cpu"), lambda line: None)
+        broken = pack(asked, none, Run(report=interrupt), checkpoint, making and making())
+        assert broken.status == Status.INTERRUPTED
+        assert coherence(broken.rows) == pytest.approx(broken.largest, abs=1e-12)
+    checkpoint = Checkpoint(tmp_path, SPEC, torch.device("cpu"), lambda line: None)
+    again = pack(asked, none, Run(), checkpoint, making and making())
     assert again.steps == whole.steps
     assert torch.equal(again.rows, whole.rows)
-    assert again.jammed == whole.jammed
+    assert (again.jammed, again.group, again.status) == (whole.jammed, whole.group, whole.status)
+
+
+@pytest.mark.slow
+def test_symmetric_sets_that_were_tried_are_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BUDGETS, "low", 1e9)
+    first, second = (Search(Request(True, 4, 9, 0, "low"), NONE.expand(0, 9, 4), "cpu") for _ in range(2))
+    first.advance()
+    assert first.symmetric is not None
+    while first.symmetric.batches < 3:
+        first.advance()
+    second.restore(first.state())
+    assert second.symmetric is not None
+    assert second.symmetric.spent == pytest.approx(first.symmetric.spent, rel=0.01)
+    for one in (first, second):
+        while one.symmetric is not None:
+            one.advance()
+    assert (first.step, first.spent, first.best, first.group) == (second.step, second.spent, second.best, second.group)
+    assert torch.equal(first.batch.rows, second.batch.rows)  # type: ignore[union-attr]
+
+
+@pytest.mark.usefixtures("little")
+def test_time_and_interruptions_end_it_while_sets_to_start_from_are_made() -> None:
+    def endless() -> Making:
+        while True:
+            yield
+
+    def interrupt(at: Progress) -> None:
+        raise KeyboardInterrupt
+
+    asked, none = Request(True, 3, 7, 0, "low"), NONE.expand(0, 7, 3)
+    for run, status in (
+        (Run(time_limit=1e-9), Status.TIME_LIMIT),
+        (Run(report=interrupt), Status.INTERRUPTED),
+    ):
+        ended = pack(asked, none, run, making=endless())
+        assert (ended.status, ended.steps) == (status, 0)
+        assert coherence(ended.rows) == pytest.approx(ended.largest, abs=1e-12)
 
 
 @pytest.mark.usefixtures("little")
