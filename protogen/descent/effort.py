@@ -47,7 +47,14 @@ def sets_for(allowed: float, d: int, n: int, most: int) -> int:
     return max(1, min(afforded, most, MOST_PAIRS // (n * n)))
 
 
+# What groups and symmetric sets take for each vector, as measured at lines (12, 200): groups are no larger for more.
+SYMMETRIC_BYTES, MOST_SYMMETRIC = 6 * 2**20, 200
+
+
 def search_bytes(d: int, n: int, effort: str) -> int:
-    """Estimate the memory of a search: of each set its Gram matrix six times, its rows 36 times; programs beside."""
+    """Estimate the memory of a search.
+
+    Of each set it holds the Gram matrix six times and the rows 36 times; programs and symmetric sets are beside.
+    """
     sets = max(64 if 64 * n * n <= MOST_PAIRS else 1, starts(d, n, effort) + known_sets(d, n, effort))
-    return 8 * sets * (6 * n * n + 36 * n * d) + 2**28
+    return 8 * sets * (6 * n * n + 36 * n * d) + 2**28 + SYMMETRIC_BYTES * min(n, MOST_SYMMETRIC)

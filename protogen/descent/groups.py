@@ -3,7 +3,7 @@
 import math
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from itertools import pairwise
 
 import torch
@@ -12,6 +12,9 @@ from torch import Tensor
 from .permutations import FIELDS, Permutation, generators
 
 LARGEST_ORDER = 400  # of a group whose representations are found from its table
+# That are held, with tables of up to three megabytes. A search draws some hundreds; a process that makes many sets
+# would come to thousands.
+MOST_GROUPS = 1024
 _FACTOR = re.compile(r"([a-z]+)\(([0-9]+(?:,[0-9]+)*)\)")
 
 OTHERS = {
@@ -87,7 +90,7 @@ def generated(table: list[list[int]], elements: list[int]) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-@cache
+@lru_cache(MOST_GROUPS)
 def group(name: str) -> Group:
     """Make the group of a name: families with their numbers, joined by `x` where it is a direct product.
 
@@ -142,7 +145,7 @@ def _table(generating: list[Permutation]) -> Tensor:
     return torch.stack(rows)
 
 
-@cache
+@lru_cache(MOST_GROUPS)
 def irreducibles(name: str) -> tuple[Tensor, ...]:
     """Return the real irreducible representations of a group, each (m, f, f) orthogonal, float64.
 

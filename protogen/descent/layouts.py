@@ -3,14 +3,14 @@
 import json
 import random
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from itertools import groupby
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from .groups import LARGEST_ORDER, Group, families, generated, group, irreducibles
+from .groups import LARGEST_ORDER, MOST_GROUPS, Group, families, generated, group, irreducibles
 
 # How often a group is drawn of each family; the cyclic ones whose order divides n, or one less, have their own share.
 SHARES = {
@@ -33,7 +33,7 @@ USUAL = 10
 SHORT, TWICE, FEWER, FEWEST = 12, 2, 0.4, 3
 DRAWS = 12  # of a representation, before a layout is given up
 FEW, RARE = 2.5, 0.2  # sets with fewer vectors an orbit than FEW are drawn so often
-HELD = 512  # representations, of up to a megabyte; there is no end to them in a process that makes many sets
+HELD = 512  # layouts, with which elements make their vectors; a process that makes many sets has no end of them
 MORE, ABOUT = 8, 0.5  # one vector in MORE, or one, may be too many or too few, in this share of all sets
 
 
@@ -89,13 +89,16 @@ class Design:
         - Which of these make the vectors of each orbit (k, e): one of each coset of its stabiliser.
         - The projections (k, d, d) on what the stabilisers leave as it is, or turn round as their signs say.
         """
-        matrices = _representation(self.group, self.parts)
         elements, making = _images(self.group, self.layout)
-        spaces = {}
-        for stabiliser in dict.fromkeys(self.layout):
-            signs = matrices.new_tensor(stabiliser.signs)[:, None, None]
-            spaces[stabiliser] = (matrices[list(stabiliser.elements)] * signs).mean(0)
-        return matrices[elements], making, torch.stack([spaces[stabiliser] for stabiliser in self.layout])
+        stabilisers = list(dict.fromkeys(self.layout))
+        own = [torch.tensor(stabiliser.elements, device="cpu") for stabiliser in stabilisers]
+        whole = _matrices(self.group, self.parts, torch.cat((elements, *own)))
+        matrices, *fixing = whole.split([len(elements), *map(len, own)])
+        spaces = {
+            stabiliser: (each * each.new_tensor(stabiliser.signs)[:, None, None]).mean(0)
+            for stabiliser, each in zip(stabilisers, fixing, strict=True)
+        }
+        return matrices, making, torch.stack([spaces[stabiliser] for stabiliser in self.layout])
 
     def vectors(self, rows: Tensor) -> Tensor:
         """Return the set (N, d) of rows (k, d), one of each orbit: orbit by orbit."""
@@ -118,7 +121,7 @@ class _Known:
         return [round(part[0]) for part in self.characters]
 
 
-@cache
+@lru_cache(MOST_GROUPS)
 def _known(name: str) -> _Known:
     own = group(name)
     characters = [part.diagonal(dim1=1, dim2=2).sum(1) for part in irreducibles(name)]
@@ -131,12 +134,13 @@ def _bits(which: Tensor) -> int:
     return sum(1 << place for place in which.nonzero()[:, 0].tolist())
 
 
-@lru_cache(HELD)
-def _representation(name: str, parts: tuple[int, ...]) -> Tensor:
-    """Return the matrices (m, d, d) of a representation by its irreducible parts."""
-    blocks = [irreducibles(name)[part] for part in parts]
+def _matrices(name: str, parts: tuple[int, ...], elements: Tensor) -> Tensor:
+    """Return the matrices (e, d, d) of some elements (e,) in a representation by its irreducible parts."""
+    irreducible = irreducibles(name)
+    own = {part: irreducible[part][elements] for part in dict.fromkeys(parts)}
+    blocks = [own[part] for part in parts]
     size = sum(block.shape[1] for block in blocks)
-    matrices = blocks[0].new_zeros(len(blocks[0]), size, size)
+    matrices = blocks[0].new_zeros(len(elements), size, size)
     place = 0
     for block in blocks:
         end = place + block.shape[1]

@@ -48,7 +48,6 @@ MANY, DESCENT, ADDED = 600, 2200, 2
 MANY_SYMMETRIC, MANY_GAIN = 0.2, 1e-4
 MANY_PHASES = {
     **PHASES,
-    "given": Phase((180.0, 540.0, 1620.0), 300, 0.06),
     "freed": Phase((60.0, 180.0, 540.0, 1620.0), 300, 0.04),
     "soft": Phase((10.0,), 200, 0.02),
     "blunt": Phase((20.0, 60.0), 430, 0.18),

@@ -341,7 +341,7 @@ class Search(Changing):
     def _free(self, symmetric: SymmetricSearch) -> None:
         """Take in the symmetric sets of n vectors, and let these and the others descend as any."""
         n, generator = self.asked.n, self._generator()
-        whole = [found for found in symmetric.best(POOL) if len(found.rows) == n]
+        whole = symmetric.best(POOL)
         if whole:
             rows, figures = torch.stack([w.rows for w in whole]), [w.largest for w in whole]
             self.pool.take_in(rows.to(self._given), self._given.new_tensor(figures), [w.group for w in whole])
