@@ -19,10 +19,16 @@ SPEC = Spec.of("ebv", 1, d=3, n=6, seed=0, params=PARAMS)
 # files are found by them.
 GOLDEN = [
     (
-        resolve("ebv", d=100, n=1000, alpha=0.14, start="random"),
+        replace(resolve("ebv", d=100, n=1000, alpha=0.14, start="random"), version=1),
         '{"d":100,"method":"ebv","n":1000,"params":{"alpha":0.14,"restarts":1,"start":"random","steps":5000,'
         '"update":"lbfgs"},"seed":0,"version":1}',
         "0690d813b039",
+    ),
+    (
+        resolve("ebv", d=100, n=1000, alpha=0.14, start="random"),
+        '{"d":100,"method":"ebv","n":1000,"params":{"alpha":0.14,"restarts":1,"start":"random","steps":5000,'
+        '"update":"lbfgs"},"seed":0,"version":4}',
+        "f75021556e89",
     ),
     (
         resolve("ebv", d=100, n=1000, seed=7, start="random"),

@@ -63,6 +63,11 @@ class PaperThreshold(Threshold):
         return 2 * excess.abs().sum((-2, -1)), 2 * excess.sign()
 
 
+def _meets(best: float, alpha: float) -> bool:
+    # Half the tolerance is left for what float32 adds to the float64 figure.
+    return best <= alpha + TOLERANCE / 2
+
+
 class FixedAlpha(Changing):
     """Stop at a given coherence, alpha.
 
@@ -82,8 +87,7 @@ class FixedAlpha(Changing):
         return at.coherence
 
     def reached(self, best: float) -> bool:
-        # Half the tolerance is left for what float32 adds to the float64 figure.
-        return best <= self.target + TOLERANCE / 2
+        return _meets(best, self.target)
 
     def watched(self, at: "Evaluation", best: float) -> float:
         return at.loss
@@ -98,7 +102,8 @@ class FixedAlpha(Changing):
 class LowestCoherence(Changing):
     """Lower the coherence as far as it goes, by a threshold that follows the best set from below.
 
-    The threshold, which is the target, lies under the best coherence by a share of it, the gap.
+    The threshold lies under the best coherence by a share of it, the gap. An alpha ends the descent where the best
+    meets it, and changes nothing else. The target is alpha, or else the threshold.
 
     1. At first the threshold is FIRST_SHARE of the coherence that is expected, well under what can be reached:
        the excess is spread over many pairs.
@@ -110,7 +115,7 @@ class LowestCoherence(Changing):
     or PATIENCE_SHARE of all steps so far where these are more.
     """
 
-    changes: ClassVar[tuple[str, ...]] = ("target", "_gap", "_steps", "_bests")
+    changes: ClassVar[tuple[str, ...]] = ("_threshold", "_gap", "_steps", "_bests")
     name = COHERENCE
     keeps_last = False
     FIRST_SHARE = 0.85
@@ -119,18 +124,22 @@ class LowestCoherence(Changing):
     LEAST_PATIENCE, PATIENCE_SHARE = 8, 1 / 25
     GAIN = 1e-3
 
-    def __init__(self, objective: Threshold, expected: float) -> None:
-        self._objective = objective
+    def __init__(self, objective: Threshold, expected: float, alpha: float | None = None) -> None:
+        self._objective, self._alpha = objective, alpha
         self._steps = 0
         self._gap = 1.0
         self._bests: list[float] = []  # after each step since the threshold was moved
-        self.target = self._objective.threshold = expected * self.FIRST_SHARE
+        self._threshold = self._objective.threshold = expected * self.FIRST_SHARE
+
+    @property
+    def target(self) -> float:
+        return self._threshold if self._alpha is None else self._alpha
 
     def figure(self, at: "Evaluation") -> "Tensor":
         return at.coherence
 
     def reached(self, best: float) -> bool:
-        return False
+        return self._alpha is not None and _meets(best, self._alpha)
 
     def watched(self, at: "Evaluation", best: float) -> float:
         return best
@@ -141,12 +150,12 @@ class LowestCoherence(Changing):
     def advance(self, at: "Evaluation", best: float) -> bool:
         self._steps += 1
         self._bests.append(best)
-        if best > self.target:
+        if best > self._threshold:
             if not self._stands_still():
                 return False
             self._gap = self._narrower(best)
         self._bests.clear()
-        self.target = self._objective.threshold = best * (1 - self._gap)
+        self._threshold = self._objective.threshold = best * (1 - self._gap)
         return True
 
     def _stands_still(self) -> bool:
@@ -156,5 +165,5 @@ class LowestCoherence(Changing):
         return self._bests[-1] > self._bests[-1 - patience] * (1 - self.GAIN)
 
     def _narrower(self, best: float) -> float:
-        """Return the next gap: narrower than the last one, and than the distance from the best to the target."""
-        return max(self.NARROWEST, min(self._gap, 1 - self.target / best) * self.NARROWING)
+        """Return the next gap: narrower than the last one, and than the distance from the best to the threshold."""
+        return max(self.NARROWEST, min(self._gap, 1 - self._threshold / best) * self.NARROWING)

@@ -8,7 +8,7 @@ from protogen.checks import check_names, check_spec
 from protogen.errors import BadRequest
 from protogen.spec import Spec, Value
 
-from .ebv import EBV, PackedEBV, SignedEBV
+from .ebv import EBV, AimedEBV, PackedEBV, SignedEBV
 from .fit import Fit
 from .imported import Import
 from .method import Method
@@ -23,7 +23,7 @@ METHODS: dict[str, type[Method]] = {
     method.name: method for method in (EBV, Uniform, Simplex, Orthoplex, Cube, Subcenters, Fit, Import)
 }
 # Of a method with several versions, METHODS has the one that takes requests.
-_EVERY: tuple[type[Method], ...] = (*METHODS.values(), SignedEBV, PackedEBV, PackedUniform)
+_EVERY: tuple[type[Method], ...] = (*METHODS.values(), SignedEBV, PackedEBV, AimedEBV, PackedUniform)
 VERSIONS = {(method.name, method.version): method for method in _EVERY}
 
 

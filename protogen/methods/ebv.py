@@ -53,9 +53,11 @@ from .task import Task
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from protogen.descent.loop import Descent
+    from protogen.descent.loop import Descent, Goal
 
-SIGNED, PACKED = 2, 3  # the version that has signs, and the one that searches for a stated effort
+# The version that has signs, the one that searches for a stated effort, and the one whose alpha, where it is missed,
+# leaves a set no worse than without.
+SIGNED, PACKED, AIMED = 2, 3, 4
 UPDATES = ("lbfgs", "paper")
 PAPER_RATE = 1e-3
 WORTH_TRYING = 1.1  # random rows are tried beside a closed form that their promise exceeds by less than so many times
@@ -183,6 +185,8 @@ class EBV(Method):
         if self.endless:
             params["endless"] = True
         version = self.version if start.form is None else SIGNED
+        if self.alpha is not None and self.update != "paper":
+            version = AIMED
         return Spec.of(self.name, version, d=d, n=n, seed=seed, params=params)
 
     def _extension(self, path: Path, d: int, n: int, seed: int) -> Spec:
@@ -198,7 +202,7 @@ class EBV(Method):
             )
         form = _lines(facts.closed_form)
         if form and form.exact and form.own_n >= n and self.start == AUTO:
-            return self._formula(form, d, n, header.spec.version)  # with signs where these rows have some
+            return self._formula(form, d, n, min(header.spec.version, SIGNED))  # with signs where these rows have some
         return self._descent(d, n, seed, Start(RANDOM), extends=header.digest)
 
     def _check_extends(self, path: Path, header: Header, d: int, n: int) -> None:
@@ -275,17 +279,20 @@ class EBV(Method):
         built = None if start.form is None else catalog.build(start.form, task.n, task.d, signed=self.signed)
         return self._best(task, built)
 
-    def _best(self, task: Task, built: Solution | None) -> Solution:
-        """Return the best of a closed form, if there is one, and of a descent from each departure."""
+    def _best(self, task: Task, built: Solution | None, fixed: "Tensor | None" = None) -> Solution:
+        """Return the best of a closed form, if there is one, and of a descent from each departure to each goal.
+
+        Beside fixed rows the solution has those alone that have moved.
+        """
         run, best, steps, lowest, facts = task.run, built, 0, math.inf, Facts()
         if built is not None:
             guaranteed = self.rank(None, built.facts)
             lowest = guaranteed - TOLERANCE  # what is no better than the closed form does not replace it
             facts = Facts(outdone=built.facts.closed_form, guaranteed_coherence=guaranteed)
         began = run.clock()
-        for rows, expected in self._departures(task, built):
+        for rows, goal in self._departures(task, built, fixed):
             left = run.time_limit and max(0.0, run.time_limit - (run.clock() - began))
-            found = self._descend(rows, expected, replace(task, run=replace(run, time_limit=left)))
+            found = self._descend(rows, goal, replace(task, run=replace(run, time_limit=left)), fixed)
             steps += found.steps
             status = found.status
             if found.best < lowest:
@@ -297,8 +304,10 @@ class EBV(Method):
         end = status if status in ENDED_EARLY else best.status
         return replace(best, status=end, reproducible="statistical", steps=steps)
 
-    def _departures(self, task: Task, built: Solution | None) -> "Iterator[tuple[Tensor, float]]":
-        """Yield rows to descend from, one set or several at once, and the coherence to expect.
+    def _departures(
+        self, task: Task, built: Solution | None, fixed: "Tensor | None"
+    ) -> "Iterator[tuple[Tensor, Callable[[Threshold], Goal]]]":
+        """Yield rows to descend from, one set or several at once, and what makes the goal of a loss.
 
         1. The closed form, if there is one, moved a little off its place.
         2. Random rows, if there is no closed form, or one that these have a chance to outdo.
@@ -307,26 +316,36 @@ class EBV(Method):
 
         d, n, guaranteed = task.d, task.n, math.inf
         if built is not None:
-            guaranteed = self.rank(None, built.facts)
-            yield _shaken(built, task.seed), max(guaranteed, coherence_bound(d, n).value)
+            guaranteed, rows = self.rank(None, built.facts), _shaken(built, task.seed)
+            for goal in self._goals(max(guaranteed, coherence_bound(d, n).value)):
+                yield rows, goal
         promise = descent_promise(d, n)
         if promise < WORTH_TRYING * guaranteed:
-            yield random_rows(self.restarts or 1, n, d, task.seed), promise
+            rows = random_rows(self.restarts or 1, n - (0 if fixed is None else len(fixed)), d, task.seed)
+            for goal in self._goals(promise):
+                yield rows, goal
+
+    def _goals(self, expected: float) -> "Iterator[Callable[[Threshold], Goal]]":
+        """Yield goals for the same rows, the next where one is missed, of a descent thought to reach `expected`."""
+        if self.alpha is None:
+            yield partial(LowestCoherence, expected=expected)
+        else:
+            margin = self._margin(self.alpha, expected)
+            yield partial(FixedAlpha, alpha=self.alpha, margin=margin, endless=self.endless)
 
     def _extended(self, task: Task) -> Solution:
         """Return the vectors of the artifact, bit for bit, then new ones that a descent has moved."""
         import torch
 
-        from protogen.measuring.geometry import random_rows
-
         first = task.inputs["extends"]
-        rows = random_rows(self.restarts or 1, task.n - len(first), task.d, task.seed)
-        found = self._descend(rows, descent_promise(task.d, task.n), task, first)
-        whole = InMemory(torch.cat((first, found.rows)))
-        return Solution(whole, found.status, "statistical", steps=found.steps, facts=Facts(extended_n=len(first)))
+        found = self._best(task, None, first)
+        whole = InMemory(torch.cat((first, InMemory.of(found.source).tensor)))
+        return replace(found, source=whole, facts=Facts(extended_n=len(first)))
 
-    def _descend(self, rows: "Tensor", expected: float, task: Task, fixed: "Tensor | None" = None) -> "Descent":
-        """Descend from rows, beside fixed ones; `expected` is the coherence that the descent is thought to reach."""
+    def _descend(
+        self, rows: "Tensor", make_goal: "Callable[[Threshold], Goal]", task: Task, fixed: "Tensor | None"
+    ) -> "Descent":
+        """Descend from rows, beside fixed ones."""
         from protogen.descent.evaluate import Sliced
         from protogen.descent.loop import descend
         from protogen.descent.steppers import LBFGS, GradientDescent
@@ -339,11 +358,7 @@ class EBV(Method):
         else:
             threshold = SquaredThreshold()
             make_stepper = partial(LBFGS, history(rows.numel()), first=FIRST_STEP)
-        goal: FixedAlpha | LowestCoherence
-        if self.alpha is None:
-            goal = LowestCoherence(threshold, expected)
-        else:
-            goal = FixedAlpha(threshold, self.alpha, self._margin(self.alpha, expected), endless=self.endless)
+        goal = make_goal(threshold)
         evaluator = Sliced(threshold, task.run, fixed)
         return descend(rows, evaluator, goal, make_stepper, self.steps or STEPS, task.run, task.checkpoint)
 
@@ -426,6 +441,29 @@ class PackedEBV(SignedEBV):
     def peak_bytes(self, d: int, n: int) -> int:
         form = Start.parse(self.start).closed_form
         return (form.held_bytes if form else 0) + search_bytes(d, n, self.effort or "default")
+
+
+@dataclass(frozen=True)
+class AimedEBV(SignedEBV):
+    """Make lines by descents by steps to an alpha; where that is missed, lines no worse than without an alpha."""
+
+    version: ClassVar[int] = AIMED
+
+    def check(self, d: int, n: int, seed: int) -> None:
+        super().check(d, n, seed)
+        word = Start.parse(self.start).word
+        if self.alpha is None or self.update == "paper" or word not in (AUTO, RANDOM, IMPROVED):
+            raise BadRequest(
+                f"alpha is {self.alpha!r}, update {self.update!r}, start {self.start!r} in a Spec of version {AIMED}; "
+                f"allowed are an alpha, 'lbfgs', and {RANDOM} or {IMPROVED}:<closed form>"
+            )
+
+    def _goals(self, expected: float) -> "Iterator[Callable[[Threshold], Goal]]":
+        """Yield alpha alone where it is expected, which is fast; then, or else, the lowest coherence down to alpha."""
+        assert self.alpha is not None, "its Spec has passed `check`"
+        if self.alpha >= expected:
+            yield from super()._goals(expected)
+        yield partial(LowestCoherence, expected=expected, alpha=self.alpha)
 
 
 def _is_signs(spec: Spec) -> bool:

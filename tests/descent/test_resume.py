@@ -38,6 +38,7 @@ SPECS = {
     "float32": protogen.resolve("ebv", d=140, n=500, start="random", steps=12),
     "sparse products": protogen.resolve("ebv", d=140, n=500, start="random", alpha=0.14),
     "alpha missed": protogen.resolve("ebv", d=5, n=20, start="random", alpha=0.5),
+    "alpha missed twice": protogen.resolve("ebv", d=5, n=20, start="random", alpha=0.532, steps=40),
     "restarts": protogen.resolve("ebv", d=4, n=7, start="random", restarts=3),
     "paper": protogen.resolve("ebv", d=8, n=30, start="random", update="paper", steps=30),
     "two descents": protogen.resolve("ebv", d=20, n=60, start="closed-form+descent", steps=30),

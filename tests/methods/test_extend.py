@@ -52,6 +52,26 @@ def test_a_closed_form_gives_its_next_rows() -> None:
     assert more.provenance.reproducible == "exact"
 
 
+def test_a_closed_form_that_a_descent_left_as_it_was_gives_its_next_rows() -> None:
+    base = ensure(resolve("ebv", d=16, n=100, start="closed-form+descent", alpha=0.24, steps=1))
+    more = extended(base, 144)
+    assert torch.equal(more.rows(0, 100), base.tensor)
+    assert more.spec == resolve("ebv", d=16, n=144, start="closed-form")
+
+
+@pytest.mark.slow
+def test_an_alpha_never_makes_an_extended_set_worse() -> None:
+    base = ensure(resolve("ebv", d=5, n=8, start="random"))
+    whole = extended(base, 20)
+    assert whole.stats is not None
+    for alpha in (0.49, 0.532, 0.7):
+        more = extended(base, 20, alpha=alpha)
+        assert more.stats is not None
+        assert more.stats.coherence.value <= max(alpha, whole.stats.coherence.value) + 1e-6
+        assert torch.equal(more.tensor, whole.tensor) == (alpha == 0.49)  # below what is expected, and not reached
+        assert more.facts == Facts(extended_n=8)
+
+
 @pytest.mark.slow
 def test_beyond_a_closed_form_new_vectors_are_found() -> None:
     base = ensure(resolve("ebv", d=16, n=144, start="closed-form"))
