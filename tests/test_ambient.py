@@ -17,6 +17,7 @@ from protogen.measuring.geometry import random_signs
 from protogen.measuring.measure import measure
 from protogen.nn import CosineHead, StructuredPrototypes, as_prototypes
 from protogen.rows import InMemory
+from protogen.run import Progress
 
 # A small member or two of every family.
 SMALL = [
@@ -189,6 +190,31 @@ def test_a_store_is_filled_the_same(tmp_path: Path, ambient) -> None:
     assert made.fingerprint == again.fingerprint
     features = torch.randn(3, 7, generator=torch.Generator().manual_seed(0))
     assert torch.equal(made.product(features), again.product(features))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"start": "random", "steps": 2},
+        {"start": "orbits", "steps": 2},
+        {"effort": "low"},
+    ],
+    ids=["by steps", "orbits", "search"],
+)
+def test_descents_multiply_in_full_precision(asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BUDGETS, "low", 1e7)
+    seen = set()
+
+    def report(at: Progress) -> None:
+        seen.add((torch.backends.cuda.matmul.fp32_precision, torch.backends.mkldnn.matmul.fp32_precision))
+
+    torch.set_float32_matmul_precision("medium")
+    try:
+        protogen.generate("ebv", protogen.Run(report=report), d=4, n=80, **asked)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert seen == {("ieee", "ieee")}
 
 
 @pytest.mark.parametrize("precision", ["highest", "high", "medium"])

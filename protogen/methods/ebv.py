@@ -32,7 +32,7 @@ from protogen.spec import Spec, Value
 
 from .method import EFFORT, RESTARTS, STEPS, Method, descent_bytes, formula_bytes, history, option
 from .orbits import orbits_solution, turned_bytes
-from .search import MOST_SEARCHED, check_effort, meets, search, searches
+from .search import MOST_SEARCHED, check_alone, check_effort, meets, search, searches
 from .start import (
     AUTO,
     CAPACITY,
@@ -425,10 +425,7 @@ class PackedEBV(SignedEBV):
         Method.check(self, d, n, seed)
         check_effort(self.effort, "default")
         check_start(self.start, d, n, (*catalog.LINES, *catalog.SIGNS), (PACKING,), alone=(PACKING,))
-        foreign = {"steps": self.steps, "restarts": self.restarts, "extends": self.extends, "rate": self.rate}
-        for name, value in foreign.items():
-            if value is not None:
-                raise BadRequest(f"{name} is {value!r} with start {self.start!r}; a search has none")
+        check_alone(self, ("alpha", "start", "effort"))
 
     def solve(self, task: Task) -> Solution:
         """Search, from the closed form that the Spec names and from random rows; none worse than the closed form."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from protogen.descent.search import Making
+
+    from .method import Method
 
 SEARCHABLE = 2.2e8  # multiplications of an evaluation; where it takes more, descents go by steps
 # So do they for more vectors than these, unless an evaluation is cheap, as it is of 1024 vectors in R^32: points
@@ -74,6 +76,14 @@ def meets(d: int, n: int, alpha: float | None, cosine: float) -> bool:
     bound = coherence_bound(d, n).value
     near = NEAR_BOUND * bound if n * d > FEW_NUMBERS else bound
     return n <= d or cosine <= (near if alpha is None else max(alpha, bound)) + TOLERANCE
+
+
+def check_alone(method: "Method", own: Sequence[str]) -> None:
+    """Raise BadRequest where the Spec of a search has parameters beside its own."""
+    for field in fields(method):
+        value = getattr(method, field.name)
+        if field.name not in own and value != field.default:
+            raise BadRequest(f"{field.name} is {value!r} in the Spec of a search; allowed are {', '.join(own)}")
 
 
 def check_effort(effort: str | None, default: str | None) -> None:

@@ -30,7 +30,7 @@ from protogen.solution import Solution
 from protogen.spec import Spec, Value
 
 from .method import EFFORT, RESTARTS, STEPS, Method, descent_bytes, formula_bytes, history, option
-from .search import check_effort, search, searches
+from .search import check_alone, check_effort, search, searches
 from .start import AUTO, CLOSED_FORM, PACKING, RANDOM, Start, check_start
 from .task import Task
 
@@ -203,10 +203,9 @@ class PackedUniform(Uniform):
         Method.check(self, d, n, seed)
         check_effort(self.effort, "default")
         check_start(self.start, d, n, catalog.POINTS, (PACKING,), alone=(PACKING,))
-        foreign = {"steps": self.steps, "restarts": self.restarts, "batch": self.batch, "rate": self.rate}
-        for name, value in foreign.items():
-            if value is not None:
-                raise BadRequest(f"{name} is {value!r} with start {self.start!r}; a search has none")
+        check_alone(self, ("start", "sharpen", "effort"))
+        if not self.sharpen:
+            raise BadRequest("sharpen is False in the Spec of a search; allowed is True")
 
     def solve(self, task: Task) -> Solution:
         """Search, from random rows; none worse than the closed form that the Spec names."""

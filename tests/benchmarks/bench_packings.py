@@ -10,8 +10,8 @@ degrees that are lost against it (negative: gained). A summary follows. A cell t
 value.
 
 - `--store` keeps the sets in a store.
-- `--without` leaves out symmetric, starts, hops, polish or forms (the starts from closed forms), and what these would
-  have cost goes to the others.
+- `--without` leaves out symmetric, starts, hops or polish, and what these would have cost goes to the others; or forms,
+  the starts from closed forms but that of the size itself, whose cost is beside the effort.
 - `--table-of` makes nothing: it reads a FILE that `--out` has written, and writes a table in Markdown: the best
   first.
 """
