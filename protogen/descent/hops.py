@@ -1,7 +1,7 @@
 """Sets changed in one go: rows that hop into holes, and sets brought to n vectors by what is jammed or deep."""
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -56,8 +56,7 @@ def hopped(rows: Tensor, lines: bool, noise: float, generator: torch.Generator) 
     return moved
 
 
-@dataclass(frozen=True)
-class Holes:
+class Holes(NamedTuple):
     """The deepest holes of a set that were found: unit vectors (h, d), the deepest first, and their figures (h,).
 
     The figure of a hole is the largest cosine, or |cosine|, that a vector there has with those of the set.

@@ -14,7 +14,8 @@ from protogen.solution import Status
 
 from .checkpoint import Checkpoint
 from .effort import evaluation_cost
-from .search import Making, Request, Search
+from .pieces import Making
+from .search import Request, Search
 from .threads import threads_for
 
 

@@ -19,6 +19,7 @@ from .effort import OVERHEAD, evaluation_cost, program_cost, sets_for, starts
 from .hops import NOISE, fitted, hopped
 from .loop import SMALL
 from .phases import MANY, planned
+from .pieces import Making
 from .polish import Polishing
 from .pool import POOL, SAME, Pool
 from .smooth import largest_cosine, of_lines, of_points
@@ -66,16 +67,6 @@ class Request:
     alpha: float | None = None
 
 
-# What makes sets to start from, piece by piece, and returns them, (g, n, d).
-Making = Generator[None, None, Tensor]
-
-
-def _none(like: Tensor) -> Making:
-    """Make no sets to start from."""
-    return like[:0]
-    yield
-
-
 class Search(Changing):
     """Where a search stands. One `advance` is an evaluation of a batch, or what leads from one batch to the next.
 
@@ -106,6 +97,7 @@ class Search(Changing):
         "best_rows",
         "group",
         "_given",
+        "_pieces",
         "_lowest",
         "_freed_groups",
         "_last_groups",
@@ -121,7 +113,8 @@ class Search(Changing):
         self.budget = self._plan.budget
         dtype = torch.float64 if n * d <= SMALL and n <= MANY else torch.float32
         self._given = given.to(device, dtype)
-        self._making: Making | None = making or _none(self._given)
+        self._making, self._pieces = making, list[list[Tensor]]()
+        self._makes = self._make()
         self.phase, self.round, self.spent = "forms", 0, 0.0
         self.step, self.seconds = 0, 0.0
         self.best, self.group = math.inf, ""
@@ -143,7 +136,7 @@ class Search(Changing):
 
     def advance(self) -> float:
         """Do the next piece of the work; return the figure that it came to."""
-        if self._making is not None and not self._made(self._making):
+        if self.phase == "forms" and not self._made():
             return self.best
         self.step += 1
         if self.symmetric is not None:
@@ -162,18 +155,23 @@ class Search(Changing):
             self._proceed(self.batch)
         return figure
 
-    def _made(self, making: Making) -> bool:
-        """Do a piece of what makes sets to start from; where all are made, begin with these and return True."""
-        try:
-            next(making)
-        except StopIteration as ended:
-            self._making, self._given = None, torch.cat((self._given, ended.value.to(self._given)))
-            if len(self._given):
-                self.phase = "given"
-                self.batch = self._batch(self._given[: self._first()])
-            else:
-                self._begin_symmetric()
-        return self._making is None
+    def _make(self) -> Generator[None, None, None]:
+        """Make sets to start from, piece by piece, and begin with these."""
+        if self._making is not None:
+            made = yield from self._making(self._pieces)
+            self._given = torch.cat((self._given, made.to(self._given)))
+        self._pieces = []
+        if len(self._given):
+            self.phase = "given"
+            self.batch = self._batch(self._given[: self._first()])
+        else:
+            self._begin_symmetric()
+
+    def _made(self) -> bool:
+        """Do a piece of what makes sets to start from; return whether all are made."""
+        for _ in self._makes:
+            return False
+        return True
 
     def _note_best(self, rows: Tensor, group: str) -> None:
         """Take a set for the best, if it is that in numbers of full length too."""
@@ -208,7 +206,7 @@ class Search(Changing):
     def state(self) -> State:
         """Return all of it; of a search that has ended, the best is enough.
 
-        Among symmetric sets it is where the batch began, and in `forms` the beginning.
+        Among symmetric sets it is where the batch began.
         """
         if self.symmetric is not None:
             return {**self._before, "symmetric": self.symmetric.state()}
@@ -236,8 +234,7 @@ class Search(Changing):
             polishing = {**state["polishing"], "rows": state["polishing"]["rows"].cpu()}
             self.polishing = Polishing(polishing["rows"], self.asked.lines, 0)
             self.polishing.restore(polishing)
-        if self.phase != "forms":
-            self._making = None
+        self._makes = self._make()
 
     def have_some(self) -> None:
         """Take a random start for the best, where the search was ended before it had any set of n vectors."""

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from .task import Task
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from protogen.descent.search import Making
+    from protogen.descent.pieces import Kept
 
     from .method import Method
 
@@ -115,7 +116,7 @@ def search(
 
     first = torch.zeros(0, task.n, task.d, device="cpu") if given is None else given[None]
     asked = Request(lines, task.d, task.n, task.seed, effort, alpha)
-    making = known_starts(lines, task.d, task.n, effort, task.seed)
+    making = partial(known_starts, lines, task.d, task.n, effort, task.seed)
     found = pack(asked, first, task.run, task.checkpoint, making)
     facts = Facts(jammed=found.jammed, group=found.group or None)
     if built is not None and lowest is not None:
@@ -127,20 +128,20 @@ def search(
     return Solution(InMemory(found.rows.float()), found.status, "statistical", steps=found.steps, facts=facts)
 
 
-def known_starts(lines: bool, d: int, n: int, effort: str, seed: int) -> "Making":
+def known_starts(lines: bool, d: int, n: int, effort: str, seed: int, kept: "Kept") -> "Generator[None, None, Tensor]":
     """Make sets of n vectors in R^d, (k, n, d) float64, of the closed forms that have about as many, see `neighbours`.
 
-    It yields after each piece of the work.
+    It yields after each piece of the work, which it adds to those that are kept.
 
     They are as many as a share of the effort lets descend, of more that are drawn by the seed: what is taken out and
     which holes are filled. Half of them are the best of each form, of the forms that come lowest in a few steps; the
     others are the best that are left.
     """
     import torch
-    from torch import Tensor
 
     from protogen.descent.hops import HOLE_EVALUATIONS, Holes, deepest_holes, fitted
     from protogen.descent.phases import planned
+    from protogen.descent.pieces import Pieces
 
     budget = planned(d, n, effort).budget
     afforded = int(DRAWN_SHARE * budget / (SOON_STEPS * evaluation_cost(d, n)))
@@ -150,27 +151,33 @@ def known_starts(lines: bool, d: int, n: int, effort: str, seed: int) -> "Making
     if not forms:
         return torch.zeros(0, n, d, dtype=torch.float64, device="cpu")
     generator = torch.Generator().manual_seed(seed % 2**63)
+    pieces = Pieces(kept, generator)
     whole = [catalog.Padded(form, form.own_n, d).rows(0, form.own_n).double() for form in forms]
     fewer = sum(len(rows) < n for rows in whole)
     allowed = HOLES_SHARE * budget / max(1, fewer)
-    holes = list[Holes | None]()
-    for rows in whole:
-        holes.append(deepest_holes(rows, lines, generator, allowed) if len(rows) < n else None)
-        yield
-
-    def draw(chosen: list[int], count: int) -> Generator[None, None, list[_Drawn]]:
-        turns = [chosen[turn % len(chosen)] for turn in range(count)]
-        sets = list[Tensor]()
-        for form in turns:
-            sets.append(fitted(whole[form], n, lines, generator, holes[form]))
+    holes = dict[int, Holes]()
+    for form, rows in enumerate(whole):
+        if len(rows) < n:
+            holes[form] = Holes(*pieces.do(partial(deepest_holes, rows, lines, generator, allowed)))
             yield
-        soon = (yield from _soon(sets, lines)) if sets else []
-        return [_Drawn(*one) for one in zip(soon, turns, sets, strict=True)]
+
+    def draw(chosen: list[int], count: int) -> list[_Drawn]:
+        turns = [chosen[turn % len(chosen)] for turn in range(count)]
+
+        def sets() -> "tuple[Tensor, Tensor]":
+            made = torch.stack([fitted(whole[form], n, lines, generator, holes.get(form)) for form in turns])
+            return _soon(made, lines), made
+
+        soon, made = pieces.do(sets)
+        return [_Drawn(*one) for one in zip(soon.tolist(), turns, made, strict=True)]
 
     most = max(len(forms), min(MOST_DRAWN, afforded))
-    drawn = yield from draw(list(range(len(forms))), max(1, most // (2 * len(forms))) * len(forms))
+    drawn = draw(list(range(len(forms))), max(1, most // (2 * len(forms))) * len(forms))
+    yield
     good = [one.form for one in _best_of_each(drawn)[: math.ceil(GOOD_FORMS * len(forms))]]
-    drawn += yield from draw(good, most - len(drawn))
+    if len(drawn) < most:
+        drawn += draw(good, most - len(drawn))
+        yield
     count = known_sets(d, n, effort)
     firsts = _best_of_each(drawn)[: math.ceil(count / 2)]
     others = sorted((one for one in drawn if one not in firsts), key=attrgetter("value"))
@@ -194,21 +201,19 @@ def _best_of_each(drawn: list[_Drawn]) -> list[_Drawn]:
     return list(listed.values())
 
 
-def _soon(sets: "list[Tensor]", lines: bool) -> Generator[None, None, list[float]]:
-    """Return the smooth maxima that sets (n, d) come to in SOON_STEPS; yield after each step.
+def _soon(sets: "Tensor", lines: bool) -> "Tensor":
+    """Return the smooth maxima (k,) that sets (k, n, d) come to in SOON_STEPS.
 
     The largest cosine would rank them wrongly at once: of 552 points at 1/5 and three holes it is that of the holes.
     """
-    import torch
 
     from protogen.descent.batch import Batch
     from protogen.descent.smooth import of_lines, of_points
 
-    batch = Batch(torch.stack(sets).float(), of_lines if lines else of_points, (SOON,), SOON_STEPS)
+    batch = Batch(sets.float(), of_lines if lines else of_points, (SOON,), SOON_STEPS)
     while batch.going:
         batch.advance()
-        yield
-    return batch.values.tolist()
+    return batch.values
 
 
 def neighbours(lines: bool, d: int, n: int) -> list[catalog.ClosedForm]:

@@ -1,6 +1,8 @@
 """The search by effort: what it finds, that it goes on where it was, and how it ends."""
 
 import math
+from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from protogen.descent.checkpoint import Checkpoint
 from protogen.descent.effort import BUDGETS
 from protogen.descent.hops import deepest_holes, fitted, hopped
 from protogen.descent.packing import Packed, pack
-from protogen.descent.search import Making, Request, Search
+from protogen.descent.pieces import Kept, Pieces
+from protogen.descent.search import Request, Search
 from protogen.descent.smooth import of_lines
 from protogen.run import Progress, Run
 from protogen.solution import Status
@@ -34,13 +37,14 @@ def found(
     return pack(Request(lines, d, n, 0, effort, alpha), torch.zeros(0, n, d), run or Run())
 
 
-def three_sets() -> Making:
-    """Make three sets to start from, one after the other."""
-    made = []
-    for seed in range(3):
-        made.append(double_rows(9, 4, seed=seed))
+def three_sets(kept: Kept) -> Generator[None, None, torch.Tensor]:
+    """Draw three sets to start from, one after the other."""
+    generator = torch.Generator().manual_seed(0)
+    pieces, made = Pieces(kept, generator), []
+    for _ in range(3):
+        made += pieces.do(lambda: [torch.randn(9, 4, generator=generator, dtype=torch.float64)])
         yield
-    return torch.stack(made)
+    return torch.nn.functional.normalize(torch.stack(made), dim=2)
 
 
 def coherence(rows: torch.Tensor) -> float:
@@ -116,7 +120,7 @@ def test_after_a_kill_it_goes_on_and_ends_bit_for_bit_the_same(
     monkeypatch.setattr("protogen.descent.search.OFTEN", 2.0)  # which no share is
     asked, none = Request(True, 4, 9, 0, "low"), NONE.expand(0, 9, 4)
     seen: list[str] = []
-    whole = pack(asked, none, Run(report=lambda at: seen.append(str(at.phase))), making=making and making())
+    whole = pack(asked, none, Run(report=lambda at: seen.append(str(at.phase))), making=making)
     phases = dict.fromkeys(seen)
     assert {"symmetric", "freed", "soft", "blunt", "sharp", "last", "polish"} <= {*phases}
     assert (making is not None) == ({"forms", "given"} <= {*phases})
@@ -129,11 +133,11 @@ def test_after_a_kill_it_goes_on_and_ends_bit_for_bit_the_same(
                 raise KeyboardInterrupt
 
         checkpoint = Checkpoint(tmp_path, SPEC, torch.device("cpu"), lambda line: None)
-        broken = pack(asked, none, Run(report=interrupt), checkpoint, making and making())
+        broken = pack(asked, none, Run(report=interrupt), checkpoint, making)
         assert broken.status == Status.INTERRUPTED
         assert coherence(broken.rows) == pytest.approx(broken.largest, abs=1e-12)
     checkpoint = Checkpoint(tmp_path, SPEC, torch.device("cpu"), lambda line: None)
-    again = pack(asked, none, Run(), checkpoint, making and making())
+    again = pack(asked, none, Run(), checkpoint, making)
     assert again.steps == whole.steps
     assert torch.equal(again.rows, whole.rows)
     assert (again.jammed, again.group, again.status) == (whole.jammed, whole.group, whole.status)
@@ -157,9 +161,30 @@ def test_symmetric_sets_that_were_tried_are_not_tried_again(monkeypatch: pytest.
     assert torch.equal(first.batch.rows, second.batch.rows)  # type: ignore[union-attr]
 
 
+def test_pieces_that_were_kept_are_not_done_again_and_what_is_drawn_after_them_is_the_same() -> None:
+    kept: Kept = []
+    done: list[int] = []
+
+    def drawn(count: int) -> list[torch.Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        pieces = Pieces(kept, generator)
+
+        def work(place: int) -> list[torch.Tensor]:
+            done.append(place)
+            return [torch.rand(2, generator=generator)]
+
+        return [pieces.do(partial(work, place))[0] for place in range(count)]
+
+    broken, whole = drawn(1), drawn(2)
+    assert done == [0, 1]
+    generator = torch.Generator().manual_seed(0)
+    assert torch.equal(torch.cat(whole), torch.cat([torch.rand(2, generator=generator) for _ in range(2)]))
+    assert torch.equal(broken[0], whole[0])
+
+
 @pytest.mark.usefixtures("little")
 def test_time_and_interruptions_end_it_while_sets_to_start_from_are_made() -> None:
-    def endless() -> Making:
+    def endless(kept: Kept) -> Generator[None, None, torch.Tensor]:
         while True:
             yield
 
@@ -171,7 +196,7 @@ def test_time_and_interruptions_end_it_while_sets_to_start_from_are_made() -> No
         (Run(time_limit=1e-9), Status.TIME_LIMIT),
         (Run(report=interrupt), Status.INTERRUPTED),
     ):
-        ended = pack(asked, none, run, making=endless())
+        ended = pack(asked, none, run, making=endless)
         assert (ended.status, ended.steps) == (status, 0)
         assert coherence(ended.rows) == pytest.approx(ended.largest, abs=1e-12)
 

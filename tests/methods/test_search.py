@@ -1,5 +1,6 @@
 """Where a search is made, and the closed forms of about as many vectors that it starts from."""
 
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from protogen.descent.batch import Batch
 from protogen.descent.effort import BUDGETS, MOST_KNOWN, evaluation_cost
 from protogen.descent.hops import deepest_holes, fitted
 from protogen.descent.phases import MANY_PHASES
-from protogen.descent.search import Making, Request, Search
+from protogen.descent.search import Request, Search
 from protogen.descent.smooth import of_lines, of_points
 from protogen.errors import BadRequest
 from protogen.measuring.geometry import random_rows
@@ -37,8 +38,9 @@ def test_forms_of_more_or_fewer_vectors_are_listed_the_lowest_cosine_first(
     assert all(LEAST * n <= form.own_n <= 1.5 * n and form.own_d <= d for form in listed)
 
 
-def made_of(making: Making) -> torch.Tensor:
-    """Make sets to start from, to the end."""
+def whole(*asked: Any) -> torch.Tensor:
+    """Make all sets to start from."""
+    making = known_starts(*asked, [])
     while True:
         try:
             next(making)
@@ -48,23 +50,23 @@ def made_of(making: Making) -> torch.Tensor:
 
 def test_no_form_is_near() -> None:
     assert neighbours(False, 8, 528) == []
-    assert made_of(known_starts(False, 8, 528, "default", 0)).shape == (0, 528, 8)
+    assert whole(False, 8, 528, "default", 0).shape == (0, 528, 8)
 
 
 def test_starts_are_unit_rows_near_the_form_by_the_seed() -> None:
-    made = made_of(known_starts(True, 9, 34, "default", 5))
+    made = whole(True, 9, 34, "default", 5)
     assert made.shape == (MOST_KNOWN, 34, 9)
     assert (made.norm(dim=2) - 1).abs().max() < 1e-12
     figures = (made @ made.mT).abs().diagonal_scatter(torch.zeros(len(made), 34), dim1=1, dim2=2).amax((1, 2))
     assert figures[:16].min() < 1 / 3 + 0.01  # 34 of 36 lines that meet in 1/3 are among the first of each form
-    first, again, other = (made_of(known_starts(True, 9, 34, "low", seed)) for seed in (5, 5, 6))
+    first, again, other = (whole(True, 9, 34, "low", seed) for seed in (5, 5, 6))
     assert len(first) < MOST_KNOWN
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
 def test_the_form_that_is_best_after_a_few_steps_comes_first_where_one_can_descend() -> None:
-    (made,) = made_of(known_starts(False, 24, 555, "low", 0))
+    (made,) = whole(False, 24, 555, "low", 0)
     largest = (made @ made.T).fill_diagonal_(-1).amax(1)
     assert largest.max() > 0.3  # three holes of the 552 points at 1/5 are filled, which are not as deep at once
     assert (largest < 0.21).sum() > 200  # where the 567 points at 1/4 have .25 everywhere
@@ -73,7 +75,7 @@ def test_the_form_that_is_best_after_a_few_steps_comes_first_where_one_can_desce
 def test_small_starts_are_made_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     used: list[int] = []
 
-    def counted(*asked: Any) -> Making:
+    def counted(*asked: Any) -> Generator[None, None, torch.Tensor]:
         used.append(torch.get_num_threads())
         return (yield from known_starts(*asked))
 
@@ -116,7 +118,7 @@ def test_starts_are_chosen_from_more_that_are_drawn(monkeypatch: pytest.MonkeyPa
         return made
 
     monkeypatch.setattr("protogen.descent.hops.fitted", noted)
-    made = made_of(known_starts(False, 16, 126, "default", 0))
+    made = whole(False, 16, 126, "default", 0)
     assert len(sources) > 5 * len(made)
     assert {form.own_n for form in neighbours(False, 16, 126)} == set(sources.values())
     own = [sources[tuple(rows[0].tolist())] for rows in made]
@@ -142,6 +144,7 @@ def test_points_to_1024_are_searched_and_lines_where_an_effort_is_given() -> Non
 def test_a_phase_of_many_vectors_takes_a_share_of_the_effort() -> None:
     d, n = 32, 1000
     search = Search(Request(False, d, n, 0, "default"), random_rows(1, n, d, 0), "cpu")
+    search.advance()
     batch, share = search.batch, MANY_PHASES["given"].share
     assert batch is not None
     assert search.budget == 3 * BUDGETS["default"]
