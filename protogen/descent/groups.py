@@ -159,13 +159,14 @@ def irreducibles(name: str) -> tuple[Tensor, ...]:
     weights = torch.randn(m, generator=torch.Generator().manual_seed(m), dtype=torch.float64, device="cpu")
     element = (weights + weights[inverses])[own.table[inverses]]
     values, vectors = torch.linalg.eigh(element)
-    moving = own.table[inverses].T.contiguous()  # where an element (second) takes what a place (first) holds from
+    moving = own.table[inverses].T.flatten()  # where an element (second) takes what a place (first) holds from
     edges = [0, *(values.diff() > 1e-8 * values.abs().max()).nonzero()[:, 0].add(1).tolist(), m]
     found: dict[tuple[float, ...], Tensor] = {}
     for first, last in pairwise(edges):
         basis = vectors[:, first:last]
         # One product gives what all elements make of the basis.
-        matrices = (basis.mT @ basis[moving].flatten(1)).view(last - first, m, last - first).transpose(0, 1)
+        images = basis.contiguous().index_select(0, moving).view(m, -1)
+        matrices = (basis.mT @ images).view(last - first, m, last - first).transpose(0, 1)
         character = tuple(matrices.diagonal(dim1=1, dim2=2).sum(1).mul(1e4).round().div(1e4).add(0.0).tolist())
         found.setdefault(character, matrices)
     ordered = sorted(found, key=lambda character: (character[0], tuple(-value for value in character)))
