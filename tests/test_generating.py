@@ -39,7 +39,7 @@ DESCENT = resolve("ebv", d=8, n=30, alpha=0.42, start="random")
 LONG = resolve("ebv", d=8, n=30, start="random")
 
 
-def interrupt(_: Any) -> None:
+def interrupt(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
@@ -145,6 +145,15 @@ def test_an_interrupted_request_ends_the_script_and_goes_on(tmp_path: Path) -> N
     assert (best.provenance.status, best.spec != spec) == (Status.INTERRUPTED, True)
     whole = ensure(spec, store=tmp_path)
     assert (whole.spec, whole.tensor.equal(generate(spec).tensor)) == (spec, True)
+
+
+@pytest.mark.parametrize("spec", [LONG, DESCENT])
+def test_an_interruption_before_there_is_any_set_leaves_nothing_to_keep(
+    spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("protogen.descent.evaluate.gram_tile", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        generate(spec)
 
 
 def test_interrupted_statistics_of_a_formula_leave_nothing_to_keep() -> None:

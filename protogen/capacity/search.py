@@ -260,6 +260,7 @@ def _violations(rows: "Tensor", most: float, run: Run) -> "Tensor | None":
     """List the pairs (k, 2) of |cos| above `most`; None where there are more than EDGES for each vector."""
     import torch
 
+    from protogen.measuring.precision import full_precision
     from protogen.measuring.tiles import gram_tile, tile_edge, upper_tiles
 
     device = torch.device(run.device)
@@ -267,7 +268,8 @@ def _violations(rows: "Tensor", most: float, run: Run) -> "Tensor | None":
     rows, buffer = rows.to(device), torch.empty(edge * edge, device=device, dtype=torch.float32)
     found, count = [], 0
     for i0, i1, j0, j1 in upper_tiles(len(rows), edge):
-        tile = gram_tile(rows[i0:i1], rows[j0:j1], buffer).abs_()
+        with full_precision():
+            tile = gram_tile(rows[i0:i1], rows[j0:j1], buffer).abs_()
         pairs = ((tile.triu_(1) if i0 == j0 else tile) > most).nonzero()
         count += len(pairs)
         if count > EDGES * len(rows):

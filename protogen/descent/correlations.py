@@ -13,7 +13,8 @@ from protogen.measuring.tiles import upper_tiles
 from .orbits import SmoothSums
 from .smooth import Smooth, tangent
 
-TILE = 2**18  # cosines worked on at a time: about as many as a cache holds
+# Cosines worked on at a time, by the kind of device: about as many as a cache of a CPU holds; a GPU has more to do.
+TILE = {"cpu": 2**18, "cuda": 2**25}
 
 
 class TurnLoss:
@@ -43,7 +44,7 @@ class TurnLoss:
         left = right.conj() * places.parts(right.real)
         gradient, sums = torch.zeros_like(right), SmoothSums(sharpness)
         summed = (torch.view_as_real(gradient),)
-        for i0, i1, j0, j1 in upper_tiles(k, max(1, math.isqrt(TILE // (s * self._order)))):
+        for i0, i1, j0, j1 in upper_tiles(k, max(1, math.isqrt(TILE[rows.device.type] // (s * self._order)))):
             cosines = self._cosines(left[:, i0:i1], right[:, j0:j1])
             sizes = cosines.abs() if self._lines else cosines
             if i0 == j0:

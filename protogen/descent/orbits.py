@@ -23,7 +23,7 @@ class SmoothSums:
         """
         top = torch.maximum(self.top, sizes.flatten(1).amax(1))
         shrink = ((self.top - top) * self._sharpness).exp()
-        if bool((shrink < 1).any()):
+        if shrink.is_cuda or bool((shrink < 1).any()):  # to look would be to wait for a GPU
             for sums in summed:
                 sums.mul_(_beside(shrink, sums))
         self.top = top

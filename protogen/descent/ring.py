@@ -18,6 +18,7 @@ from weakref import WeakSet
 import torch
 from torch import Tensor
 
+from protogen.measuring.precision import full_precision
 from protogen.measuring.tiles import blocks, upper_tiles
 from protogen.ranks.group import Ranks, cut
 
@@ -45,6 +46,7 @@ def _collect(ranks: Ranks, number: int, n: int) -> Tensor | None:
     return ranks.collect_rows(Shard.of(ranks).parts[number], n)
 
 
+@full_precision()
 def _next(ranks: Ranks, number: int, loss: float, needed: list[int]) -> int | None:
     """Step from a set; return the number of the next, or None where there is no way down.
 
@@ -56,6 +58,7 @@ def _next(ranks: Ranks, number: int, loss: float, needed: list[int]) -> int | No
     return None if own is None else _keep(shard, own)
 
 
+@full_precision()
 def _evaluate(ranks: Ranks, objective: Objective, edge: int, number: int, n: int, fixed: Tensor | None) -> Evaluation:
     """Add up the pairs of this rank's rows with each other and with those of guests, and all ranks' sums."""
     shard = Shard.of(ranks)

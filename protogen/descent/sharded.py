@@ -14,6 +14,7 @@ from torch import Tensor
 
 from protogen.errors import RankLost
 from protogen.measuring.memory import least_free
+from protogen.measuring.precision import full_precision
 from protogen.measuring.tiles import upper_tiles
 from protogen.ranks.group import Ranks
 
@@ -57,6 +58,7 @@ def _fits(ranks: Ranks, rows: Tensor, device: str, make: "partial[LBFGS]") -> bo
 # What every rank does
 
 
+@full_precision()
 def _evaluate(
     ranks: Ranks,
     objective: Objective,
@@ -116,6 +118,7 @@ def _evaluate_sets(
     return Evaluation(float(losses.sum()), losses, largest.to(sets), coherence.to(sets), gradient)
 
 
+@full_precision()
 def _next(ranks: Ranks, loss: float) -> tuple[Tensor | None, int]:
     """Step from the evaluation before; all the next rows, or None where there is no way down."""
     shard = Shard.of(ranks)

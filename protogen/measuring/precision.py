@@ -18,4 +18,6 @@ def full_precision() -> Iterator[None]:
         yield
     finally:
         for kind, precision in lowered:
-            kind.fp32_precision = precision
+            kind.fp32_precision = "none"  # what holds for all kinds holds for this one
+            if kind.fp32_precision != precision:
+                kind.fp32_precision = precision

@@ -150,7 +150,7 @@ class EBV(Method):
                 f"start is {ORBITS} with {given}; a descent among orbits goes as low as it can, its own way"
             )
         params: dict[str, Value] = {
-            "start": str(orbits_start(n, form)),
+            "start": str(orbits_start(d, n, form)),
             "steps": self.steps or STEPS,
             "restarts": self.restarts or 1,
         }
@@ -256,6 +256,11 @@ class EBV(Method):
         check_effort(self.effort, None)
         if Start.parse(self.start).word == ORBITS:
             parts_of_orbits(Start.parse(self.start), d, n)
+            if not self.signed or self.alpha is not None or self.update != "lbfgs":
+                raise BadRequest(
+                    f"start is {self.start!r} in a Spec of version {self.version} with alpha {self.alpha!r} and update "
+                    f"{self.update!r}; allowed is version {SIGNED} without an alpha, and update 'lbfgs'"
+                )
             if self.extends is not None:
                 raise BadRequest(f"start is {self.start!r} with extends; allowed is {RANDOM}")
             return
@@ -300,7 +305,8 @@ class EBV(Method):
                 best = Solution(InMemory(found.rows), status, "statistical", facts=facts)
             if status == Status.REACHED or status in ENDED_EARLY:
                 break
-        assert best is not None, "a descent without a closed form has a best"
+        if best is None:  # it was interrupted before there was any set
+            raise KeyboardInterrupt
         end = status if status in ENDED_EARLY else best.status
         return replace(best, status=end, reproducible="statistical", steps=steps)
 

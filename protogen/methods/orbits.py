@@ -1,5 +1,6 @@
 """Lines among the orbits of a cyclic group, for sizes at which a free descent takes hours."""
 
+import math
 from dataclasses import replace
 
 from protogen import catalog
@@ -9,6 +10,7 @@ from protogen.solution import Solution
 from .task import Task
 
 MOVED = 24  # numbers for each that moves: rows, gradients, and what L-BFGS remembers
+SPECTRA = 6  # for each frequency of what moves: three complex numbers
 
 
 def orbits_solution(task: Task, order: int, form: str | None, steps: int, restarts: int, figure: str) -> Solution:
@@ -36,5 +38,7 @@ def orbits_solution(task: Task, order: int, form: str | None, steps: int, restar
 
 
 def turned_bytes(d: int, n: int, order: int, restarts: int) -> int:
-    """The memory of a descent among orbits: what moves and is remembered of it, all rows at last, and a tile."""
-    return 4 * (restarts * MOVED * (n // order + 1) * d + 2 * n * d) + 2**28
+    """The memory of a descent among orbits: what moves and is remembered, spectra, all rows at last, and a tile."""
+    bins = order // 2 + 1
+    spectra = SPECTRA * (math.ceil(d / 2 / bins) + 1) * bins
+    return 4 * (restarts * (n // order + 1) * (MOVED * d + spectra) + 2 * n * d) + 2**28

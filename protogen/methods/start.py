@@ -26,6 +26,8 @@ NEAR_BOUND = 1.05  # a coherence of at most so many times the lower bound leaves
 ORBITS_FROM, ORBITS_LARGEST, ORBITS_TIMES, ORBITS_SHARE = 1e7, 2**25, 16, 0.97
 MANY_TIMES, MANY_SHARE = 32, 0.93
 ORBITS_MOVED, ORBITS_ORDER, LEAST_MOVED = 200, 20, 100
+# In fewer dimensions an element of even order may map each line to itself, whatever the frequencies.
+LEAST_EVEN = 5
 AFFORDABLE = 2**30  # multiplications of one pass over all pairs, up to which a descent is tried beside a closed form
 # Of the coherence of a form that lies in all d dimensions, what a descent from it gets to: (64, 3072), (64, 3584) and
 # (64, 4096) come from .2500 to .2328, .2381 and .2358, among orbits to .2305, .2381 and .2443. From forms of fewer
@@ -121,12 +123,15 @@ def best_word(d: int, n: int, alpha: float | None, form_cosine: float, combined:
     return CLOSED_FORM if form_cosine <= promise else RANDOM
 
 
-def orbits_start(n: int, form: ClosedForm | None) -> Start:
+def orbits_start(d: int, n: int, form: ClosedForm | None) -> Start:
     """Return the start of n vectors among the orbits of a cyclic group, of which LEAST_MOVED to ORBITS_MOVED move.
 
     The closed form, if there is one, is the solution where no orbits are better.
     """
-    group = f"cyclic({max(2, n // ORBITS_MOVED, min(n // LEAST_MOVED, ORBITS_ORDER))})"
+    order = max(2, n // ORBITS_MOVED, min(n // LEAST_MOVED, ORBITS_ORDER))
+    if d < LEAST_EVEN:
+        order = min(order | 1, (n - 1) | 1)
+    group = f"cyclic({order})"
     return Start(ORBITS, group if form is None else f"{group}/{label(form)}")
 
 

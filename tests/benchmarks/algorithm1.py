@@ -23,7 +23,7 @@ def algorithm1(
         for i in range(-(-N // slice)):
             start = i * slice
             end = min(N, (i + 1) * slice)
-            E = F.one_hot(torch.arange(start, end), N)
+            E = F.one_hot(torch.arange(start, end, device=W.device), N)
             C = (W[start:end] @ W.T).abs() - E
             loss = F.relu(C - alpha).sum()
             loss.backward()

@@ -2,7 +2,7 @@
 
 It runs on the first GPU, or on the CPU where there is none; --small takes sizes that a CPU does in seconds. Each part
 prints lines; one that fails prints its error, the others go on, and the exit code is 1. No part begins once the time is
-up. Timings are the best of a few turns, after one that does not count.
+up. Steps, losses and products are timed as the best of a few turns, after one that does not count; the rest runs once.
 
 - generators: lines and points by descent, a closed form, on the device;
 - statistics: all pairs, against the CPU's figure;
@@ -196,7 +196,7 @@ def orbits(bench: Bench) -> None:
         asked = TurnedRequest(True, d, n, seed=0, order=order, steps=10 if bench.small else 3000)
         found = turned_descent(asked, Run(device=bench.device, time_limit=max(1.0, min(60.0, bench.left))), "coherence")
         print(
-            f"orbits: ({d}, {n}), m = {order}: {found.largest:.5f}, {found.steps} evaluations, "
+            f"orbits: ({d}, {n}), m = {order}: {found.largest:.5f}, {found.steps} evaluations, {found.status.value}, "
             f"{time.perf_counter() - began:.1f} s"
         )
 
@@ -241,6 +241,7 @@ def main(words: list[str]) -> int:
     bench = Bench(small="--small" in words)
     where = torch.cuda.get_device_name() if bench.device == "cuda" else f"{torch.get_num_threads()} threads of a CPU"
     print(f"torch {torch.__version__}, {where}", flush=True)
+    generate("simplex", Run(device=bench.device), n=4)  # the first work on a device takes longer
     failed = 0
     for name in [word for word in words if word != "--small"] or PARTS:
         if bench.left <= 0:

@@ -30,7 +30,7 @@ MAP_S = 25.0
 
 def row(d: int, n: int, limit: float | None) -> str:
     """Descend among orbits, measure, and say what came of it beside the closed form and the choice."""
-    order, _ = parts_of_orbits(orbits_start(n, None), d, n)
+    order, _ = parts_of_orbits(orbits_start(d, n, None), d, n)
     form = catalog.seek(d, n)
     word = Start.parse(str(resolve("ebv", d=d, n=n).options["start"])).word
     began = time.process_time()

@@ -38,7 +38,7 @@ FREQUENCIES = {7: [[1, 3], [6, 1]], 8: [[1, 4], [3, 0]]}
 @pytest.mark.parametrize("order", FREQUENCIES)
 @pytest.mark.parametrize("d", [4, 5])
 def test_orbits_sum_to_all_pairs(order: int, d: int, lines: bool, tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("protogen.descent.correlations.TILE", tile)
+    monkeypatch.setattr("protogen.descent.correlations.TILE", {"cpu": tile})
     rows, sharpness = double_rows(2, 4, d), torch.tensor([3.0, 50.0], dtype=torch.float64)
     free = rows.clone().requires_grad_()
     unit = torch.nn.functional.normalize(free, dim=2)

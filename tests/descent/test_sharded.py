@@ -21,6 +21,7 @@ from protogen.errors import RankLost
 from protogen.files.prototypes import Prototypes
 from protogen.generating import generate
 from protogen.measuring.geometry import random_rows
+from protogen.measuring.tiles import gram_tile
 from protogen.methods import resolve
 from protogen.ranks.group import Ranks
 from protogen.run import Progress, Run
@@ -72,6 +73,29 @@ def test_ranks_come_as_far_as_one_process(tmp_path: Path, asked: list[tuple[str,
             assert each.stats.coherence.value == pytest.approx(alone.stats.coherence.value, abs=1e-5)
             assert each.stats.uniformity_t2 == pytest.approx(alone.stats.uniformity_t2, abs=1e-5)
             assert torch.equal(each.tensor, found[0][place].tensor)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("free", [none_free, None], ids=["by a ring", "by tiles"])
+def test_every_rank_multiplies_in_full_precision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: Callable[..., int] | None
+) -> None:
+    if free is not None:
+        monkeypatch.setattr(sharded, "least_free", free)
+
+    def work(rank: int) -> set[str]:
+        seen: set[str] = set()
+
+        def noted(*tensors: Tensor) -> Tensor:
+            seen.add(torch.backends.mkldnn.matmul.fp32_precision)  # type: ignore[attr-defined]
+            return gram_tile(*tensors)
+
+        monkeypatch.setattr("protogen.descent.evaluate.gram_tile", noted)
+        torch.set_float32_matmul_precision("medium")
+        made(Run())
+        return seen
+
+    assert on_ranks(2, tmp_path / "meeting", work) == [{"ieee"}, {"ieee"}]
 
 
 OBJECTIVES: list[Callable[[], Any]] = [SquaredThreshold, lambda: Potential(3.0)]

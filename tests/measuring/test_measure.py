@@ -21,6 +21,7 @@ from protogen.measuring import tiles
 from protogen.measuring.extremes import CANDIDATES
 from protogen.measuring.geometry import random_rows
 from protogen.measuring.measure import measure
+from protogen.measuring.precision import full_precision
 from protogen.measuring.stats import BINS, AngleStats, Extreme
 from protogen.measuring.sums import TWIN_COS
 from protogen.rows import InMemory
@@ -386,6 +387,20 @@ def test_the_global_precision_of_products_is_not_used_and_not_changed(monkeypatc
         torch.set_float32_matmul_precision("highest")
     assert set(seen) == {("ieee", "ieee")}
     assert after == ("medium", True)
+
+
+def test_a_precision_that_holds_for_all_products_is_inherited_as_before() -> None:
+    backends: Any = torch.backends
+    before, backends.cuda.matmul.fp32_precision = backends.fp32_precision, "none"
+    try:
+        backends.fp32_precision = "tf32"
+        with full_precision():
+            assert backends.cuda.matmul.fp32_precision == "ieee"
+        assert backends.cuda.matmul.fp32_precision == "tf32"
+        backends.fp32_precision = "ieee"
+        assert backends.cuda.matmul.fp32_precision == "ieee"
+    finally:
+        backends.fp32_precision = before
 
 
 def test_statistics_survive_json() -> None:

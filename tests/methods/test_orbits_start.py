@@ -106,6 +106,13 @@ def test_other_groups_are_refused(start: str) -> None:
         checked(spec(start))
 
 
+@pytest.mark.parametrize(("d", "n"), [(2, 4), (2, 5), (2, 250), (3, 250), (4, 450)])
+def test_few_dimensions_have_orbits_too(d: int, n: int) -> None:
+    made = generate(resolve("ebv", d=d, n=n, start="orbits", steps=3))
+    assert made.tensor.shape == (n, d)
+    assert made.provenance.steps > 0  # some orbits descended, whether or not a closed form is better
+
+
 def test_orbits_extend_nothing() -> None:
     asked = dataclasses.replace(spec(), params=(*spec().params, ("extends", "0" * 64)))
     with pytest.raises(BadRequest, match="with extends"):

@@ -143,7 +143,7 @@ def test_points_to_1024_are_searched_and_lines_where_an_effort_is_given() -> Non
 
 def test_a_phase_of_many_vectors_takes_a_share_of_the_effort() -> None:
     d, n = 32, 1000
-    search = Search(Request(False, d, n, 0, "default"), random_rows(1, n, d, 0), "cpu")
+    search = Search(Request(False, d, n, 0, "default"), random_rows(1, n, d, 0)[None], "cpu")
     search.advance()
     batch, share = search.batch, MANY_PHASES["given"].share
     assert batch is not None
