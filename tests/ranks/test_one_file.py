@@ -22,7 +22,7 @@ def test_searches_orbits_and_formulas_are_those_of_one_process(tmp_path: Path, m
     torch.set_num_threads(1)
     specs = [
         resolve("ebv", d=3, n=7, effort="low"),
-        Spec.of("ebv", 1, d=8, n=60, seed=1, params={"start": "orbits:cyclic(6)", "steps": 10}),
+        Spec.of("ebv", 2, d=8, n=60, seed=1, params={"start": "orbits:cyclic(6)", "steps": 10}),
         resolve("ebv", d=16, n=100, start="closed-form"),
     ]
     alone = [generate(spec) for spec in specs]
