@@ -73,9 +73,12 @@ def render(classes: int, folder: Path | None = None) -> Task:
     order = torch.randperm(len(IDEOGRAPHS), generator=torch.Generator().manual_seed(0)).tolist()
     for place in order:
         character = chr(IDEOGRAPHS[place])
-        shown, kept = test.draw(character), validation.draw(character)
-        drawn = _distinct(face.draw(character) for face in faces) if shown is not None else []
-        if shown is None or kept is None or len(drawn) < FEWEST_FACES:
+        shown = test.draw(character)
+        kept = None if shown is None else validation.draw(character)
+        if shown is None or kept is None:
+            continue
+        drawn = _distinct(face.draw(character) for face in faces)
+        if len(drawn) < FEWEST_FACES:
             continue
         labels += [len(tests)] * len(drawn)
         images += drawn

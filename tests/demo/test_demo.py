@@ -162,6 +162,12 @@ def fonts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def few_code_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Go through 64 of the 20,902, which takes seconds less."""
+    monkeypatch.setattr(glyphs, "IDEOGRAPHS", range(0x4E00, 0x4E40))
+
+
 def test_glyphs_train_on_every_face_but_two(fonts: Path) -> None:
     task = load_task("glyphs", 5, fonts)
     assert task.labels.bincount().sort().values.tolist() == [12, 13, 13, 13, 13]
@@ -176,6 +182,7 @@ def test_glyphs_train_on_every_face_but_two(fonts: Path) -> None:
     assert (middle - 15.5).abs().max() <= 1
 
 
+@pytest.mark.usefixtures("few_code_points")
 def test_a_face_that_lies_there_twice_counts_once(fonts: Path, tmp_path: Path) -> None:
     shutil.copytree(fonts, tmp_path / "twice")
     shutil.copy(fonts / "face01.ttf", tmp_path / "twice" / "copy.ttf")
@@ -187,6 +194,7 @@ def test_a_face_that_lies_there_twice_counts_once(fonts: Path, tmp_path: Path) -
         load_task("glyphs", 5, tmp_path / "twice")
 
 
+@pytest.mark.usefixtures("few_code_points")
 def test_fewer_classes_are_among_those_of_more(fonts: Path) -> None:
     few, all_ = load_task("glyphs", 3, fonts), load_task("glyphs", 5, fonts)
     assert torch.equal(few.test_images, all_.test_images[:3])
@@ -194,6 +202,7 @@ def test_fewer_classes_are_among_those_of_more(fonts: Path) -> None:
     assert few.digest == load_task("glyphs", 3, fonts).digest
 
 
+@pytest.mark.usefixtures("few_code_points")
 def test_glyphs_say_what_is_missing(fonts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NotFound, match="6 classes need as many characters in 12 typefaces and the two held out, 5 are"):
         load_task("glyphs", 6, fonts)
