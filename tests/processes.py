@@ -1,7 +1,7 @@
 """Processes of a test: they share its memory as it stands, so that a local function can be one's work."""
 
-import gc
 import multiprocessing
+import os
 import pickle
 import signal
 import warnings
@@ -35,8 +35,8 @@ def on_ranks(world: int, meeting: Path, work: Callable[[int], Any]) -> list[Any]
         except BaseException as error:
             result = error
         results.put((rank, pickle.dumps(result)))  # a queue would pass on tensors by handles of this process
-        gc.collect()  # a process group that is still held as the interpreter ends may abort it
-        distributed.destroy_process_group()
+        # Process groups that are still held may abort the interpreter as it ends, or wait for their threads for ever.
+        os._exit(0)
 
     ranks = [FORK.Process(target=one, args=(rank,)) for rank in range(world)]
     for each in ranks:

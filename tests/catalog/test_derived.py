@@ -256,7 +256,7 @@ def test_projection_as_known() -> None:
     form = Projection.reach(50, 101)
     assert form == Projection(Paley(101))
     assert (form.own_d, form.own_n, round(form.cosine, 4)) == (50, 101, 0.1105)
-    for d in range(3, 40, 2):
+    for d in range(3, 40, 4):
         for n in (2, d, *range(d + 1, 3 * d)):
             reached, base = Projection.reach(d, n), best(family.reach(d + 1, n + 1) for family in ASKED)
             assert (reached and reached.form) == (base if base and base.cosine < 1 / 2 else None)

@@ -109,6 +109,7 @@ def test_the_twelve_deepest_holes_of_36_lines_lead_lower_than_random_starts() ->
     assert float(batch.largest.min()) < 0.286
 
 
+@pytest.mark.slow
 def test_starts_are_chosen_from_more_that_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     sources: dict[tuple[float, ...], int] = {}
 
