@@ -224,8 +224,7 @@ class Search(Changing):
         self.pool.restore(state["pool"])
         self.batch, self.symmetric = None, None
         if state["symmetric"] is not None:
-            self._begin_symmetric().restore(state["symmetric"])
-            self._note_batch()
+            self._begin_symmetric(state["symmetric"])
         if state["batch"] is not None:
             self.batch = self._batch_again(state["batch"]["rows"])
             self.batch.restore(state["batch"])
@@ -322,14 +321,14 @@ class Search(Changing):
         """Return the groups that the sets of the batch were found by."""
         return {"freed": self._freed_groups, "last": self._last_groups}.get(self.phase, [""] * count)[:count]
 
-    def _begin_symmetric(self) -> SymmetricSearch:
-        """Begin a search among symmetric sets."""
+    def _begin_symmetric(self, state: State | None = None) -> None:
+        """Begin a search among symmetric sets, or go on with it from its state."""
         self.phase, self.batch = "symmetric", None
         asked, share = self.asked, self._plan.symmetric * self.budget
-        begun = SymmetricSearch(asked.d, asked.n, lines=asked.lines, seed=asked.seed, multiplications=share)
-        self.symmetric = begun
+        self.symmetric = SymmetricSearch(
+            asked.d, asked.n, lines=asked.lines, seed=asked.seed, multiplications=share, state=state
+        )
         self._note_batch()
-        return begun
 
     def _note_batch(self) -> None:
         """Note where a batch of symmetric sets began."""

@@ -171,7 +171,10 @@ class SymmetricSearch:
     have begun.
     """
 
-    def __init__(self, d: int, n: int, *, lines: bool, seed: int, multiplications: float) -> None:
+    def __init__(
+        self, d: int, n: int, *, lines: bool, seed: int, multiplications: float, state: State | None = None
+    ) -> None:
+        """Begin, or go on from what `state` returned."""
         self._d, self._n, self._lines, self._budget = d, n, lines, multiplications
         self._draws, self._random = Draws(d, n, lines, seed), random.Random(seed + 1)
         self._generator = torch.Generator().manual_seed(seed % 2**63)
@@ -180,7 +183,10 @@ class SymmetricSearch:
         self._designs: list[Design] = []
         self._heat, self.spent, self.batches = HEATS[0], 0.0, 0
         self._state: State | None = None
-        self._waiting = self._drawn()
+        if state is None:
+            self._waiting = self._drawn()
+        else:
+            self._restore(state)
         self._begin_or_end()
 
     def advance(self) -> float:
@@ -207,14 +213,13 @@ class SymmetricSearch:
             }
         return self._state
 
-    def restore(self, state: State) -> None:
+    def _restore(self, state: State) -> None:
         self._heat, self.spent = ALL_HEATS[state["heat"]], state["spent"]
         for own, numbers in zip((self._random, self._draws.random), state["random"], strict=True):
             own.setstate((own.VERSION, tuple(numbers), None))
         self._generator.set_state(state["generator"].cpu())
         self._waiting = _read(state["waiting"])
         self._screened, self._tried = _read_tried(state["screened"]), _read_tried(state["tried"])
-        self._begin_or_end()
 
     def best(self, most: int = 1) -> list[Symmetric]:
         """List the best sets of n vectors so far, no two of a figure; the best first."""
