@@ -170,7 +170,10 @@ def _images(name: str, layout: tuple[Stabiliser, ...]) -> tuple[Tensor, Tensor]:
 
 
 class Draws:
-    """Draw designs of n lines or points in R^d, or of a few more or less, by a seed."""
+    """Draw designs of n lines or points in R^d, or of a few more or less, by a seed.
+
+    `random` is what it draws by, whose state a search keeps.
+    """
 
     def __init__(self, d: int, n: int, lines: bool, seed: int) -> None:
         self._d, self._n, self._lines = d, n, lines

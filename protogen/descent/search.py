@@ -127,7 +127,7 @@ class Search(Changing):
         self.batch: Batch | None = None
         self.best_rows = self._given.new_zeros(n, d)
         self.symmetric: SymmetricSearch | None = None
-        self._lowest = math.inf  # figure of a symmetric set of n vectors, before it was computed in full
+        self._lowest = math.inf  # figure of symmetric sets of n vectors in float32; `best` is it in float64
 
     @property
     def reached(self) -> bool:
@@ -230,6 +230,7 @@ class Search(Changing):
             self.batch.restore(state["batch"])
         self.polishing = None
         if state["polishing"] is not None:
+            # Programs are solved on the CPU, whatever device a state is read to.
             polishing = {**state["polishing"], "rows": state["polishing"]["rows"].cpu()}
             self.polishing = Polishing(polishing["rows"], self.asked.lines, 0)
             self.polishing.restore(polishing)

@@ -18,6 +18,7 @@ def full_precision() -> Iterator[None]:
         yield
     finally:
         for kind, precision in lowered:
-            kind.fp32_precision = "none"  # what holds for all kinds holds for this one
+            # It inherits again what holds for all kinds, and has a value of its own where it had one.
+            kind.fp32_precision = "none"
             if kind.fp32_precision != precision:
                 kind.fp32_precision = precision

@@ -147,7 +147,7 @@ def known_starts(lines: bool, d: int, n: int, effort: str, seed: int, kept: "Kep
     afforded = int(DRAWN_SHARE * budget / (SOON_STEPS * evaluation_cost(d, n)))
     searched = int(HOLES_SHARE * budget / (HOLE_EVALUATIONS * OVERHEAD))  # forms: a low effort has holes for three
     forms = neighbours(lines, d, n)[: max(1, min(searched, max(LEAST_FORMS, afforded)))]
-    yield
+    yield  # to look through the catalogue is a piece too, though too short to be kept
     if not forms:
         return torch.zeros(0, n, d, dtype=torch.float64, device="cpu")
     generator = torch.Generator().manual_seed(seed % 2**63)
